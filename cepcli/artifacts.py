@@ -1,0 +1,283 @@
+"""Artifacts: one directory each, complete or absent, with a manifest written last.
+
+`<workspace>/<kind>/<name>/` holds `manifest.json`, `config.toml` and data in open formats. Work in
+progress lives in `<name>.partial/` and is renamed when done. What ships with `cep` (adapters) is
+found in `data/` under the same layout, after the workspace, and is read-only.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cepcli import __version__
+from cepcli.errors import ArtifactError
+from cepcli.registry import suggest
+
+SCHEMA_VERSION = 1
+KINDS = (
+    "annotations", "abstraction", "prior", "demos", "cache", "dataset", "run", "ablation", "report",
+)  # fmt: skip
+#: What makes an artifact of a kind, for the hint of "it doesn't exist".
+MADE_BY = {
+    "prior": "cep prior finetune --env ID",
+    "demos": "cep prior demos --env ID",
+    "run": "cep train --env ID",
+    "cache": "cep train --env ID --cache lru",
+}
+LIBRARIES = ("torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "numpy")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A finished artifact on disk."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The artifact's name, its directory's."""
+        return self.path.name
+
+
+def workspace_root(option: Path | None = None) -> Path:
+    """`--workspace`, else `$CEP_HOME`, else `./artifacts`."""
+    return Path(option or os.environ.get("CEP_HOME") or "artifacts").expanduser().absolute()
+
+
+def cache_home() -> Path:
+    """Where models made from packages are kept: `$CEP_CACHE`, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("CEP_CACHE") or f"{base}/cep").expanduser().absolute()
+
+
+def shipped_root() -> Path:
+    """The `data/` that ships with cep: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "data"
+    return inside if inside.is_dir() else package.parent / "data"
+
+
+def check_name(name: str) -> str:
+    """`name` if it can name an artifact, else an `ArtifactError`."""
+    if not _NAME.fullmatch(name) or name.endswith((".partial", ".lock")):
+        raise ArtifactError(
+            f"`{name}` cannot name an artifact.", "Use letters, digits, dot, dash and underscore."
+        )
+    return name
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of cep, Python and the libraries that results depend on."""
+    found = {"cep": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[library] = metadata.version(library)
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that cep wrote.
+
+    Raises:
+        ArtifactError: if it is missing, truncated or not JSON; the file is left untouched.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
+    except ValueError as error:
+        raise ArtifactError(
+            f"`{path}` is not complete JSON ({error}); it was left untouched.",
+            "Remove it, or restore it from a copy.",
+        ) from error
+
+
+class Workspace:
+    """The directory that holds all artifacts of a project."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, kind: str, name: str) -> Path:
+        """Where an artifact is, or would be."""
+        assert kind in KINDS, kind
+        return self.root / kind / check_name(name)
+
+    def partial(self, kind: str, name: str) -> Path:
+        """Where an unfinished artifact is, or would be."""
+        return self.directory(kind, name).with_name(name + ".partial")
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether a finished artifact is in the workspace (shipped ones do not count)."""
+        return (self.directory(kind, name) / "manifest.json").is_file()
+
+    def names(self, kind: str) -> list[str]:
+        """Finished artifacts of a kind, in the workspace and shipped, by name."""
+        found = set()
+        for root in (self.root, shipped_root()):
+            found |= {p.parent.name for p in (root / kind).glob("*/manifest.json")}
+        return sorted(name for name in found if not name.endswith(".partial"))
+
+    def open(self, kind: str, name: str) -> Artifact:
+        """A finished artifact, from the workspace or else shipped.
+
+        Raises:
+            ArtifactError: if there is none, or it is foreign, truncated, or of a newer schema.
+        """
+        for root in (self.root, shipped_root()):
+            path = root / kind / check_name(name)
+            if (path / "manifest.json").is_file():
+                return Artifact(path, _check_manifest(path, kind))
+        if self.partial(kind, name).is_dir():
+            raise ArtifactError(
+                f"The {kind} `{name}` in `{self.root}` is unfinished.",
+                f"Finish it: cep runs resume {name}" if kind == "run" else "Make it again.",
+            )
+        known = self.names(kind)
+        hint = suggest(name, known) if known else f"Make one: {MADE_BY.get(kind, 'cep --help')}"
+        raise ArtifactError(f"There is no {kind} `{name}` in `{self.root}`.", hint)
+
+    @contextlib.contextmanager
+    def lock(self, kind: str, name: str) -> Iterator[None]:
+        """Hold an artifact's name; a second process is told so. Released by any kind of death.
+
+        Raises:
+            ArtifactError: if another process holds it, or the workspace cannot be written.
+        """
+        path = self.directory(kind, name).with_name(f".{name}.lock")
+        with writing(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("w")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ArtifactError(
+                    f"Another process is working on the {kind} `{name}` in `{self.root}`.",
+                    "Wait for it, or choose another --name.",
+                ) from error
+            yield
+
+    def begin(self, kind: str, name: str, *, overwrite: bool = False) -> Path:
+        """A fresh, empty `<name>.partial` directory to write into.
+
+        Raises:
+            ArtifactError: if a finished artifact has the name and `overwrite` is off.
+        """
+        if self.exists(kind, name) and not overwrite:
+            raise ArtifactError(
+                f"The {kind} `{name}` exists already in `{self.root}`.",
+                "Choose another --name, or pass --overwrite to replace it.",
+            )
+        path = self.partial(kind, name)
+        with writing(self.root):
+            if path.exists():
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+        return path
+
+    def finish(
+        self, kind: str, name: str, *, seed: int | None, inputs: list[Artifact] | None = None
+    ) -> Artifact:
+        """Write the manifest of `<name>.partial`, put it in its final place, return it."""
+        partial, final = self.partial(kind, name), self.directory(kind, name)
+        with writing(self.root):
+            write_json(partial / "manifest.json", _manifest(partial, kind, seed, inputs or []))
+            if final.exists():
+                shutil.rmtree(final)
+            partial.replace(final)
+        return self.open(kind, name)
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only workspace into one clear sentence."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the file system is read-only",
+            errno.EACCES: "permission was denied",
+            errno.EPERM: "permission was denied",
+            errno.ENOTDIR: "a part of the path is not a directory",
+        }
+        if error.errno not in reasons:
+            raise
+        raise ArtifactError(
+            f"Cannot write to `{error.filename or root}`: {reasons[error.errno]}.",
+            "Free some space or pass --workspace DIR; what was finished before is kept.",
+        ) from error
+
+
+def _manifest(path: Path, kind: str, seed: int | None, inputs: list[Artifact]) -> dict[str, Any]:
+    config = path / "config.toml"
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "cep_version": __version__,
+        "command": " ".join(["cep", *sys.argv[1:]]),
+        "config_sha256": sha256(config) if config.is_file() else None,
+        "seed": seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": versions(),
+        "inputs": [
+            {"kind": a.manifest["kind"], "name": a.name, "sha256": sha256(a.path / "manifest.json")}
+            for a in inputs
+        ],
+        "outputs": [
+            {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
+            for p in files
+        ],
+    }
+
+
+def _check_manifest(path: Path, kind: str) -> dict[str, Any]:
+    manifest = read_json(path / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        raise ArtifactError(f"`{path}` is not a {kind}: its manifest says otherwise.")
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"`{path}` has schema version {manifest.get('schema_version')}, "
+            f"this cep {__version__} reads {SCHEMA_VERSION}.",
+            "Install the version of cep that wrote it.",
+        )
+    for output in manifest.get("outputs", []):
+        file = path / output["file"]
+        if not file.is_file() or file.stat().st_size != output["bytes"]:
+            raise ArtifactError(
+                f"`{file}` is missing or truncated ({output['bytes']} bytes expected).",
+                f"Make it again: {manifest.get('command', 'cep --help')}",
+            )
+    return manifest

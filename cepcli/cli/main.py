@@ -1,0 +1,37 @@
+"""The `cep` command: registers the subcommands and turns `CepError` into one clear sentence.
+
+Subcommands import the library inside their functions, so that `cep --help` loads no torch.
+"""
+
+import sys
+
+import typer
+
+from cepcli import __version__
+from cepcli.errors import CepError
+
+app = typer.Typer(
+    name="cep",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A large language model as an affordable action prior for reinforcement learning.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(f"cep {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: exit codes 0 ok, 2 the user can fix it, 130 interrupted, 1 our bug."""
+    try:
+        app()
+    except CepError as error:
+        typer.echo(f"cep: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"     {error.hint}", err=True)
+        sys.exit(2)

@@ -1,0 +1,166 @@
+"""Configuration: frozen dataclasses, filled from defaults, a TOML file, `--set a.b=value`, flags.
+
+Later sources win. Unknown keys are errors that name the nearest known one.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cepcli.errors import ConfigError
+from cepcli.registry import suggest
+
+T = TypeVar("T")
+
+
+def resolve(
+    cls: type[T],
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> T:
+    """Build a `cls` from its defaults, `file`, `--set` overrides and flags (None = not given).
+
+    Raises:
+        ConfigError: on an unknown key, a value of the wrong type, or an unreadable file.
+    """
+    values: dict[str, Any] = read_toml(file) if file else {}
+    for override in overrides:
+        _assign(values, override)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(values, key.split("."), value)
+    return build(cls, values)
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A `cls` (a dataclass, possibly of dataclasses) from plain nested values."""
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        key = where + unknown[0]
+        raise ConfigError(
+            f"Configuration key `{key}` doesn't exist.",
+            suggest(key, [where + known for known in hints]),
+        )
+    return cls(**{k: _convert(v, hints[k], where + k) for k, v in values.items()})
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The full nested configuration without its Nones (TOML has none; absent means None)."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+            return {k: plain(v) for k, v in pairs if v is not None}
+        if isinstance(value, tuple):
+            return [plain(v) for v in value]
+        return dict(value) if isinstance(value, Mapping) else value
+
+    return plain(config)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ConfigError: if it cannot be read or parsed.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read configuration `{path}`: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`{path}` is not valid TOML: {error}.") from error
+
+
+def write_toml(path: Path, config: Any) -> None:
+    """Write a configuration dataclass as TOML."""
+    import tomli_w
+
+    path.write_text(tomli_w.dumps(to_dict(config)), encoding="utf-8")
+
+
+def _assign(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(
+            f"`--set {override}` is not of the form key=value.", "Try --set steps=500"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    _put(values, key.strip().split("."), value)
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"`{parent}` is a value, not a section: `{'.'.join(path)}`.")
+        values = inner
+    values[last] = value
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the annotated type `hint`, or an error that names the place."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return _convert_union(value, typing.get_args(hint), where)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"`{where}` is a section, not a value: {value!r}.")
+        return build(typing.cast(type, hint), value, where + ".")
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return _convert_literal(value, typing.get_args(hint), where)
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, typing.get_args(hint)[0], where) for item in items)
+    if origin is dict or hint is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"`{where}` is a section, not a value: {value!r}.")
+        return dict(value)
+    return _convert_scalar(value, hint, where)
+
+
+def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    first = next(option for option in options if option is not type(None))
+    return _convert(value, first, where)
+
+
+def _convert_literal(value: Any, options: tuple[Any, ...], where: str) -> Any:
+    if value not in options:
+        raise ConfigError(
+            f"`{where}` is {value!r}, expected one of {', '.join(map(str, options))}.",
+            suggest(str(value), map(str, options)),
+        )
+    return value
+
+
+def _convert_scalar(value: Any, hint: type, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"`{where}` is {value!r}, expected a value of type {hint.__name__}.")
+    return value
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a `ConfigError` with `message` unless `condition`; for `__post_init__` checks."""
+    if not condition:
+        raise ConfigError(message)

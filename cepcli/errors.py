@@ -1,0 +1,35 @@
+"""The errors a user can fix: each says what was wrong and what to type next."""
+
+
+class CepError(Exception):
+    """A mistake the user can fix; `cep` prints it in one or two lines and exits with 2.
+
+    Args:
+        message: what was wrong, the value, where it was, what was expected.
+        hint: what to type next, or empty when the message already says it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(CepError):
+    """A flag, configuration key or value that does not fit."""
+
+
+class ArtifactError(CepError):
+    """An artifact that is missing, truncated, foreign, or in use."""
+
+
+class EnvError(CepError):
+    """An environment that does not exist, cannot be built, or breaks the contract."""
+
+
+class PriorError(CepError):
+    """A language model or adapter that cannot be had or used."""
+
+
+class CacheError(CepError):
+    """A prior cache or score journal that cannot be opened or used."""

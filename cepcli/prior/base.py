@@ -1,0 +1,161 @@
+"""What a prior is, and what a scorer is: the two interfaces between the LLM and everything else.
+
+A `Scorer` turns (prompt, actions) into raw log-likelihoods; a `Prior` turns states into
+log-probabilities over their admissible actions. Wrappers are of the kind they wrap:
+`JournaledScorer(scorer, journal)` is a `Scorer`, `CachedPrior(prior, cache)` is a `Prior`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from cepcli.types import TextState
+
+#: How a decision was answered. "free" is a prior that asks no LLM (the uniform one).
+AnswerKind = Literal["exact", "semantic", "partial", "miss", "audit", "free"]
+
+
+class Prompt(NamedTuple):
+    """A rendered prompt: the part that is the same all run long, and the part of this state."""
+
+    prefix: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerFingerprint:
+    """What determines a raw score: two scorers with the same fingerprint give the same answers."""
+
+    backend: str
+    model: str
+    revision: str
+    adapter_sha256: str
+    template: str
+    dtype: str
+
+    def __str__(self) -> str:
+        """One line with every field, for error messages and as a database key."""
+        return " ".join(f"{key}={value or '-'}" for key, value in asdict(self).items())
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What a cache's entries belong to; a cache never opens under another one (§4)."""
+
+    scorer: ScorerFingerprint
+    normalisation: str
+    key_encoder_sha256: str
+    env_family: str
+
+    def __str__(self) -> str:
+        """One line with every field, for error messages."""
+        return (
+            f"{self.scorer} normalisation={self.normalisation} "
+            f"key_encoder={self.key_encoder_sha256 or '-'} env_family={self.env_family}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ActionScores:
+    """A scorer's answer for one state.
+
+    Attributes:
+        log_likelihood: float64 [actions], summed token log-likelihood of each action, nats.
+        lengths: int64 [actions], tokens of each action.
+        tokens: tokens the LLM evaluated for this answer (shared prefixes counted once).
+        seconds: what the LLM took when it gave this answer, though that was perhaps earlier.
+        live_seconds: what was spent on it just now; 0 when it came from the journal.
+    """
+
+    log_likelihood: np.ndarray
+    lengths: np.ndarray
+    tokens: float
+    seconds: float
+    live_seconds: float
+
+
+class Scorer(ABC):
+    """Anything that can say how likely the LLM finds an action after a prompt."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> ScorerFingerprint:
+        """What the scores depend on."""
+
+    @abstractmethod
+    def score(
+        self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
+    ) -> list[ActionScores]:
+        """Raw scores of every action of every prompt, in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorShape:
+    """How normalised scores become probabilities: p = (1−ε)·softmax(score/T) + ε/n (§3)."""
+
+    temperature: float = 1.0
+    smoothing: float = 0.05
+
+    def log_prior(self, scores: np.ndarray) -> np.ndarray:
+        """Log-probabilities, float64 [actions], with full support when smoothing > 0."""
+        scaled = np.asarray(scores, dtype=np.float64) / self.temperature
+        scaled = scaled - scaled.max()
+        weights = np.exp(scaled)
+        weights /= weights.sum()
+        return np.log((1.0 - self.smoothing) * weights + self.smoothing / len(weights))
+
+
+@dataclass(frozen=True, slots=True)
+class PriorAnswer:
+    """A prior over the admissible actions of one state, and what it cost.
+
+    Attributes:
+        log_prior: float64 [actions], log-probabilities that sum to one.
+        scores: float64 [actions], normalised scores before temperature and smoothing.
+        kind: how it was answered.
+        tokens: LLM tokens evaluated for it (0 on a hit).
+        seconds: recorded LLM seconds (0 on a hit; the recorded ones if the journal answered).
+        live_seconds: LLM seconds spent just now.
+        cache_seconds: seconds spent on key, look-up and store.
+    """
+
+    log_prior: np.ndarray
+    scores: np.ndarray
+    kind: AnswerKind
+    tokens: float = 0.0
+    seconds: float = 0.0
+    live_seconds: float = 0.0
+    cache_seconds: float = 0.0
+
+
+class Prior(ABC):
+    """π's first factor: log p(a|s) over the admissible actions of a state."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> PriorShape:
+        """How this prior forms probabilities from normalised scores."""
+
+    @abstractmethod
+    def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
+        """The prior of each state, in order."""
+
+
+class UniformPrior(Prior):
+    """Every admissible action alike: what an agent without an LLM believes."""
+
+    @property
+    def shape(self) -> PriorShape:
+        """No temperature matters for equal scores."""
+        return PriorShape(smoothing=0.0)
+
+    def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
+        """−log n for each of n actions."""
+        answers = []
+        for state in states:
+            n = len(state.actions)
+            answers.append(PriorAnswer(np.full(n, -np.log(n)), np.zeros(n), "free"))
+        return answers

@@ -1,0 +1,17 @@
+"""Every test gets a workspace of its own and one torch thread; nothing here imports cepcli."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def workspace_root(tmp_path, monkeypatch):
+    """`$CEP_HOME` inside the test's own directory."""
+    root = tmp_path / "artifacts"
+    monkeypatch.setenv("CEP_HOME", str(root))
+    return root
