@@ -23,8 +23,12 @@ def resolve(
     file: Path | None = None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    preset_key: str = "",
 ) -> T:
     """Build a `cls` from its defaults, `file`, `--set` overrides and flags (None = not given).
+
+    `presets[value of preset_key]` lies under all of them and over the defaults.
 
     Raises:
         ConfigError: on an unknown key, a value of the wrong type, or an unreadable file.
@@ -35,6 +39,9 @@ def resolve(
     for key, value in (flags or {}).items():
         if value is not None:
             _put(values, key.split("."), value)
+    if presets is not None:
+        default = cls.__dataclass_fields__[preset_key].default  # type: ignore[attr-defined]
+        values = _merge(presets.get(values.get(preset_key, default), {}), values)
     return build(cls, values)
 
 
@@ -84,6 +91,15 @@ def write_toml(path: Path, config: Any) -> None:
     import tomli_w
 
     path.write_text(tomli_w.dumps(to_dict(config)), encoding="utf-8")
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(below, value) if both else value
+    return merged
 
 
 def _assign(values: dict[str, Any], override: str) -> None:

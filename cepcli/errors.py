@@ -15,6 +15,10 @@ class CepError(Exception):
         self.hint = hint
 
 
+class Interrupted(Exception):
+    """The user asked to stop; what was in progress is on disk and can go on."""
+
+
 class ConfigError(CepError):
     """A flag, configuration key or value that does not fit."""
 

@@ -8,6 +8,9 @@ import sys
 import typer
 
 from cepcli import __version__
+from cepcli.cli import bench, cache, envs, prior, runs
+from cepcli.cli.doctor import doctor
+from cepcli.cli.train import train
 from cepcli.errors import CepError
 
 app = typer.Typer(
@@ -17,6 +20,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A large language model as an affordable action prior for reinforcement learning.",
 )
+app.command()(train)
+app.command(name="eval")(runs.evaluate)
+app.add_typer(runs.app, name="runs")
+app.add_typer(prior.app, name="prior")
+app.add_typer(envs.app, name="envs")
+app.add_typer(cache.app, name="cache")
+app.add_typer(bench.app, name="bench")
+app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)

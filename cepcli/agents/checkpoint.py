@@ -1,0 +1,118 @@
+"""Checkpoints: everything a run needs to go on exactly as if it had never stopped.
+
+`checkpoint-<step>/` is written beside the last one and renamed into place; the older one is removed
+afterwards, so that there is a complete one at every moment.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cepcli.agents.parts import Parts
+from cepcli.artifacts import read_json, sha256, write_json, writing
+from cepcli.cache.store import PriorCache
+from cepcli.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+
+
+def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]) -> None:
+    """Write a checkpoint of `parts` and of the loop's own `progress` (JSON values)."""
+    final = run / f"checkpoint-{step:08d}"
+    partial = final.with_name(final.name + ".partial")
+    with writing(run):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        counters, latencies = parts.telemetry.state()
+        np.savez(partial / "telemetry.npz", **latencies)
+        state = {
+            "progress": progress,
+            "tracker": parts.tracker.snapshot(),
+            "acting": bytes(parts.acting.get_state().numpy()).hex(),
+            "auditing": parts.auditing.bit_generator.state,
+            "telemetry": counters,
+            "learner": _save_learner(partial, parts),
+        }
+        if parts.cache is not None:
+            parts.cache.save(partial / "cache")
+        files = sorted(p for p in partial.rglob("*") if p.is_file())
+        state["files"] = {str(p.relative_to(partial)): sha256(p) for p in files}
+        write_json(partial / "state.json", {"schema_version": SCHEMA_VERSION, **state})
+        if final.exists():
+            shutil.rmtree(final)
+        partial.replace(final)
+        for old in checkpoints(run):
+            if old != final:
+                shutil.rmtree(old)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(p for p in run.glob("checkpoint-*") if not p.name.endswith(".partial"))
+
+
+def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
+    """Put `parts` into the checkpointed state; returns the loop's progress.
+
+    Raises:
+        ArtifactError: if the checkpoint is truncated or foreign; it is left untouched.
+    """
+    state = read_json(path / "state.json")
+    if not isinstance(state, dict) or state.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(f"`{path}` is not a checkpoint of this version of cep.")
+    for name, expected in state["files"].items():
+        file = path / name
+        if not file.is_file() or sha256(file) != expected:
+            raise ArtifactError(
+                f"`{file}` is missing, truncated or changed; the checkpoint was left untouched.",
+                "Start the run again under another --name; the journal keeps the LLM's answers.",
+            )
+    parts.telemetry.restore(state["telemetry"], _arrays(path / "telemetry.npz"))
+    if parts.table is not None:
+        _load_learner(path, parts, state["learner"])
+    if parts.cache is not None:
+        parts.cache.restore(
+            PriorCache.load(path / "cache", parts.cache.namespace, parts.config.cache)
+        )
+    parts.tracker.restore(state["tracker"], ask_expert=parts.config.agent == "expert")
+    acting = np.frombuffer(bytes.fromhex(state["acting"]), np.uint8)
+    parts.acting.set_state(torch.from_numpy(acting.copy()))
+    parts.auditing.bit_generator.state = state["auditing"]
+    return state["progress"]
+
+
+def _save_learner(path: Path, parts: Parts) -> dict[str, Any]:
+    if parts.table is None:
+        return {}
+    texts, vectors = parts.table.state()
+    (path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    np.savez(path / "embeddings.npz", vectors=vectors)
+    if parts.learner is None:
+        return {}
+    tensors, arrays, scalars = parts.learner.state()
+    save_file(tensors, path / "learner.safetensors")
+    np.savez(path / "replay.npz", **arrays)
+    return scalars
+
+
+def _load_learner(path: Path, parts: Parts, scalars: dict[str, Any]) -> None:
+    assert parts.table is not None
+    parts.table.restore(read_json(path / "texts.json"), _arrays(path / "embeddings.npz")["vectors"])
+    if parts.learner is None:
+        return
+    try:
+        tensors = load_file(path / "learner.safetensors")
+    except SafetensorError as error:
+        raise ArtifactError(f"`{path / 'learner.safetensors'}` cannot be read: {error}") from error
+    parts.learner.restore(tensors, _arrays(path / "replay.npz"), scalars)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)

@@ -1,0 +1,156 @@
+"""Configuration of a training run, and what each agent's name stands for. Loads no torch."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cepcli.cache.config import CacheConfig
+from cepcli.config import require
+from cepcli.errors import ConfigError
+from cepcli.prior.config import PriorConfig
+
+AgentName = Literal["posterior-q", "dqn", "yan", "direct-llm", "random", "expert"]
+
+#: Agents that learn Q-values, agents that never ask an LLM.
+LEARNING = ("posterior-q", "dqn", "yan")
+WITHOUT_LLM = ("dqn", "random", "expert")
+
+#: What an agent's name sets, under anything the user sets.
+PRESETS: dict[str, dict[str, Any]] = {
+    "posterior-q": {},
+    "dqn": {"prior": "uniform", "posterior": {"schedule": "linear"}},
+    "yan": {
+        "cache": {"mode": "exact"},
+        "posterior": {"mode": "k-candidates", "with_replacement": True},
+        "learner": {"backup": "max-candidates"},
+    },
+    "direct-llm": {},
+    "random": {"prior": "uniform"},
+    "expert": {"prior": "uniform"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorConfig:
+    """How prior and Q-values become a policy: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ)."""
+
+    mode: Literal["exact", "k-candidates"] = field(
+        default="exact", metadata={"help": "over all actions, or over k drawn from the prior"}
+    )
+    candidates: int = field(default=5, metadata={"help": "k of k-candidates, ≥ 1"})
+    with_replacement: bool = field(
+        default=False,
+        metadata={"help": "draw candidates with replacement, weighing softmax(Q/τ) by count"},
+    )
+    schedule: Literal["hit-rate", "linear", "constant"] = field(
+        default="hit-rate",
+        metadata={"help": "τ = initial·exp(−decay·hit rate), or linear in steps"},
+    )
+    temperature: float = field(default=0.8, metadata={"help": "initial τ, > 0"})
+    decay: float = field(default=2.0, metadata={"help": "of the hit-rate schedule, ≥ 0"})
+    final_temperature: float = field(
+        default=0.05, metadata={"help": "τ at the end of the linear schedule, > 0"}
+    )
+    normalise_q: bool = field(
+        default=True,
+        metadata={"help": "divide Q by the running spread across actions before dividing by τ"},
+    )
+    q_range: float = field(
+        default=1.0, metadata={"help": "spread of Q across actions after normalising, > 0"}
+    )
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where a value cannot work."""
+        require(self.candidates >= 1, f"posterior.candidates is {self.candidates}, expected ≥ 1.")
+        for name in ("temperature", "final_temperature", "q_range"):
+            value = getattr(self, name)
+            require(value > 0, f"posterior.{name} is {value}, expected > 0.")
+        require(self.decay >= 0, f"posterior.decay is {self.decay}, expected ≥ 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerConfig:
+    """Double Q-learning on frozen text embeddings."""
+
+    discount: float = field(default=0.97, metadata={"help": "γ per decision, in [0, 1)"})
+    n_step: int = field(default=3, metadata={"help": "steps before bootstrapping, ≥ 1"})
+    backup: Literal["expected", "soft", "max-candidates"] = field(
+        default="expected", metadata={"help": "value of the next state"}
+    )
+    members: int = field(default=5, metadata={"help": "Q-networks in the ensemble, ≥ 1"})
+    doubt: float = field(
+        default=1.0, metadata={"help": "how much disagreement shrinks an advantage, ≥ 0"}
+    )
+    hidden: int = field(default=128, metadata={"help": "units of each hidden layer"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "of Adam"})
+    batch_size: int = field(default=64, metadata={"help": "transitions per gradient step"})
+    learning_starts: int = field(default=100, metadata={"help": "decisions before learning"})
+    gradient_steps: int = field(default=1, metadata={"help": "gradient steps per decision"})
+    target_interval: int = field(
+        default=200, metadata={"help": "gradient steps between copies into the target network"}
+    )
+    replay_capacity: int = field(default=100_000, metadata={"help": "transitions kept"})
+    max_grad_norm: float = field(
+        default=10.0, metadata={"help": "gradient norm is clipped to this"}
+    )
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where a value cannot work."""
+        require(0 <= self.discount < 1, f"learner.discount is {self.discount}, expected in [0, 1).")
+        for name in (
+            "n_step", "members", "hidden", "batch_size", "learning_starts", "gradient_steps",
+            "target_interval", "replay_capacity",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            require(value >= 1, f"learner.{name} is {value}, expected ≥ 1.")
+        require(self.learning_rate > 0, "learner.learning_rate must be > 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One training run: who, where, how long, with which prior behind which cache."""
+
+    env: str = field(default="babyai/goto-redball", metadata={"help": "see `cep envs list`"})
+    agent: AgentName = field(default="posterior-q", metadata={"help": "who acts and learns"})
+    prior: str = field(
+        default="embedded",
+        metadata={"help": "embedded, uniform, an adapter's name, a model's path or hub id"},
+    )
+    steps: int = field(default=2000, metadata={"help": "decisions to take"})
+    seed: int = field(default=0, metadata={"help": "of every random stream of the run"})
+    device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:N"})
+    threads: int = field(default=1, metadata={"help": "torch threads"})
+    eval_interval: int = field(default=500, metadata={"help": "decisions between evaluations"})
+    eval_episodes: int = field(default=20, metadata={"help": "episodes of an evaluation"})
+    final_eval_episodes: int = field(default=50, metadata={"help": "episodes of the last one"})
+    eval_greedy: bool = field(
+        default=False, metadata={"help": "evaluate the most probable action, not a sample"}
+    )
+    log_interval: int = field(default=50, metadata={"help": "decisions between metric rows"})
+    checkpoint_interval: int = field(
+        default=250, metadata={"help": "decisions between checkpoints"}
+    )
+    journal: bool = field(
+        default=True,
+        metadata={"help": "answer repeated LLM questions from the workspace's journal"},
+    )
+    env_options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "options of the environment's family"}
+    )
+    posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    llm: PriorConfig = field(default_factory=PriorConfig)
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where values cannot work, alone or together."""
+        for name in (
+            "steps", "threads", "eval_interval", "eval_episodes", "final_eval_episodes",
+            "log_interval", "checkpoint_interval",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            require(value >= 1, f"{name} is {value}, expected ≥ 1.")
+        if self.agent in WITHOUT_LLM and self.prior != "uniform":
+            raise ConfigError(
+                f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
+                "Leave --prior out, or use --agent posterior-q or direct-llm.",
+            )

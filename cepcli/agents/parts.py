@@ -1,0 +1,133 @@
+"""Puts the parts of a run together: environments, prior behind its cache, encoder, learner."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cepcli.abstraction.encoder import EmbeddingTable, MiniLM, TextEncoder
+from cepcli.agents.config import LEARNING, TrainConfig
+from cepcli.agents.policy import Policy
+from cepcli.agents.q_learner import QLearner
+from cepcli.artifacts import Artifact, Workspace
+from cepcli.cache.cached_prior import CachedPrior
+from cepcli.cache.store import PriorCache
+from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.envs.base import SymbolicEnv
+from cepcli.envs.catalog import make_env
+from cepcli.prior.base import Prior
+from cepcli.prior.llm import LLMPrior
+from cepcli.prior.load import load_prior, prior_inputs
+from cepcli.rl.episodes import EpisodeTracker
+from cepcli.seeding import generator, stream_seed, torch_generator
+
+Notify = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything a run is made of; what changes while training is in here, too."""
+
+    config: TrainConfig
+    tracker: EpisodeTracker
+    eval_env: SymbolicEnv
+    prior: Prior
+    bare_prior: Prior
+    cache: PriorCache | None
+    telemetry: CacheTelemetry
+    table: EmbeddingTable | None
+    learner: QLearner | None
+    policy: Policy
+    acting: torch.Generator
+    auditing: np.random.Generator
+    inputs: list[Artifact]
+
+    def eval_policy(self, telemetry: CacheTelemetry) -> Policy:
+        """The same policy behind a read-only view of the cache, counting into `telemetry`."""
+        prior = self.bare_prior
+        if self.cache is not None:
+            unused = np.random.default_rng(0)
+            encode = _encode(self.table)
+            prior = CachedPrior(prior, self.cache.frozen(), encode, unused, telemetry)
+        return Policy(self.config.posterior, prior, self.table, self.learner)
+
+
+def build_parts(
+    config: TrainConfig, workspace: Workspace, notify: Notify, encoder: TextEncoder | None = None
+) -> Parts:
+    """Build a run's parts from its configuration; says through `notify` what takes long."""
+    torch.set_num_threads(config.threads)
+    env = _env(config, workspace, "train", notify)
+    bare = _prior(config, workspace, env.family, notify)
+    learns = config.agent in LEARNING
+    needs_keys = isinstance(bare, LLMPrior) and config.cache.mode not in ("off", "exact")
+    table = None
+    if learns or needs_keys:
+        notify("Loading the text encoder")
+        table = EmbeddingTable(encoder or MiniLM(config.device))
+    telemetry = CacheTelemetry(config.cache.hit_rate_decay)
+    auditing = generator(config.seed, "audit")
+    cache, prior = None, bare
+    if isinstance(bare, LLMPrior):
+        key_sha256 = table.encoder.sha256 if needs_keys and table is not None else ""
+        namespace = bare.namespace(key_sha256, env.family)
+        cache = PriorCache(config.cache, table.encoder.dim if table is not None else 1, namespace)
+        prior = CachedPrior(bare, cache, _encode(table), auditing, telemetry)
+    learner = None
+    if learns and table is not None:
+        learner = QLearner(
+            config.learner, config.posterior, table, seed=config.seed, device=config.device
+        )
+    return Parts(
+        config=config,
+        tracker=EpisodeTracker(env, stream_seed(config.seed, "env") % 2**31),
+        eval_env=_env(config, workspace, "heldout", notify),
+        prior=prior,
+        bare_prior=bare,
+        cache=cache,
+        telemetry=telemetry,
+        table=table,
+        learner=learner,
+        policy=Policy(config.posterior, prior, table, learner),
+        acting=torch_generator(config.seed, "acting"),
+        auditing=auditing,
+        inputs=prior_inputs(config.prior, workspace),
+    )
+
+
+def _env(config: TrainConfig, workspace: Workspace, split: str, notify: Notify) -> SymbolicEnv:
+    return make_env(
+        config.env,
+        split="train" if split == "train" else "heldout",
+        workspace=workspace.root,
+        options=config.env_options,
+        progress=notify,
+    )
+
+
+def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notify) -> Prior:
+    if config.prior != "uniform":
+        notify(f"Loading the prior `{config.prior}`")
+    return load_prior(
+        config.prior,
+        family=family,
+        workspace=workspace,
+        config=config.llm,
+        device=config.device,
+        journal_path=workspace.root / "journal.sqlite" if config.journal else None,
+    )
+
+
+def _encode(table: EmbeddingTable | None) -> Callable[[str], np.ndarray]:
+    def no_keys(text: str) -> np.ndarray:
+        raise AssertionError(f"no cache mode without an encoder asks for a key: {text!r}")
+
+    return table.vector if table is not None else no_keys
+
+
+def with_prior_defaults(config: TrainConfig) -> TrainConfig:
+    """`config` with the cache switched off where no LLM is asked."""
+    if config.prior == "uniform" and config.cache.mode != "off":
+        return replace(config, cache=replace(config.cache, mode="off"))
+    return config

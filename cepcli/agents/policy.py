@@ -1,0 +1,105 @@
+"""How an agent decides: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ), and the agents that are limits of it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cepcli.abstraction.encoder import EmbeddingTable
+from cepcli.agents.config import PosteriorConfig
+from cepcli.agents.q_learner import QLearner
+from cepcli.posterior.maths import (
+    kl_divergence,
+    log_candidate_posterior,
+    log_multiplicity_posterior,
+    log_posterior,
+    sample_action,
+    sample_candidates,
+    sample_multiplicities,
+    temperature_schedule,
+)
+from cepcli.prior.base import Prior, PriorAnswer
+from cepcli.rl.replay import StateRows
+from cepcli.types import TextState
+
+
+class Decision(NamedTuple):
+    """One choice: the action's index, how the prior answered, and how far π went from it."""
+
+    action: int
+    answer: PriorAnswer
+    rows: StateRows | None
+    kl_to_prior: float
+
+
+def temperature(config: PosteriorConfig, hit_rate: float, progress: float) -> float:
+    """τ now, from the windowed cache hit rate or from the fraction of the run done."""
+    if config.schedule == "hit-rate":
+        return temperature_schedule(hit_rate, config.temperature, config.decay)
+    if config.schedule == "linear":
+        fraction = min(max(progress, 0.0), 1.0)
+        return config.temperature + fraction * (config.final_temperature - config.temperature)
+    return config.temperature
+
+
+class Policy:
+    """Decides from a prior and, where there is a learner, its Q-values.
+
+    Without a learner the posterior is the prior: `direct-llm` under an LLM, `random` under the
+    uniform prior.
+    """
+
+    def __init__(
+        self,
+        config: PosteriorConfig,
+        prior: Prior,
+        table: EmbeddingTable | None,
+        learner: QLearner | None,
+    ) -> None:
+        self._config = config
+        self._prior = prior
+        self._table = table
+        self._learner = learner
+
+    def decide(
+        self, state: TextState, tau: float, generator: torch.Generator, *, greedy: bool = False
+    ) -> Decision:
+        """Choose among the admissible actions of `state` at temperature `tau`."""
+        answer = self._prior.log_probs([state])[0]
+        log_prior = torch.from_numpy(answer.log_prior)
+        rows = self._rows(state, answer)
+        log_policy = log_prior
+        if self._learner is not None and rows is not None:
+            q_values = self._learner.q_values(rows).double()
+            log_policy = self._posterior(log_prior, q_values, tau, generator)
+        action = int(log_policy.argmax() if greedy else sample_action(log_policy, generator))
+        divergence = float(kl_divergence(log_policy, log_prior))
+        return Decision(action, answer, rows, divergence)
+
+    def _posterior(
+        self,
+        log_prior: Float[Tensor, " actions"],
+        q_values: Float[Tensor, " actions"],
+        tau: float,
+        generator: torch.Generator,
+    ) -> Float[Tensor, " actions"]:
+        config = self._config
+        if config.mode == "exact":
+            return log_posterior(log_prior, q_values, tau)
+        if config.with_replacement:
+            counts = sample_multiplicities(log_prior, config.candidates, generator)
+            return log_multiplicity_posterior(counts, q_values, tau)
+        candidates = sample_candidates(log_prior, config.candidates, generator)
+        return log_candidate_posterior(log_prior, q_values, tau, candidates)
+
+    def _rows(self, state: TextState, answer: PriorAnswer) -> StateRows | None:
+        if self._table is None or self._learner is None:
+            return None
+        return StateRows(
+            self._table.row(state.goal),
+            self._table.row(state.text),
+            tuple(self._table.row(action) for action in state.actions),
+            tuple(float(x) for x in answer.log_prior.astype(np.float32)),
+        )

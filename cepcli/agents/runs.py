@@ -1,0 +1,188 @@
+"""A run on disk: started, resumed, finished, evaluated; its name, its summary.
+
+`<workspace>/run/<name>/` holds config.toml, manifest.json, metrics.jsonl, TensorBoard events, the
+last checkpoint, the cache, summary.json and curve.png.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cepcli.agents.checkpoint import checkpoints, load_checkpoint
+from cepcli.agents.config import TrainConfig
+from cepcli.agents.evaluation import evaluate
+from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
+from cepcli.agents.policy import temperature
+from cepcli.agents.training import Hooks, Progress, train
+from cepcli.artifacts import (
+    Workspace,
+    check_name,
+    read_json,
+    versions,
+    write_json,
+    writing,
+)
+from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.config import build, read_toml, to_dict, write_toml
+from cepcli.errors import ArtifactError
+
+
+def default_name(config: TrainConfig) -> str:
+    """`<env>_<agent>[_<prior>_<cache>]_s<seed>`: the same settings give the same name."""
+    parts = [config.env, config.agent]
+    if config.prior != "uniform":
+        parts += [Path(config.prior).name, config.cache.mode]
+    return check_name("_".join([*parts, f"s{config.seed}"]).replace("/", "-"))
+
+
+def start_run(
+    config: TrainConfig,
+    workspace: Workspace,
+    name: str,
+    *,
+    resume: bool,
+    overwrite: bool,
+    hooks: Hooks,
+    notify: Notify,
+) -> dict[str, Any]:
+    """Train a run to its end and return its summary; see `train` for what it raises."""
+    config = with_prior_defaults(config)
+    with workspace.lock("run", name):
+        if resume and workspace.exists("run", name):
+            notify(f"The run `{name}` is finished already")
+            _check_same_config(config, workspace.directory("run", name))
+            return read_json(workspace.open("run", name).path / "summary.json")
+        run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
+        parts = build_parts(config, workspace, notify)
+        progress = train(parts, run, hooks)
+        return _finish(parts, progress, workspace, name, run, hooks)
+
+
+def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) -> dict[str, Any]:
+    """Go on with an unfinished run under its own configuration."""
+    run = workspace.partial("run", name)
+    if not run.is_dir():
+        return read_json(workspace.open("run", name).path / "summary.json")
+    config = read_config(run)
+    return start_run(
+        config, workspace, name, resume=True, overwrite=False, hooks=hooks, notify=notify
+    )
+
+
+def evaluate_run(
+    workspace: Workspace, name: str, episodes: int, *, frozen_cache: bool, notify: Notify
+) -> dict[str, Any]:
+    """Evaluate a finished run on held-out instances; nothing of it is changed.
+
+    With `frozen_cache` the prior is answered by the run's cache as training left it, read-only;
+    without it every decision is a query to the LLM (or to the journal, at recorded cost).
+    """
+    artifact = workspace.open("run", name)
+    config = read_config(artifact.path)
+    parts = build_parts(config, workspace, notify)
+    progress = Progress(**load_checkpoint(checkpoints(artifact.path)[-1], parts))
+    if not frozen_cache:
+        parts.cache = None
+    tau = temperature(config.posterior, parts.telemetry.hit_rate, progress.step / config.steps)
+    result = evaluate(parts, episodes, tau)
+    return summarise(parts, name, 0, result.telemetry, sum(result.lengths), result.summary())
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The configuration a run was started with."""
+    return build(TrainConfig, read_toml(run / "config.toml"))
+
+
+def summarise(
+    parts: Parts,
+    name: str,
+    steps: int,
+    telemetry: CacheTelemetry,
+    decisions: int,
+    evaluation: dict[str, Any],
+    wall_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """The JSON summary of training and evaluation alike."""
+    config = parts.config
+    return {
+        "run": name,
+        "env": config.env,
+        "agent": config.agent,
+        "prior": config.prior,
+        "cache": config.cache.mode if parts.cache is not None else "off",
+        "seed": config.seed,
+        "steps": steps,
+        "decisions": decisions,
+        **telemetry.summary(),
+        "wall_seconds": wall_seconds,
+        "eval": evaluation,
+        "device": config.device,
+        "versions": versions(),
+    }
+
+
+def _directory(
+    config: TrainConfig, workspace: Workspace, name: str, *, resume: bool, overwrite: bool
+) -> Path:
+    partial = workspace.partial("run", name)
+    if resume and partial.is_dir():
+        _check_same_config(config, partial)
+        return partial
+    if partial.is_dir() and not overwrite and checkpoints(partial):
+        raise ArtifactError(
+            f"An unfinished run `{name}` is in `{workspace.root}`.",
+            "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
+        )
+    run = workspace.begin("run", name, overwrite=overwrite)
+    write_toml(run / "config.toml", config)
+    return run
+
+
+def _check_same_config(config: TrainConfig, run: Path) -> None:
+    before, now = to_dict(read_config(run)), to_dict(config)
+    changed = _first_difference(before, now)
+    if changed:
+        key, old, new = changed
+        raise ArtifactError(
+            f"The run in `{run}` was started with {key} = {old!r}, not {new!r}.",
+            f"Go on with it as it was: cep runs resume {run.name.removesuffix('.partial')}",
+        )
+
+
+def _first_difference(
+    before: dict[str, Any], now: dict[str, Any], where: str = ""
+) -> tuple[str, Any, Any] | None:
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found = _first_difference(old, new, f"{where}{key}.")
+            if found:
+                return found
+        elif old != new:
+            return where + key, old, new
+    return None
+
+
+def _finish(
+    parts: Parts, progress: Progress, workspace: Workspace, name: str, run: Path, hooks: Hooks
+) -> dict[str, Any]:
+    evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
+    summary = summarise(
+        parts, name, progress.step, parts.telemetry, progress.step, evaluation,
+        progress.wall_seconds,
+    )  # fmt: skip
+    summary["eval"]["curve"] = [[e["step"], e["success_rate"]] for e in progress.evaluations]
+    summary["decisions_sha256"] = progress.decisions_sha256
+    with writing(run):
+        if parts.cache is not None:
+            shutil.rmtree(run / "cache", ignore_errors=True)
+            parts.cache.save(run / "cache")
+        write_json(run / "summary.json", summary)
+        hooks.on_finish(run)
+    workspace.finish("run", name, seed=parts.config.seed, inputs=parts.inputs)
+    return summary
+
+
+def unfinished(workspace: Workspace) -> list[str]:
+    """Names of runs that wait to be resumed."""
+    return sorted(p.name.removesuffix(".partial") for p in workspace.root.glob("run/*.partial"))

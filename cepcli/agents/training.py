@@ -1,0 +1,189 @@
+"""The training loop: decide, step, store, learn, log; evaluate and checkpoint on the way.
+
+Everything that changes is in `Parts` and `Progress`, and both are in every checkpoint, so a run
+killed at any moment goes on from its last checkpoint and ends as if it had never stopped.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cepcli.agents.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from cepcli.agents.evaluation import Evaluation, evaluate
+from cepcli.agents.parts import Parts
+from cepcli.agents.policy import Decision, temperature
+from cepcli.errors import Interrupted
+from cepcli.metrics import MetricWriter
+from cepcli.rl.losses import TDLoss
+
+_RECENT = 50
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where the loop stands; plain JSON values only."""
+
+    step: int = 0
+    next_eval: int = 0
+    decisions_sha256: str = ""
+    successes: list[bool] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
+    kl_to_prior: float = 0.0
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    wall_seconds: float = 0.0
+    metrics_offset: int = 0
+
+    def record_decision(self, text: str, action: str) -> None:
+        """Extend the hash chain over (state, action): equal hashes mean equal decisions."""
+        link = f"{self.decisions_sha256}\0{text}\0{action}".encode()
+        self.decisions_sha256 = hashlib.sha256(link).hexdigest()
+        self.step += 1
+
+    def record_episode(self, success: bool, episode_return: float) -> None:
+        """Add an episode to the window of recent ones."""
+        self.successes = [*self.successes, success][-_RECENT:]
+        self.returns = [*self.returns, episode_return][-_RECENT:]
+
+    @property
+    def recent_success(self) -> float:
+        """Success rate over the last 50 training episodes."""
+        return sum(self.successes) / max(len(self.successes), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """How the loop speaks to whoever runs it; it prints nothing itself."""
+
+    on_step: Callable[[Parts, Progress], None] = lambda parts, progress: None
+    on_evaluation: Callable[[int, dict[str, Any]], None] = lambda step, summary: None
+    on_finish: Callable[[Path], object] = lambda run: None
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+def train(parts: Parts, run: Path, hooks: Hooks) -> Progress:
+    """Train in the run directory `run` from its last checkpoint, or from the start.
+
+    Raises:
+        Interrupted: when `hooks.stop_requested()`; the checkpoint is written before.
+        ArtifactError: when the checkpoint cannot be used or the disk cannot be written.
+    """
+    config = parts.config
+    progress = _start(parts, run)
+    began = time.perf_counter() - progress.wall_seconds
+    writer = MetricWriter(run, offset=progress.metrics_offset, step=progress.step)
+
+    def save() -> None:
+        progress.wall_seconds = time.perf_counter() - began
+        progress.metrics_offset = writer.offset
+        save_checkpoint(run, progress.step, parts, asdict(progress))
+
+    def check_interrupt() -> None:
+        if hooks.stop_requested():
+            save()
+            raise Interrupted
+
+    try:
+        while True:
+            tau = temperature(
+                config.posterior, parts.telemetry.hit_rate, progress.step / config.steps
+            )
+
+            if progress.step >= progress.next_eval:
+                finished = progress.step >= config.steps
+                episodes = config.final_eval_episodes if finished else config.eval_episodes
+                result = evaluate(parts, episodes, tau, check_interrupt)
+                _log_evaluation(writer, progress, result, hooks)
+                progress.next_eval = _next_eval(progress.step, config.steps, config.eval_interval)
+            if progress.step >= config.steps:
+                save()
+                return progress
+            check_interrupt()
+
+            decision = _decide_and_step(parts, progress, tau)
+            losses = parts.learner.learn(tau) if parts.learner else None
+
+            progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
+            if progress.step % config.log_interval == 0:
+                writer.write(progress.step, _metrics(parts, progress, tau, losses))
+            if progress.step % config.checkpoint_interval == 0:
+                save()
+            hooks.on_step(parts, progress)
+    finally:
+        writer.close()
+
+
+def _start(parts: Parts, run: Path) -> Progress:
+    found = checkpoints(run)
+    return Progress(**load_checkpoint(found[-1], parts)) if found else Progress()
+
+
+def _next_eval(step: int, steps: int, interval: int) -> int:
+    """The next multiple of `interval`, but never later than the end."""
+    return min((step // interval + 1) * interval, steps) if step < steps else steps + 1
+
+
+def _decide_and_step(parts: Parts, progress: Progress, tau: float) -> Decision:
+    """One decision: π ∝ prior·exp(Q/τ), the environment's answer, and what the learner keeps."""
+    tracker = parts.tracker
+    state = tracker.state
+    decision = parts.policy.decide(state, tau, parts.acting)
+    action = state.actions[decision.action]
+    if parts.config.agent == "expert":
+        action = tracker.env.expert_action()
+    if parts.learner and decision.rows:
+        parts.learner.arrive(decision.rows)
+
+    reward, terminated, truncated = tracker.step(action)
+    progress.record_decision(state.text, action)
+    if parts.learner and decision.rows:
+        parts.learner.step(
+            decision.rows, decision.action, reward, terminated=terminated, truncated=truncated
+        )
+    if terminated or truncated:
+        progress.record_episode(tracker.success, tracker.episode_return)
+        tracker.next_episode()
+    return decision
+
+
+def _metrics(
+    parts: Parts, progress: Progress, tau: float, losses: TDLoss | None
+) -> dict[str, float]:
+    """One row of `metrics.jsonl`; README explains every name."""
+    cache = parts.telemetry.summary()
+    decisions = max(progress.step, 1)
+    row = {
+        "train/success_rate": progress.recent_success,
+        "train/return_mean": sum(progress.returns) / max(len(progress.returns), 1),
+        "train/episodes": parts.tracker.episodes,
+        "posterior/temperature": tau,
+        "posterior/kl_to_prior": progress.kl_to_prior,
+        "prior/queries": cache["queries"]["total"],
+        "prior/queries_per_decision": cache["queries"]["total"] / decisions,
+        "prior/llm_tokens": cache["llm_tokens"],
+        "prior/llm_seconds_recorded": cache["llm_seconds_recorded"],
+        "cache/hit_rate": parts.telemetry.hit_rate,
+        "cache/hits_exact": cache["hits"]["exact"],
+        "cache/hits_semantic": cache["hits"]["semantic"],
+    }
+    if parts.cache is not None:
+        row["cache/entries"] = len(parts.cache)
+    if parts.learner is not None:
+        row["train/q_scale"] = parts.learner.scale
+    if losses is not None:
+        row["train/td_loss"] = float(losses.loss)
+        row["train/td_error"] = float(losses.td_error)
+        row["train/q_mean"] = float(losses.q_mean)
+    return row
+
+
+def _log_evaluation(
+    writer: MetricWriter, progress: Progress, result: Evaluation, hooks: Hooks
+) -> None:
+    summary = result.summary()
+    progress.evaluations.append({"step": progress.step, **summary})
+    names = ("success_rate", "return_mean", "length_mean", "queries", "episodes")
+    writer.write(progress.step, {f"eval/{name}": summary[name] for name in names})
+    hooks.on_evaluation(progress.step, summary)

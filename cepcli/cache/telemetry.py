@@ -1,0 +1,184 @@
+"""What a cached prior did and what it cost: counts, tokens, seconds, latencies, audits.
+
+A hit is a decision answered without the LLM (exact or semantic); a query is one state sent to it,
+whatever the reason (miss, partial hit or audit). Every decision is one or the other, or free.
+"""
+
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+
+from cepcli.prior.base import AnswerKind, PriorAnswer
+
+KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
+HITS: tuple[AnswerKind, ...] = ("exact", "semantic")
+QUERIES: tuple[AnswerKind, ...] = ("miss", "partial", "audit")
+_TOTALS = ("tokens", "llm_seconds_recorded", "llm_seconds_live", "cache_seconds")
+
+
+class Audit(NamedTuple):
+    """One comparison of a cached prior with a fresh one.
+
+    Attributes:
+        similarity: cosine between the two texts' keys.
+        span: max g − min g of g = log p̂ − log p.
+        kl: KL(p̂‖p), in nats.
+    """
+
+    similarity: float
+    span: float
+    kl: float
+
+
+class Samples:
+    """At most `capacity` of the values added, evenly spaced in time.
+
+    When full it drops every second value and from then on keeps half as many; unlike a random
+    reservoir it needs no generator, and it is the same in every run.
+    """
+
+    def __init__(self, capacity: int = 4096) -> None:
+        assert capacity % 2 == 0, capacity
+        self._capacity = capacity
+        self._kept: list[float] = []
+        self._stride = 1
+        self._seen = 0
+
+    def add(self, value: float) -> None:
+        """Keep the value if its turn has come."""
+        if self._seen % self._stride == 0:
+            if len(self._kept) == self._capacity:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+            if self._seen % self._stride == 0:
+                self._kept.append(value)
+        self._seen += 1
+
+    def percentile(self, percent: int) -> float | None:
+        """A percentile of the kept values; None if there are none."""
+        return float(np.percentile(self._kept, percent)) if self._kept else None
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The kept values, oldest first, float64."""
+        return np.array(self._kept, np.float64)
+
+    @property
+    def counters(self) -> list[int]:
+        """Values seen and stride, for a checkpoint."""
+        return [self._seen, self._stride]
+
+    def restore(self, kept: np.ndarray, counters: list[int]) -> None:
+        """Take over `kept` and `counters`."""
+        self._kept = [float(value) for value in kept]
+        self._seen, self._stride = counters
+
+
+class CacheTelemetry:
+    """Counts decisions as they are answered.
+
+    Args:
+        hit_rate_decay: λ of the running hit rate h ← λ·h + (1−λ)·hit, which starts at 0 because a
+            cache starts empty.
+    """
+
+    def __init__(self, hit_rate_decay: float) -> None:
+        self._decay = hit_rate_decay
+        self.hit_rate = 0.0
+        self.counts: dict[str, int] = dict.fromkeys(KINDS, 0)
+        self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0.0)
+        self.audits: list[Audit] = []
+        self.samples = {"latency": Samples(), "cache": Samples(), "llm": Samples()}
+
+    @property
+    def decisions(self) -> int:
+        """Decisions answered so far."""
+        return sum(self.counts.values())
+
+    @property
+    def hits(self) -> int:
+        """Decisions answered without the LLM."""
+        return sum(self.counts[kind] for kind in HITS)
+
+    @property
+    def queries(self) -> int:
+        """States sent to the LLM: misses, partial hits and audits."""
+        return sum(self.counts[kind] for kind in QUERIES)
+
+    def record(self, answer: PriorAnswer) -> None:
+        """Count one decision.
+
+        `latency` is cache time plus recorded LLM time: what the decision costs when the journal is
+        not there to answer; `llm` is the LLM's part, over queries only.
+        """
+        self.counts[answer.kind] += 1
+        hit = answer.kind in HITS
+        self.hit_rate = self._decay * self.hit_rate + (1.0 - self._decay) * hit
+        costs = (answer.tokens, answer.seconds, answer.live_seconds, answer.cache_seconds)
+        for name, cost in zip(_TOTALS, costs, strict=True):
+            self.totals[name] += cost
+        self.samples["cache"].add(answer.cache_seconds)
+        self.samples["latency"].add(answer.cache_seconds + answer.seconds)
+        if answer.kind in QUERIES:
+            self.samples["llm"].add(answer.seconds)
+
+    def record_audit(self, audit: Audit) -> None:
+        """Keep the result of one audit."""
+        self.audits.append(audit)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for `summary.json`; a quantity without observations is None."""
+        return {
+            "queries": {
+                "total": self.queries,
+                "misses": self.counts["miss"],
+                "partial": self.counts["partial"],
+                "audits": self.counts["audit"],
+            },
+            "hits": {kind: self.counts[kind] for kind in HITS},
+            "llm_tokens": round(self.totals["tokens"]),
+            "llm_seconds": self.totals["llm_seconds_live"],
+            "llm_seconds_recorded": self.totals["llm_seconds_recorded"],
+            "cache_seconds": self.totals["cache_seconds"],
+            "latency_ms": self._percentiles_ms("latency"),
+            "cache_ms": self._percentiles_ms("cache"),
+            "llm_ms": self._percentiles_ms("llm"),
+            "audited": self._audit_summary(),
+        }
+
+    def _percentiles_ms(self, name: str) -> dict[str, float | None]:
+        values = {f"p{percent}": self.samples[name].percentile(percent) for percent in (50, 95)}
+        return {key: None if value is None else 1e3 * value for key, value in values.items()}
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """JSON values and arrays from which `restore` goes on."""
+        values = {
+            "hit_rate": self.hit_rate,
+            "counts": dict(self.counts),
+            "totals": dict(self.totals),
+            "samples": {name: samples.counters for name, samples in self.samples.items()},
+        }
+        arrays = {name: samples.kept for name, samples in self.samples.items()}
+        arrays["audits"] = np.array(self.audits, np.float64).reshape(-1, len(Audit._fields))
+        return values, arrays
+
+    def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `state` returned."""
+        self.hit_rate = values["hit_rate"]
+        self.counts = dict(values["counts"])
+        self.totals = dict(values["totals"])
+        for name, samples in self.samples.items():
+            samples.restore(arrays[name], values["samples"][name])
+        self.audits = [Audit(*map(float, row)) for row in arrays["audits"]]
+
+    def _audit_summary(self) -> dict[str, Any]:
+        if not self.audits:
+            return {"count": 0, "kl_mean": None, "kl_max": None, "span_max": None}
+        similarity, span, kl = zip(*self.audits, strict=True)
+        return {
+            "count": len(self.audits),
+            "similarity_min": min(similarity),
+            "kl_mean": float(np.mean(kl)),
+            "kl_max": max(kl),
+            "span_max": max(span),
+        }

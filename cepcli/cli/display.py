@@ -1,0 +1,138 @@
+"""What a training run shows while it runs: a live table in a terminal, plain lines elsewhere."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cepcli.agents.parts import Parts
+    from cepcli.agents.training import Hooks, Progress
+
+_REFRESH_SECONDS = 0.25
+_PLAIN_SECONDS = 10.0
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[list[bool]]:
+    """The first Ctrl-C asks to stop after the current decision; the second one stops at once."""
+    requested: list[bool] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if requested:
+            raise KeyboardInterrupt
+        requested.append(True)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield requested
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class RunDisplay:
+    """Progress on stderr: rich and live in a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, name: str, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._name = name
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        if self._console.is_terminal and not quiet:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._shown_at = 0.0
+        self._began = time.monotonic()
+        self._first_step: int | None = None
+        self._last_eval = ""
+
+    def __enter__(self) -> "RunDisplay":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def hooks(self, requested: list[bool]) -> "Hooks":
+        """The loop's hooks that feed this display."""
+        from cepcli.agents.training import Hooks
+        from cepcli.report.curves import plot_run
+
+        return Hooks(
+            on_step=self.step,
+            on_evaluation=self.evaluation,
+            on_finish=plot_run,
+            stop_requested=lambda: bool(requested),
+        )
+
+    def notify(self, message: str) -> None:
+        """A note about something that takes a while."""
+        if not self._quiet:
+            self._console.print(f"{message} …", highlight=False)
+
+    def evaluation(self, step: int, summary: dict[str, Any]) -> None:
+        """An evaluation has ended."""
+        self._last_eval = (
+            f"{summary['success_rate']:.2f} over {summary['episodes']} episodes at {step}"
+        )
+        if not self._quiet:
+            self._console.print(
+                f"step {step}: held-out success {summary['success_rate']:.2f}, "
+                f"return {summary['return_mean']:.2f} over {summary['episodes']} episodes",
+                highlight=False,
+            )
+
+    def step(self, parts: "Parts", progress: "Progress") -> None:
+        """A decision was taken; redraws at most four times a second."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        if self._first_step is None:
+            self._first_step, self._began = progress.step, now
+        if now - self._shown_at < (_REFRESH_SECONDS if self._live else _PLAIN_SECONDS):
+            return
+        self._shown_at = now
+        figures = self._figures(parts, progress, now)
+        if self._live:
+            self._live.update(self._table(progress.step / parts.config.steps, figures))
+            self._live.refresh()
+        else:
+            text = ", ".join(f"{key} {value}" for key, value in figures.items())
+            print(text, file=sys.stderr, flush=True)
+
+    def _figures(self, parts: "Parts", progress: "Progress", now: float) -> dict[str, str]:
+        cache = parts.telemetry.summary()
+        queries, hits = cache["queries"], cache["hits"]
+        steps_here = progress.step - (self._first_step or 0)
+        rate = steps_here / max(now - self._began, 1e-9)
+        left = (parts.config.steps - progress.step) / rate if rate else 0.0
+        answered = hits["exact"] + hits["semantic"]
+        saved = answered * cache["llm_seconds_recorded"] / max(queries["total"], 1)
+        return {
+            "step": f"{progress.step}/{parts.config.steps}",
+            "ETA": f"{left:.0f} s",
+            "success": f"{progress.recent_success:.2f}",
+            "exact hits": f"{hits['exact'] / max(progress.step, 1):.0%}",
+            "semantic hits": f"{hits['semantic'] / max(progress.step, 1):.0%}",
+            "queries": str(queries["total"]),
+            "LLM s": f"{cache['llm_seconds_recorded']:.0f}",
+            "LLM s saved": f"{saved:.0f}",
+        }
+
+    def _table(self, done: float, figures: dict[str, str]) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        table = Table(title=self._name, title_justify="left", box=None)
+        for key in figures:
+            table.add_column(key, justify="right")
+        table.add_row(*figures.values())
+        return Group(table, ProgressBar(total=1.0, completed=done, width=60))

@@ -1,0 +1,91 @@
+"""`cep doctor`: what is installed and found, and what to type for what is missing."""
+
+import importlib.util
+import shutil
+from importlib import metadata
+from typing import Any
+
+import typer
+
+from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_table
+
+_LIBRARIES = (
+    "torch", "transformers", "peft", "gguf", "gymnasium", "minigrid", "textworld", "numpy",
+    "scipy", "matplotlib", "tensorboard",
+)  # fmt: skip
+
+
+def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
+    """Check libraries, device, models, workspace; exit 2 if something needed is missing."""
+    checks = [
+        *(_library(name) for name in _LIBRARIES),
+        _device(),
+        *_models(),
+        *_workspace(workspace),
+    ]
+    if json:
+        print_json({"checks": checks})
+    else:
+        rows = [[c["what"], "ok" if c["ok"] else "missing", c["found"], c["fix"]] for c in checks]
+        print_table("cep doctor", ["what", "state", "found", "what to type"], rows)
+    if not all(check["ok"] or check["optional"] for check in checks):
+        raise typer.Exit(2)
+
+
+def _check(
+    what: str, ok: bool, found: str, fix: str = "", optional: bool = False
+) -> dict[str, Any]:
+    return {
+        "what": what,
+        "ok": ok,
+        "found": found,
+        "fix": "" if ok else fix,
+        "optional": optional,
+    }
+
+
+def _library(name: str) -> dict[str, Any]:
+    if importlib.util.find_spec(name) is None:
+        return _check(name, False, "", "make install")
+    return _check(name, True, metadata.version(name))
+
+
+def _device() -> dict[str, Any]:
+    if importlib.util.find_spec("torch") is None:
+        return _check("device", False, "", "make install")
+    import torch
+
+    found = f"cpu, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        found += f"; cuda ({torch.cuda.get_device_name()}): pass --device cuda"
+    return _check("device", True, found)
+
+
+def _models() -> list[dict[str, Any]]:
+    from cepcli.abstraction.encoder import MINILM
+    from cepcli.prior.embedded import EMBEDDED
+
+    fetch = {"embedded": "cep prior score --env babyai/goto-redball", "minilm": "make demo"}
+    checks = []
+    for model in (EMBEDDED, MINILM):
+        found = str(model.directory) if model.is_ready() else "fetched on first use"
+        checks.append(
+            _check(f"model {model.name}", model.is_ready(), found, fetch[model.name], optional=True)
+        )
+    return checks
+
+
+def _workspace(option: Any) -> list[dict[str, Any]]:
+    from cepcli.artifacts import Workspace, shipped_root, workspace_root
+
+    space = Workspace(workspace_root(option))
+    folder = next(p for p in (space.root, *space.root.parents) if p.is_dir())
+    free = shutil.disk_usage(folder).free / 2**30
+    priors, runs = space.names("prior"), space.names("run")
+    return [
+        _check("workspace", free > 1, f"{space.root}, {free:.0f} GiB free, {len(runs)} runs",
+               "free some space, or pass --workspace DIR"),
+        _check("shipped data", shipped_root().is_dir(), str(shipped_root()), "git checkout data"),
+        _check("tuned priors", bool(priors), ", ".join(priors),
+               "cep prior finetune --env babyai/goto-redball", optional=True),
+    ]  # fmt: skip

@@ -1,0 +1,329 @@
+"""`cep prior`: record demonstrations, tune a language model on them, judge and look at priors."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cepcli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WorkspaceOption,
+    open_workspace,
+    print_json,
+    print_table,
+)
+from cepcli.cli.prior_display import (
+    interruptible,
+    note,
+    print_bars,
+    print_quality,
+    progress_bar,
+)
+from cepcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cepcli.artifacts import Artifact, Workspace
+    from cepcli.types import TextState
+
+app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
+
+EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `cep envs list`.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what has the name.")]
+DemosOption = Annotated[str | None, typer.Option("--demos", help="Demonstrations to use.")]
+PriorNameArgument = Annotated[
+    str, typer.Argument(help="uniform, embedded, a tuned prior, a directory or a hub id.")
+]
+
+
+@app.command()
+def demos(
+    env: EnvOption,
+    episodes: Annotated[int | None, typer.Option(help="Solved training episodes.")] = None,
+    heldout_episodes: Annotated[int | None, typer.Option(help="Solved held-out episodes.")] = None,
+    seed: SeedOption = None,
+    name: NameOption = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Record what the environment's expert does: training and held-out decisions."""
+    from cepcli.artifacts import read_json
+    from cepcli.config import resolve
+    from cepcli.rl.demonstrations import DemosConfig, default_demos_name
+
+    flags = {"env": env, "episodes": episodes, "heldout_episodes": heldout_episodes, "seed": seed}
+    settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
+    name = name or default_demos_name(env)
+    with interruptible("Nothing is kept of it; type the command again to start over."):
+        artifact = _record(settings, open_workspace(workspace), name, overwrite, quiet)
+    summary = read_json(artifact.path / "summary.json")
+    if json:
+        print_json({"name": name, "path": str(artifact.path), **summary})
+        return
+    rows = [[split, *map(str, counts.values())] for split, counts in summary.items()]
+    print_table(
+        f"Demonstrations {name} of {env}", ["split", "episodes", "decisions", "dropped"], rows
+    )
+
+
+@app.command()
+def finetune(
+    env: EnvOption,
+    shots: Annotated[
+        str, typer.Option(help="Demonstrated episodes to learn from; several as 0,5,50.")
+    ] = "5",
+    demos: DemosOption = None,
+    seed: SeedOption = None,
+    name: NameOption = None,
+    overwrite: OverwriteOption = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Tune a language model on few demonstrations; leaves a prior for `--prior NAME`."""
+    from cepcli.config import resolve
+    from cepcli.prior.config import FinetuneConfig
+
+    counts = _shot_counts(shots)
+    settings = [
+        resolve(
+            FinetuneConfig, file=config, overrides=set_ or [],
+            flags={"shots": count or None, "seed": seed},
+        )
+        for count in counts
+    ]  # fmt: skip
+    space = open_workspace(workspace)
+    with interruptible("Type the same command again to go on from the last validation."):
+        source = _demos_for(env, demos, max(counts), space, quiet)
+        rows = _finetune_all(env, counts, settings, source, space, name, device, overwrite, quiet)
+    if json:
+        print_json({"env": env, "demos": source.name, "rows": rows})
+        return
+    print_quality(f"Priors on held-out decisions of {env}", rows)
+    made = [row["prior"] for row, count in zip(rows[-len(counts) :], counts, strict=True) if count]
+    if made:
+        typer.echo(f"Use it: cep train --env {env} --prior {made[-1]}")
+
+
+@app.command("eval")
+def evaluate(
+    env: EnvOption,
+    name: PriorNameArgument = "embedded",
+    demos: DemosOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Judge a prior by an expert's held-out decisions."""
+    from cepcli.config import resolve
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.evaluate import evaluate_prior
+    from cepcli.prior.load import load_prior
+    from cepcli.prior.tuned import report_row, uniform_quality
+    from cepcli.rl.demonstrations import demos_decisions
+
+    settings = resolve(PriorConfig, file=config, overrides=set_ or [])
+    space, family = open_workspace(workspace), spec(env).family
+    with interruptible("Nothing was changed."):
+        prior = load_prior(
+            name, family=family, workspace=space, config=settings, device=device or "cpu"
+        )
+        decisions = demos_decisions(_demos_for(env, demos, 1, space, quiet), "heldout")
+        with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
+            found = evaluate_prior(prior, decisions, advance)
+    rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
+    if json:
+        print_json({"env": env, **rows[-1]})
+        return
+    print_quality(f"{name} on held-out decisions of {env}", rows)
+
+
+@app.command()
+def score(
+    env: EnvOption,
+    text: Annotated[str | None, typer.Option(help="A state's description; default: real.")] = None,
+    goal: Annotated[str | None, typer.Option(help="The task; default: the real one's.")] = None,
+    prior: Annotated[str, typer.Option(help="As for `cep prior eval`.")] = "embedded",
+    seed: Annotated[int, typer.Option(min=0, help="Which episode the state is from.")] = 0,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a prior over the actions of one state."""
+    from cepcli.config import resolve
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.load import load_prior
+
+    settings = resolve(PriorConfig, file=config, overrides=set_ or [])
+    space = open_workspace(workspace)
+    state = _state_of(env, text, goal, seed, space)
+    loaded = load_prior(
+        prior, family=spec(env).family, workspace=space, config=settings, device=device or "cpu"
+    )
+    [answer] = loaded.log_probs([state])
+    pairs = zip(state.actions, answer.log_prior.tolist(), answer.scores.tolist(), strict=True)
+    rows = sorted(pairs, key=lambda row: -row[1])
+    if json:
+        actions = [{"action": a, "log_prior": lp, "score": s} for a, lp, s in rows]
+        print_json({"goal": state.goal, "text": state.text, "prior": prior, "actions": actions})
+        return
+    print_bars(state, rows, answer.tokens, answer.seconds)
+
+
+@app.command("list")
+def list_priors(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
+    """List the priors that have a name here."""
+    from cepcli.artifacts import read_json
+    from cepcli.prior.load import EMBEDDED, UNIFORM
+
+    space = open_workspace(workspace)
+    rows = [
+        {"name": UNIFORM, "what": "every admissible action alike; asks no model"},
+        {"name": EMBEDDED, "what": "SmolLM2-135M-Instruct, untuned"},
+    ]
+    for name in space.names("prior"):
+        card = read_json(space.open("prior", name).path / "prior.json")
+        what = f"{card['model']}, {card['shots']} shots of {card['env']}"
+        rows.append({"name": name, "what": what})
+    if json:
+        print_json(rows)
+        return
+    print_table("Priors", ["name", "what"], [[row["name"], row["what"]] for row in rows])
+
+
+def _shot_counts(text: str) -> list[int]:
+    counts = [int(part) for part in text.split(",") if part.strip().isdigit()]
+    if not counts or len(counts) != len(text.split(",")):
+        raise ConfigError(
+            f"`--shots {text}` is not a list of numbers of episodes.", "Try --shots 0,5,50"
+        )
+    return counts
+
+
+def _demos_for(
+    env: str, name: str | None, episodes: int, space: "Workspace", quiet: bool
+) -> "Artifact":
+    """The demonstrations to use; those of default name are recorded when they do not suffice."""
+    from cepcli.artifacts import read_json
+    from cepcli.config import resolve
+    from cepcli.rl.demonstrations import DemosConfig, default_demos_name
+
+    if name:
+        return space.open("demos", name)
+    name = default_demos_name(env)
+    if name in space.names("demos"):
+        found = space.open("demos", name)
+        if read_json(found.path / "summary.json")["train"]["episodes"] >= episodes:
+            return found
+    config = resolve(DemosConfig, flags={"env": env})
+    config = resolve(DemosConfig, flags={"env": env, "episodes": max(episodes, config.episodes)})
+    if not quiet:
+        typer.echo(f"Recording {config.episodes} demonstrations of {env} as `{name}` …", err=True)
+    return _record(config, space, name, True, quiet)
+
+
+def _record(config: Any, space: "Workspace", name: str, overwrite: bool, quiet: bool) -> "Artifact":
+    from cepcli.rl.demonstrations import record_demos
+
+    total = config.episodes + config.heldout_episodes
+    with progress_bar("Playing the expert", total, quiet) as advance:
+
+        def progress(split: str, solved: int, _wanted: int) -> None:
+            advance(solved if split == "train" else config.episodes + solved)
+
+        return record_demos(
+            config, space, name, overwrite=overwrite, progress=progress, notify=note(quiet)
+        )
+
+
+def _finetune_all(
+    env: str, counts: list[int], settings: list[Any], source: "Artifact", space: "Workspace",
+    name: str | None, device: str | None, overwrite: bool, quiet: bool,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One row per prior: uniform, untuned, and each number of shots."""
+    from cepcli.artifacts import read_json
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.finetune import split_heldout
+    from cepcli.prior.tuned import (
+        TuningData,
+        default_prior_name,
+        report_row,
+        uniform_quality,
+        untuned_quality,
+    )
+    from cepcli.rl.demonstrations import demos_decisions
+
+    data = TuningData(
+        env,
+        spec(env).family,
+        demos_decisions(source, "train"),
+        demos_decisions(source, "heldout"),
+        source,
+    )
+    test = split_heldout(data.heldout)[1]
+    note(quiet)(f"Measuring {settings[0].model} before tuning on {len(test)} decisions")
+    before = untuned_quality(data.family, test, settings[0], device or "cpu")
+    rows = [
+        report_row("uniform", uniform_quality(test)),
+        report_row(f"{settings[0].model} (untuned)", before),
+    ]
+    for count, config in zip(counts, settings, strict=True):
+        if not count:
+            continue
+        several = len([c for c in counts if c]) > 1
+        label = f"{name}-{count}shot" if name and several else name
+        label = label or default_prior_name(env, count)
+        artifact = _tune(data, config, space, label, before, device, overwrite, quiet)
+        rows.append(report_row(label, read_json(artifact.path / "report.json")["after"]))
+    return rows
+
+
+def _tune(
+    data: Any, config: Any, space: "Workspace", name: str, before: Any,
+    device: str | None, overwrite: bool, quiet: bool,
+) -> "Artifact":  # fmt: skip
+    """Tune one prior under a progress bar."""
+    from cepcli.prior.tuned import TuningHooks, tune_prior
+
+    with progress_bar(f"Tuning {name}", config.max_steps, quiet) as advance:
+
+        def on_step(step: Any) -> None:
+            nll = step.validation_nll
+            advance(step.step, f"loss {step.loss:.3f}" + (f", held-out {nll:.3f}" if nll else ""))
+
+        return tune_prior(
+            data, config, space, name, before=before, device=device or "cpu",
+            overwrite=overwrite, hooks=TuningHooks(on_step, note(quiet)),
+        )  # fmt: skip
+
+
+def _state_of(
+    env: str, text: str | None, goal: str | None, seed: int, space: "Workspace"
+) -> "TextState":
+    """The first state of an episode, with its text and goal replaced where they are given."""
+    from cepcli.envs.base import text_state
+    from cepcli.envs.catalog import make_env
+    from cepcli.types import TextState
+
+    made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
+    state = text_state(made.reset(seed=seed)[1])
+    made.close()
+    return TextState(goal or state.goal, text or state.text, state.actions)

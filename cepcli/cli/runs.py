@@ -1,0 +1,150 @@
+"""`cep runs` and `cep eval`: look at runs, resume, evaluate and compare them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cepcli.cli.options import (
+    JsonOption,
+    QuietOption,
+    WorkspaceOption,
+    open_workspace,
+    print_json,
+    print_table,
+)
+from cepcli.cli.train import print_summary, run_with_display
+
+app = typer.Typer(no_args_is_help=True, help="List, show, resume and compare runs.")
+
+
+@app.command("list")
+def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
+    """Finished and unfinished runs of the workspace."""
+    from cepcli.agents.runs import unfinished
+    from cepcli.artifacts import read_json
+
+    space = open_workspace(workspace)
+    finished = [
+        read_json(space.open("run", name).path / "summary.json") for name in space.names("run")
+    ]
+    waiting = unfinished(space)
+    if json:
+        print_json({"finished": finished, "unfinished": waiting})
+        return
+    rows = [
+        [s["run"], s["env"], s["agent"], s["prior"], s["cache"], str(s["decisions"]),
+         f"{s['eval']['success_rate']:.2f}", str(s["queries"]["total"])]
+        for s in finished
+    ]  # fmt: skip
+    rows += [[name, "unfinished: cep runs resume " + name, *[""] * 6] for name in waiting]
+    columns = ["run", "env", "agent", "prior", "cache", "decisions", "success", "queries"]
+    print_table(f"Runs in {space.root}", columns, rows)
+
+
+@app.command()
+def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
+    """A run's result, its files, and the command that made it."""
+    from cepcli.artifacts import read_json
+
+    artifact = open_workspace(workspace).open("run", run)
+    summary = read_json(artifact.path / "summary.json")
+    if json:
+        print_json(summary)
+        return
+    print_summary(summary)
+    typer.echo(f"  made by: {artifact.manifest['command']}")
+    typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
+    for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
+        if (artifact.path / file).exists():
+            typer.echo(f"  {artifact.path / file}")
+
+
+@app.command()
+def resume(
+    run: str,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Go on with an unfinished run, exactly where its last checkpoint stands."""
+    from cepcli.agents.runs import resume_run
+
+    space = open_workspace(workspace)
+    summary = run_with_display(
+        run, quiet, lambda hooks, notify: resume_run(space, run, hooks, notify)
+    )
+    print_json(summary) if json else print_summary(summary)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Runs side by side, averaged over seeds, as a table and a picture of the learning curves."""
+    from cepcli.artifacts import writing
+    from cepcli.report.comparison import comparison, load_groups
+    from cepcli.report.curves import plot_comparison
+
+    space = open_workspace(workspace)
+    groups = load_groups(space, runs)
+    picture = output or space.root / "comparison.png"
+    with writing(picture.parent):
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        plot_comparison(groups, picture)
+    rows = comparison(groups)
+    if json:
+        print_json({"rows": rows, "picture": str(picture)})
+        return
+    print_comparison(rows)
+    typer.echo(f"Learning curves: {picture}")
+
+
+def print_comparison(rows: list[dict[str, Any]]) -> None:
+    """The table of `cep runs compare`: means over seeds, 95 % intervals where there are any."""
+    from cepcli.report.comparison import FIGURES
+
+    def cell(value: dict[str, Any], form: str) -> str:
+        mean = format(value["mean"], form)
+        if value["low"] is None or value["low"] == value["high"]:
+            return mean
+        return f"{mean} [{format(value['low'], form)}, {format(value['high'], form)}]"
+
+    columns = ["run", "seeds", *(title for title, _, _ in FIGURES.values())]
+    table = [
+        [
+            row["run"],
+            str(row["seeds"]),
+            *(cell(row[k], form) for k, (_, _, form) in FIGURES.items()),
+        ]
+        for row in rows
+    ]
+    print_table("Means over seeds [95 % bootstrap interval]", columns, table)
+
+
+def evaluate(
+    run: str,
+    episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes to play.")] = 50,
+    frozen_cache: Annotated[
+        bool,
+        typer.Option("--frozen-cache", help="Answer from the run's cache, read-only."),
+    ] = False,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Evaluate a finished run on held-out instances; the run itself is not changed."""
+    from cepcli.agents.runs import evaluate_run
+
+    def notify(message: str) -> None:
+        if not quiet:
+            typer.echo(f"{message} …", err=True)
+
+    space = open_workspace(workspace)
+    summary = evaluate_run(space, run, episodes, frozen_cache=frozen_cache, notify=notify)
+    print_json(summary) if json else print_summary(summary)

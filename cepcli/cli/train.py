@@ -1,0 +1,116 @@
+"""`cep train`: train an agent, leave a run."""
+
+from typing import Annotated, Any
+
+import typer
+
+from cepcli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WorkspaceOption,
+    open_workspace,
+    print_json,
+)
+from cepcli.errors import Interrupted
+
+
+def train(
+    env: Annotated[
+        str | None, typer.Option(help="Environment id; `cep envs list` shows them.")
+    ] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(help="posterior-q, dqn, yan, direct-llm, random or expert."),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="embedded, uniform, a tuned prior's name, a model's path or hub id."),
+    ] = None,
+    cache: Annotated[str | None, typer.Option(help="off, exact or lru.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Decisions to take.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, with consecutive seeds.")] = 1,
+    name: Annotated[str | None, typer.Option(help="The run's name; _s<seed> is added.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
+    no_journal: Annotated[
+        bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
+    ] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train an agent on one environment; leaves a run that can be evaluated and compared."""
+    from dataclasses import replace
+
+    from cepcli.agents.config import PRESETS, TrainConfig
+    from cepcli.config import resolve
+
+    flags: dict[str, Any] = {
+        "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
+        "seed": seed, "device": device, "journal": False if no_journal else None,
+    }  # fmt: skip
+    first = resolve(
+        TrainConfig, file=config, overrides=set_ or [], flags=flags,
+        presets=PRESETS, preset_key="agent",
+    )  # fmt: skip
+    summaries = []
+    for number in range(first.seed, first.seed + seeds):
+        one = replace(first, seed=number)
+        label = f"{name}_s{number}" if name else None
+        summaries.append(_train_one(one, workspace, label, resume, overwrite, quiet))
+        if not json:
+            print_summary(summaries[-1])
+    if json:
+        print_json(summaries[0] if seeds == 1 else {"runs": summaries})
+
+
+def _train_one(
+    config: Any, workspace: Any, name: str | None, resume: bool, overwrite: bool, quiet: bool
+) -> dict[str, Any]:
+    from cepcli.agents.runs import default_name, start_run
+
+    space = open_workspace(workspace)
+    name = name or default_name(config)
+    return run_with_display(
+        name,
+        quiet,
+        lambda hooks, notify: start_run(
+            config, space, name, resume=resume, overwrite=overwrite, hooks=hooks, notify=notify
+        ),
+    )
+
+
+def run_with_display(name: str, quiet: bool, work: Any) -> dict[str, Any]:
+    """Run `work(hooks, notify)` under the live display; Ctrl-C ends with 130 and the way on."""
+    from cepcli.cli.display import RunDisplay, stop_on_interrupt
+
+    with stop_on_interrupt() as requested, RunDisplay(name, quiet=quiet) as display:
+        try:
+            return work(display.hooks(requested), display.notify)
+        except (KeyboardInterrupt, Interrupted):
+            typer.echo(f"Stopped. Go on with: cep runs resume {name}", err=True)
+            raise typer.Exit(130) from None
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """What a run came to, in a few lines."""
+    from cepcli.report.comparison import seconds_saved
+
+    evaluation, queries, hits = summary["eval"], summary["queries"], summary["hits"]
+    typer.echo(
+        f"{summary['run']}: success {evaluation['success_rate']:.2f} over "
+        f"{evaluation['episodes']} held-out episodes, return {evaluation['return_mean']:.2f}\n"
+        f"  {summary['decisions']} decisions, {queries['total']} LLM queries "
+        f"({queries['misses']} misses, {queries['partial']} partial, {queries['audits']} audits), "
+        f"hits {hits['exact']} exact + {hits['semantic']} semantic\n"
+        f"  LLM {summary['llm_seconds']:.1f} s live, {summary['llm_seconds_recorded']:.1f} s "
+        f"recorded, {seconds_saved(summary):.1f} s saved by hits; wall "
+        f"{summary['wall_seconds']:.1f} s"
+    )

@@ -1,0 +1,176 @@
+"""Every environment by its id. Importing this loads neither minigrid nor textworld.
+
+Other packages add families through the entry-point group `cep.envs`: each entry point is a callable
+that returns a list of `EnvSpec`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from cepcli.config import build
+from cepcli.envs import babyai, textworld_games, textworld_make
+from cepcli.envs.base import Split, SymbolicEnv
+from cepcli.errors import EnvError
+from cepcli.registry import suggest
+
+GROUP = "cep.envs"
+
+
+class Factory(Protocol):
+    """Makes an environment; `options` is an instance of the spec's options dataclass."""
+
+    def __call__(
+        self,
+        env_id: str,
+        split: Split,
+        workspace: Path,
+        options: Any,
+        progress: Callable[[str], None] | None,
+    ) -> SymbolicEnv:
+        """The environment `env_id`, not yet reset."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """A registered environment.
+
+    Attributes:
+        id: what the user types, "family/name".
+        family: names the prompt template and the cache namespace.
+        summary: one line for `cep envs list`.
+        factory: makes the environment.
+        options: the frozen dataclass that `make_env(options=...)` fills; every field has a default.
+        check_options: options that make a contract check quick.
+    """
+
+    id: str
+    family: str
+    summary: str
+    factory: Factory
+    options: type
+    check_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_BABYAI = {
+    "goto-redball": "go to the red ball, among distractors",
+    "goto-local": "go to a named object in one room",
+    "goto-obj": "go to the only object in the room",
+    "goto-door": "go to a door of a named colour",
+    "pickup-loc": "pick up an object named by where it is",
+    "open-door": "open a door named by colour or place",
+    "put-next-local": "put one object next to another",
+    "unlock": "find the key and open a locked door, in a maze of rooms",
+}
+_TEXTWORLD: dict[str, tuple[str, type]] = {
+    "coin": ("walk to the coin, past dead ends", textworld_make.CoinOptions),
+    "treasure": ("find one of two objects; the other loses", textworld_make.TreasureOptions),
+    "cooking": ("read a recipe, prepare it, eat", textworld_make.CookingOptions),
+    "simple": ("find the food and put it on the stove", textworld_make.SimpleOptions),
+    "custom": ("a generated quest of chosen length", textworld_make.CustomOptions),
+}
+
+
+def make_env(
+    env_id: str,
+    *,
+    split: Split = "train",
+    workspace: Path,
+    options: dict[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> SymbolicEnv:
+    """The environment `env_id`, not yet reset.
+
+    Args:
+        env_id: a registered id, or `babyai/NAME` for any installed BabyAI level.
+        split: which instances it draws; those of the two splits are disjoint.
+        workspace: where generated games are kept.
+        options: fields of the family's options dataclass.
+        progress: told in one line about anything that takes seconds.
+
+    Raises:
+        EnvError: if there is no such environment, or it cannot be made.
+        ConfigError: on an unknown option or a value that does not fit.
+    """
+    if split not in ("train", "heldout"):
+        raise EnvError(f"`split` is {split!r}, expected train or heldout.")
+    found = spec(env_id)
+    return found.factory(found.id, split, workspace, build(found.options, options or {}), progress)
+
+
+def env_ids() -> list[str]:
+    """The listed ids, sorted."""
+    return sorted(_specs())
+
+
+def spec(env_id: str) -> EnvSpec:
+    """The spec of an id, of `babyai/NAME` for any installed level too.
+
+    Raises:
+        EnvError: if there is none; the hint names the nearest id.
+    """
+    known = _specs()
+    if env_id in known:
+        return known[env_id]
+    candidates = set(known)
+    family, _, name = env_id.partition("/")
+    if family == "babyai":
+        level = babyai.find_level(name)
+        if level is not None:
+            full = f"babyai/{level}"
+            return known.get(full) or _babyai_spec(level, f"the level {babyai.levels()[level]}")
+        candidates |= {f"babyai/{other}" for other in babyai.levels()}
+    raise EnvError(f"Environment `{env_id}` doesn't exist.", suggest(env_id, candidates))
+
+
+def _specs() -> dict[str, EnvSpec]:
+    specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
+    specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
+    known = {s.id: s for s in specs}
+    for point in metadata.entry_points(group=GROUP):
+        for third_party in _load(point):
+            if third_party.id in known:
+                raise EnvError(
+                    f"The entry point `{point.name}` ({point.value}) registers `{third_party.id}`, "
+                    "which exists already.",
+                    "Rename it, or uninstall the package.",
+                )
+            known[third_party.id] = third_party
+    return known
+
+
+def _load(point: metadata.EntryPoint) -> list[EnvSpec]:
+    """The specs of an entry point. Whatever its code raises is its author's to hear of."""
+    try:
+        specs = point.load()()
+    except Exception as error:
+        raise EnvError(
+            f"The entry point `{point.name}` ({point.value}) of the group `{GROUP}` failed: "
+            f"{type(error).__name__}: {error}",
+            "Fix or uninstall the package that declares it.",
+        ) from error
+    if not isinstance(specs, list) or not all(isinstance(s, EnvSpec) for s in specs):
+        raise EnvError(
+            f"The entry point `{point.name}` ({point.value}) of the group `{GROUP}` returned "
+            f"{specs!r}, expected a list of EnvSpec.",
+            "Fix or uninstall the package that declares it.",
+        )
+    return specs
+
+
+def _babyai_spec(name: str, summary: str) -> EnvSpec:
+    return EnvSpec(f"babyai/{name}", "babyai", summary, babyai.make_babyai, babyai.BabyAIOptions)
+
+
+def _textworld_spec(name: str, summary: str, options: type) -> EnvSpec:
+    return EnvSpec(
+        f"textworld/{name}",
+        "textworld",
+        summary,
+        textworld_games.make_textworld,
+        options,
+        {"games": 1, "heldout_games": 1},
+    )

@@ -1,0 +1,111 @@
+"""What can be set about priors and their tuning; no torch here, so that `--help` stays quick."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cepcli.config import require
+
+Normalisation = Literal["sum", "mean", "pmi"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class PriorConfig:
+    """How a language model's scores become a prior."""
+
+    normalisation: Normalisation | None = field(
+        default=None,
+        metadata={
+            "help": "sum of token log-likelihoods, mean over tokens, or pmi (minus the score after "
+            "a neutral prompt); default: what the adapter was tuned with, else mean"
+        },
+    )
+    temperature: float | None = field(
+        default=None,
+        metadata={"help": "divides the scores, > 0; default: the adapter's fitted one, else 1"},
+    )
+    smoothing: float = field(
+        default=0.05,
+        metadata={"help": "share of the uniform distribution in the prior, 0 to 1"},
+    )
+    dtype: Dtype = field(
+        default="auto",
+        metadata={"help": "precision; auto: bfloat16 where the device has it, else float32"},
+    )
+    row_tokens: int = field(
+        default=512, metadata={"help": "tokens per forward pass, several states packed, >= 1"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(
+            self.temperature is None or self.temperature > 0,
+            f"`temperature` is {self.temperature}, expected a number above 0.",
+        )
+        require(
+            0 <= self.smoothing <= 1,
+            f"`smoothing` is {self.smoothing}, expected a number from 0 to 1.",
+        )
+        require(self.row_tokens >= 1, f"`row_tokens` is {self.row_tokens}, expected at least 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """Few-shot tuning of a language model by LoRA on expert demonstrations."""
+
+    shots: int = field(default=5, metadata={"help": "demonstrated episodes to learn from, >= 1"})
+    model: str = field(default="embedded", metadata={"help": "embedded, a directory, or a hub id"})
+    normalisation: Literal["sum", "mean"] = field(
+        default="mean", metadata={"help": "of the scores inside the loss, and of the prior made"}
+    )
+    rank: int = field(default=8, metadata={"help": "rank of the adapter, >= 1"})
+    alpha: float = field(default=16.0, metadata={"help": "scale of the adapter is alpha / rank"})
+    targets: tuple[str, ...] = field(
+        default=("q_proj", "v_proj"), metadata={"help": "linear layers that get an adapter"}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak, after warm-up, > 0"})
+    warmup_steps: int = field(default=5, metadata={"help": "steps of linear warm-up, >= 0"})
+    max_steps: int = field(default=60, metadata={"help": "gradient steps at most, >= 1"})
+    batch_decisions: int = field(default=8, metadata={"help": "decisions per step, >= 1"})
+    evaluate_every: int = field(default=10, metadata={"help": "steps between validations, >= 1"})
+    patience: int = field(
+        default=3, metadata={"help": "validations without a better one before stopping, >= 1"}
+    )
+    validation_decisions: int = field(
+        default=64, metadata={"help": "held-out decisions per validation at most, >= 1"}
+    )
+    smoothing: float = field(
+        default=0.05, metadata={"help": "smoothing under which the temperature is fitted, 0 to 1"}
+    )
+    dtype: Dtype = field(
+        default="auto", metadata={"help": "precision of the frozen model; the adapter is float32"}
+    )
+    row_tokens: int = field(
+        default=1024, metadata={"help": "tokens per forward and backward pass, >= 1"}
+    )
+    seed: int = field(default=0, metadata={"help": "of shot choice, initialisation and batches"})
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in _AT_LEAST_ONE:
+            value = getattr(self, name)
+            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
+        require(self.alpha > 0, f"`alpha` is {self.alpha}, expected a number above 0.")
+        require(
+            self.learning_rate > 0,
+            f"`learning_rate` is {self.learning_rate}, expected a number above 0.",
+        )
+        require(
+            self.warmup_steps >= 0, f"`warmup_steps` is {self.warmup_steps}, expected 0 or more."
+        )
+        require(bool(self.targets), "`targets` is empty, expected the names of linear layers.")
+        require(
+            0 <= self.smoothing <= 1,
+            f"`smoothing` is {self.smoothing}, expected a number from 0 to 1.",
+        )
+
+
+_AT_LEAST_ONE = (
+    "shots", "rank", "max_steps", "batch_decisions", "evaluate_every", "patience",
+    "validation_decisions", "row_tokens",
+)  # fmt: skip

@@ -1,0 +1,261 @@
+"""Few-shot tuning of a prior: a LoRA adapter, trained on which action the expert chose.
+
+The loss is the cross-entropy of the expert's action under the softmax of the normalised scores of
+the admissible actions: the quantity the prior is used for, not the likelihood of the text. One row
+holds several decisions below their shared prefix, so a step costs one forward and backward pass
+over few hundred tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cepcli.errors import PriorError
+from cepcli.prior.base import PriorShape
+from cepcli.prior.config import FinetuneConfig
+from cepcli.prior.decisions import Decision, episodes
+from cepcli.prior.evaluate import ask, quality
+from cepcli.prior.hf import HFScorer, tree_log_likelihoods
+from cepcli.prior.language_model import LanguageModel
+from cepcli.prior.llm import LLMPrior
+from cepcli.prior.lora import (
+    Adapter,
+    Checkpoint,
+    Weights,
+    moments,
+    read_checkpoint,
+    set_moments,
+    write_checkpoint,
+)
+from cepcli.prior.prompts import PromptTemplate
+from cepcli.prior.token_tree import Branch, build_tree, pack
+from cepcli.seeding import generator
+
+#: Row length of a validation pass.
+_VALIDATION_ROW_TOKENS = 512
+
+
+class TuningStep(NamedTuple):
+    """What a progress display shows after each step."""
+
+    step: int
+    steps: int
+    loss: float
+    validation_nll: float | None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Counters of a tuning; all of it is in the checkpoint."""
+
+    step: int = 0
+    best_step: int = 0
+    best_nll: float = float("inf")
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def choose_shots(decisions: Sequence[Decision], shots: int, seed: int) -> list[Decision]:
+    """The decisions of `shots` episodes, drawn at random.
+
+    Fewer shots with the same seed are a subset of more.
+
+    Raises:
+        PriorError: if there are fewer episodes.
+    """
+    by_episode = episodes(decisions)
+    if len(by_episode) < shots:
+        raise PriorError(
+            f"{shots} shots need as many demonstrated episodes; there are {len(by_episode)}.",
+            f"Record more: cep prior demos --env ID --episodes {shots}",
+        )
+    order = generator(seed, "shots").permutation(sorted(by_episode))[:shots]
+    return [decision for episode in order for decision in by_episode[int(episode)]]
+
+
+def subset(decisions: Sequence[Decision], size: int, seed: int) -> list[Decision]:
+    """At most `size` of the decisions, drawn at random, in their order."""
+    if len(decisions) <= size:
+        return list(decisions)
+    chosen = generator(seed, "validation").choice(len(decisions), size, replace=False)
+    return [decisions[i] for i in sorted(chosen)]
+
+
+def batch_at(count: int, size: int, step: int, seed: int) -> list[int]:
+    """Which of `count` decisions are learnt from at `step`: each once per epoch, then reshuffled.
+
+    A pure function of the step, so a resumed tuning sees the batches it would have seen.
+    """
+    indices = []
+    for position in range(step * size, (step + 1) * size):
+        epoch, place = divmod(position, count)
+        indices.append(int(generator(seed, f"batch/{epoch}").permutation(count)[place]))
+    return list(dict.fromkeys(indices))
+
+
+def learning_rate_at(step: int, config: FinetuneConfig) -> float:
+    """Linear warm-up to the peak, then linear to zero at `max_steps`."""
+    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    left = (config.max_steps - step) / max(1, config.max_steps - config.warmup_steps)
+    return config.learning_rate * min(warm, left)
+
+
+def candidate_loss(
+    language_model: LanguageModel,
+    template: PromptTemplate,
+    decisions: Sequence[Decision],
+    config: FinetuneConfig,
+) -> Tensor:
+    """Sum over decisions of −log softmax(scores)[expert's action], by one row."""
+    branches = [_branch(language_model, template, decision) for decision in decisions]
+    scores = tree_log_likelihoods(language_model, build_tree(branches))
+    total = scores.new_zeros(())
+    start = 0
+    for branch, decision in zip(branches, decisions, strict=True):
+        row = scores[start : start + len(branch.continuations)]
+        if config.normalisation == "mean":
+            row = row / torch.tensor([len(c) for c in branch.continuations], device=row.device)
+        total = total - row.log_softmax(-1)[decision.label]
+        start += len(branch.continuations)
+    return total
+
+
+class Tuner:
+    """Trains an adapter on `train`, keeps the one that is best on `validation`.
+
+    Args:
+        language_model: the base model; it gets the adapter and is of no other use afterwards.
+        template: of the environment family.
+        train: decisions to learn from.
+        validation: decisions for early stopping; not among `train`.
+        config: how.
+        checkpoint: file from which a killed tuning goes on; written at every validation.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        template: PromptTemplate,
+        train: Sequence[Decision],
+        validation: Sequence[Decision],
+        config: FinetuneConfig,
+        checkpoint: Path,
+    ) -> None:
+        self._lm = language_model
+        self._template = template
+        self._train = list(train)
+        self._validation = subset(validation, config.validation_decisions, config.seed)
+        self._config = config
+        self._checkpoint = checkpoint
+        self.adapter = Adapter(language_model, config)
+        parameters = list(self.adapter.parameters.values())
+        self._optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+        self._progress = _Progress()
+        self._best: Weights = self.adapter.weights()
+        if checkpoint.is_file():
+            self._restore()
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row per validation: step, training loss, validation NLL and top-1."""
+        return self._progress.history
+
+    def run(self, on_step: Callable[[TuningStep], None] | None = None) -> None:
+        """Train until `max_steps` or until patience runs out; leave the best weights in place."""
+        config, progress = self._config, self._progress
+        while progress.step < config.max_steps and progress.stale < config.patience:
+            loss = self._step(progress.step)
+            progress.step += 1
+
+            nll = None
+            last = progress.step == config.max_steps
+            if progress.step % config.evaluate_every == 0 or last:
+                nll = self._validate(loss)
+                self._save()
+
+            if on_step:
+                on_step(TuningStep(progress.step, config.max_steps, loss, nll))
+        self.adapter.set_weights(self._best)
+
+    def _step(self, step: int) -> float:
+        """One gradient step on the mean loss of a batch; returns that loss."""
+        config = self._config
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        chosen = batch_at(len(self._train), config.batch_decisions, step, config.seed)
+        batch = [self._train[i] for i in chosen]
+        self._optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for row in self._rows(batch):
+            loss = candidate_loss(self._lm, self._template, row, config) / len(batch)
+            loss.backward()
+            total += float(loss.detach())
+        torch.nn.utils.clip_grad_norm_(list(self.adapter.parameters.values()), 1.0)
+        self._optimizer.step()
+        return total
+
+    def _rows(self, batch: list[Decision]) -> list[list[Decision]]:
+        """The batch cut so that each part fits one row."""
+        branches = [_branch(self._lm, self._template, decision) for decision in batch]
+        sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
+        return [[batch[i] for i in row] for row in pack(sizes, self._config.row_tokens)]
+
+    def _validate(self, loss: float) -> float:
+        """NLL on the validation decisions at temperature 1; keeps the weights if they are best."""
+        scorer = HFScorer(
+            self._lm, template=self._template.version, row_tokens=_VALIDATION_ROW_TOKENS
+        )
+        shape = PriorShape(smoothing=self._config.smoothing)
+        prior = LLMPrior(scorer, self._template, self._config.normalisation, shape)
+        answers = ask(prior, self._validation)
+        found = quality([a.log_prior for a in answers], [d.label for d in self._validation])
+        progress = self._progress
+        progress.history.append(
+            {"step": progress.step, "loss": loss, "nll": found.nll, "top1": found.top1}
+        )
+        progress.stale += 1
+        if found.nll < progress.best_nll:
+            progress.best_nll, progress.best_step, progress.stale = found.nll, progress.step, 0
+            self._best = self.adapter.weights()
+        return found.nll
+
+    def _save(self) -> None:
+        progress: dict[str, Any] = {
+            name: getattr(self._progress, name) for name in _Progress.__dataclass_fields__
+        }
+        write_checkpoint(
+            self._checkpoint,
+            Checkpoint(
+                self.adapter.weights(),
+                self._best,
+                moments(self._optimizer, self.adapter),
+                progress,
+            ),
+        )
+
+    def _restore(self) -> None:
+        saved = read_checkpoint(self._checkpoint)
+        self._progress = _Progress(**saved.progress)
+        self._best = saved.best
+        self.adapter.set_weights(saved.current)
+        set_moments(self._optimizer, self.adapter, saved.moments, self._progress.step)
+
+
+def _branch(model: LanguageModel, template: PromptTemplate, decision: Decision) -> Branch:
+    prompt = template.render(decision.state)
+    return Branch(
+        model.encode(prompt.prefix) + model.encode(prompt.state),
+        model.encode_actions(decision.state.actions),
+    )
+
+
+def split_heldout(decisions: Sequence[Decision]) -> tuple[list[Decision], list[Decision]]:
+    """Held-out decisions for choosing (early stop, temperature) and for reporting, by episode."""
+    by_episode = list(episodes(decisions).values())
+    validation = [d for part in by_episode[::2] for d in part]
+    test = [d for part in by_episode[1::2] for d in part]
+    return validation, test or validation

@@ -1,0 +1,170 @@
+"""Scores by a local language model: several states in one row, the fixed prefix kept.
+
+The keys and values of a prompt's fixed part are computed once and kept. Each call then packs the
+state parts and candidate actions of as many states as fit into one row (`token_tree`), so that a
+state costs its own tokens and few more.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cepcli.errors import PriorError
+from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.language_model import LanguageModel
+from cepcli.prior.token_tree import Branch, TokenTree, build_tree, pack
+
+#: Fixed prefixes whose keys and values are kept; one run uses one or two.
+_KEPT_PREFIXES = 8
+
+
+class _Prefix(NamedTuple):
+    """A fixed prefix: what is kept of all but its last token, and that token."""
+
+    cache: Any
+    length: int
+    last: list[int]
+
+
+class HFScorer(Scorer):
+    """A transformers causal language model as a scorer.
+
+    Args:
+        language_model: the model, its adapter merged.
+        template: version string of the prompt template, for the fingerprint.
+        row_tokens: at most so many tokens in one forward pass (one state may exceed it).
+    """
+
+    def __init__(self, language_model: LanguageModel, *, template: str, row_tokens: int) -> None:
+        self._lm = language_model
+        self._row_tokens = row_tokens
+        self._prefixes: dict[str, _Prefix] = {}
+        self._fingerprint = ScorerFingerprint(
+            backend="hf",
+            model=language_model.name,
+            revision=language_model.revision,
+            adapter_sha256=language_model.adapter_sha256,
+            template=template,
+            dtype=language_model.dtype,
+        )
+
+    @property
+    def fingerprint(self) -> ScorerFingerprint:
+        """The model, its revision, adapter and precision, and the prompt template."""
+        return self._fingerprint
+
+    @torch.inference_mode()
+    def score(
+        self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
+    ) -> list[ActionScores]:
+        """Summed token log-likelihoods of each action; prompts may differ in their prefix."""
+        answers: dict[int, ActionScores] = {}
+        for prefix in dict.fromkeys(prompt.prefix for prompt in prompts):
+            members = [i for i, prompt in enumerate(prompts) if prompt.prefix == prefix]
+            self._score_under(prefix, members, prompts, action_sets, answers)
+        return [answers[i] for i in range(len(prompts))]
+
+    def _score_under(
+        self,
+        text: str,
+        members: list[int],
+        prompts: Sequence[Prompt],
+        action_sets: Sequence[Sequence[str]],
+        answers: dict[int, ActionScores],
+    ) -> None:
+        """Score the prompts that share one prefix, row by row, into `answers`."""
+        prefix = self._prefix(text)
+        branches = []
+        for i in members:
+            state = prefix.last + self._lm.encode(prompts[i].state)
+            if not state:
+                raise PriorError("A prompt is empty.", "Its template must render some text.")
+            branches.append(Branch(state, self._lm.encode_actions(action_sets[i])))
+        sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
+        for row in pack(sizes, self._row_tokens):
+            started = time.perf_counter()
+            tree = build_tree([branches[i] for i in row])
+            scores = self._row_scores(prefix, tree).double().cpu().numpy()
+            seconds = (time.perf_counter() - started) / len(row)
+            start = 0
+            for i in row:
+                lengths = np.array([len(c) for c in branches[i].continuations], dtype=np.int64)
+                answers[members[i]] = ActionScores(
+                    log_likelihood=scores[start : start + len(lengths)],
+                    lengths=lengths,
+                    tokens=len(tree.tokens) / len(row),
+                    seconds=seconds,
+                    live_seconds=seconds,
+                )
+                start += len(lengths)
+
+    def _row_scores(self, prefix: _Prefix, tree: TokenTree) -> Float[Tensor, " continuations"]:
+        cache = fork(prefix.cache) if prefix.length else None
+        return tree_log_likelihoods(self._lm, tree, cache=cache, offset=prefix.length)
+
+    def _prefix(self, text: str) -> _Prefix:
+        """The kept part of a fixed prefix, computed when it is new."""
+        if text not in self._prefixes:
+            while len(self._prefixes) >= _KEPT_PREFIXES:
+                del self._prefixes[next(iter(self._prefixes))]
+            ids = self._lm.encode(text)
+            body, last = ids[:-1], ids[-1:]
+            self._prefixes[text] = _Prefix(encode_prefix(self._lm, body), len(body), last)
+        return self._prefixes[text]
+
+
+def encode_prefix(language_model: LanguageModel, ids: Sequence[int]) -> Any:
+    """The keys and values of some first tokens, for `tree_log_likelihoods(cache=...)`."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=language_model.model.config)
+    if ids:
+        row = torch.tensor([list(ids)], device=language_model.device)
+        language_model.model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def tree_log_likelihoods(
+    language_model: LanguageModel, tree: TokenTree, *, cache: Any = None, offset: int = 0
+) -> Float[Tensor, " continuations"]:
+    """Log-likelihood of each continuation in `tree`, after `offset` tokens that `cache` holds.
+
+    The output layer is the dearest of a small model, so it runs on the needed positions only.
+    Differentiable; the caller decides about gradients.
+    """
+    model, device = language_model.model, language_model.device
+    nodes = len(tree.tokens)
+    allowed = torch.ones(nodes, offset + nodes, dtype=torch.bool)
+    allowed[:, offset:] = torch.from_numpy(tree.ancestors())
+    dtype = language_model.torch_dtype
+    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)
+    output = model(
+        input_ids=torch.from_numpy(tree.tokens)[None].to(device),
+        attention_mask=mask[None, None].to(device),
+        position_ids=torch.from_numpy(tree.depths + offset)[None].to(device),
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=torch.from_numpy(tree.readouts).to(device),
+    )
+    logits = output.logits[0].float()
+    predictor = torch.from_numpy(tree.predictor).to(device)
+    target = torch.from_numpy(tree.target).to(device)
+    log_probs = logits[predictor, target] - logits.logsumexp(-1)[predictor]
+    total = torch.zeros(tree.continuations, device=device)
+    return total.index_add(0, torch.from_numpy(tree.owner).to(device), log_probs)
+
+
+def fork(cache: Any) -> Any:
+    """A copy of a key-value cache that can grow while the original stays.
+
+    Shallow is enough: a layer's update concatenates into a new tensor and never writes in place.
+    """
+    copied = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    return copied

@@ -1,0 +1,302 @@
+"""The score journal: every answer of the LLM, kept for good, so that none is paid for twice.
+
+An append-only SQLite file maps (scorer fingerprint, prompt, action) to the raw score and to what
+it cost. Each call commits once, durably, before its answer is used; the first answer recorded is
+authoritative, also between processes that share the file.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cepcli.artifacts import writing
+from cepcli.errors import CacheError, PriorError
+from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = int.from_bytes(b"cepj", "big")
+_BUSY_SECONDS = 60.0
+_SCHEMA = """
+CREATE TABLE scorers (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE);
+CREATE TABLE scores (
+  scorer INTEGER NOT NULL REFERENCES scorers (id),
+  prompt BLOB NOT NULL,
+  action TEXT NOT NULL,
+  log_likelihood REAL NOT NULL,
+  length INTEGER NOT NULL,
+  tokens REAL NOT NULL,
+  seconds REAL NOT NULL,
+  PRIMARY KEY (scorer, prompt, action)
+) WITHOUT ROWID;
+"""
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened or created there",
+    sqlite3.SQLITE_PERM: "permission was denied",
+    sqlite3.SQLITE_BUSY: f"another process has held it for {_BUSY_SECONDS:.0f} s",
+    sqlite3.SQLITE_IOERR: "the disk reports an input/output error",
+}
+
+
+class Record(NamedTuple):
+    """One action's score and its share of what the call that gave it took."""
+
+    log_likelihood: float
+    length: int
+    tokens: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStats:
+    """What a journal holds of one scorer."""
+
+    fingerprint: str
+    prompts: int
+    answers: int
+    tokens: float
+    seconds: float
+
+
+def prompt_hash(prompt: Prompt) -> bytes:
+    """SHA-256 of the whole prompt, prefix and state kept apart by a zero byte."""
+    text = f"{prompt.prefix}\0{prompt.state}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class Journal:
+    """One journal file; safe to share between processes, not between threads.
+
+    Args:
+        path: the SQLite file; made, with its directory, if there is none.
+
+    Raises:
+        CacheError: if the file is damaged or not a journal (it is left untouched), or cannot be
+            opened for writing.
+        ArtifactError: if its directory cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _check_header(path)
+        with self._errors():
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            with self._errors():
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; what was recorded is already on disk."""
+        self._db.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def read(self, fingerprint: ScorerFingerprint, prompt: bytes) -> dict[str, Record]:
+        """Every recorded action of one prompt (given by its `prompt_hash`)."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT action, log_likelihood, length, tokens, seconds FROM scores JOIN scorers "
+                "ON scorers.id = scores.scorer WHERE fingerprint = ? AND prompt = ?",
+                (str(fingerprint), prompt),
+            ).fetchall()
+        return {action: Record(*values) for action, *values in rows}
+
+    def write(
+        self, fingerprint: ScorerFingerprint, answers: Mapping[bytes, Mapping[str, Record]]
+    ) -> None:
+        """Record the answers of one call, in one durable commit; what is known already stays."""
+        with self._errors(), self._transaction():
+            name = str(fingerprint)
+            self._db.execute("INSERT OR IGNORE INTO scorers (fingerprint) VALUES (?)", (name,))
+            query = "SELECT id FROM scorers WHERE fingerprint = ?"
+            (scorer,) = self._db.execute(query, (name,)).fetchone()
+            self._db.executemany(
+                "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [
+                    (scorer, prompt, action, *record)
+                    for prompt, records in answers.items()
+                    for action, record in records.items()
+                ],
+            )
+
+    def stats(self) -> list[JournalStats]:
+        """Prompts, answers, tokens and LLM seconds recorded, per scorer, in order of first use."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT fingerprint, count(DISTINCT prompt), count(*), sum(tokens), sum(seconds) "
+                "FROM scores JOIN scorers ON scorers.id = scores.scorer "
+                "GROUP BY scorers.id ORDER BY scorers.id"
+            ).fetchall()
+        return [JournalStats(*row) for row in rows]
+
+    def _prepare(self) -> None:
+        """Make the tables of a new file; check those of an old one before anything is written."""
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables == 0:
+            with self._transaction():
+                self._create()
+        application = self._pragma("application_id")
+        if application != _APPLICATION_ID:
+            raise self._foreign("is an SQLite file of another program")
+        if self._pragma("user_version") != SCHEMA_VERSION:
+            raise self._foreign(
+                f"has schema version {self._pragma('user_version')}, "
+                f"this cep reads {SCHEMA_VERSION}; it"
+            )
+        damage = self._pragma("quick_check(1)")
+        if damage != "ok":
+            raise self._foreign(f"is damaged ({damage})")
+        self._db.execute("PRAGMA synchronous = FULL")
+        if self._pragma("journal_mode") != "wal":
+            self._pragma("journal_mode = WAL")
+
+    def _create(self) -> None:
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables:  # another process was faster
+            return
+        for statement in _SCHEMA.split(";")[:-1]:
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _pragma(self, name: str) -> int | str:
+        return self._db.execute(f"PRAGMA {name}").fetchone()[0]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Say what is wrong with the file, by name."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise self._foreign(f"is damaged or truncated ({error})") from error
+            if code not in _REASONS:
+                raise
+            raise CacheError(
+                f"Cannot use the score journal `{self.path}`: {_REASONS[code]}.",
+                "Free some space, or choose another --workspace; what was recorded is kept.",
+            ) from error
+
+    def _foreign(self, what: str) -> CacheError:
+        return _refusal(self.path, what)
+
+
+class JournaledScorer(Scorer):
+    """A scorer that asks `inner` only for what the journal does not know.
+
+    Answers cost what was recorded when they were given (`seconds`, `tokens`), wherever they come
+    from; `live_seconds` is what was spent on them now.
+    """
+
+    def __init__(self, inner: Scorer, journal: Journal) -> None:
+        self._inner = inner
+        self._journal = journal
+
+    @property
+    def fingerprint(self) -> ScorerFingerprint:
+        """The inner scorer's: a journal changes no score."""
+        return self._inner.fingerprint
+
+    def score(
+        self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
+    ) -> list[ActionScores]:
+        """Recorded scores, and one call of `inner` for everything that is missing."""
+        keys = [prompt_hash(prompt) for prompt in prompts]
+        known = {key: self._journal.read(self.fingerprint, key) for key in keys}
+        missing: dict[bytes, tuple[Prompt, dict[str, None]]] = {}
+        for key, prompt, actions in zip(keys, prompts, action_sets, strict=True):
+            new = dict.fromkeys(action for action in actions if action not in known[key])
+            if new:
+                missing.setdefault(key, (prompt, {}))[1].update(new)
+        live = self._ask(missing)
+        for key in missing:
+            known[key] = self._journal.read(self.fingerprint, key)
+        return [
+            _combine([known[key][action] for action in actions], live.pop(key, 0.0))
+            for key, actions in zip(keys, action_sets, strict=True)
+        ]
+
+    def _ask(self, missing: Mapping[bytes, tuple[Prompt, dict[str, None]]]) -> dict[bytes, float]:
+        """Score and record what is missing; the seconds spent on each prompt just now."""
+        if not missing:
+            return {}
+        prompts = [prompt for prompt, _ in missing.values()]
+        action_sets = [tuple(actions) for _, actions in missing.values()]
+        answers = self._inner.score(prompts, action_sets)
+        records = {
+            key: _records(actions, answer)
+            for key, actions, answer in zip(missing, action_sets, answers, strict=True)
+        }
+        self._journal.write(self.fingerprint, records)
+        return {key: a.live_seconds for key, a in zip(missing, answers, strict=True)}
+
+
+def _records(actions: Sequence[str], answer: ActionScores) -> dict[str, Record]:
+    """Each action with its score and an equal share of the call's cost."""
+    share = 1.0 / len(actions)
+    for action, value in zip(actions, answer.log_likelihood, strict=True):
+        if not np.isfinite(value):
+            raise PriorError(
+                f"The model scored the action `{action}` as {value}, expected a finite number.",
+                "Check the model and its dtype: cep doctor",
+            )
+    return {
+        action: Record(float(value), int(length), answer.tokens * share, answer.seconds * share)
+        for action, value, length in zip(
+            actions, answer.log_likelihood, answer.lengths, strict=True
+        )
+    }
+
+
+def _combine(records: Sequence[Record], live_seconds: float) -> ActionScores:
+    return ActionScores(
+        log_likelihood=np.array([r.log_likelihood for r in records], np.float64),
+        lengths=np.array([r.length for r in records], np.int64),
+        tokens=sum(r.tokens for r in records),
+        seconds=sum(r.seconds for r in records),
+        live_seconds=live_seconds,
+    )
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a file that is no SQLite database before SQLite opens it."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with writing(path), path.open("rb") as file:
+        if file.read(16) != b"SQLite format 3\0":
+            raise _refusal(path, "is not a score journal")
+
+
+def _refusal(path: Path, what: str) -> CacheError:
+    return CacheError(
+        f"`{path}` {what} and was left untouched.",
+        "Move it away or restore it from a copy; cep starts a new journal where there is none.",
+    )

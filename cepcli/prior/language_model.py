@@ -1,0 +1,223 @@
+"""Loading a causal language model: embedded, from a local path, or from a model hub.
+
+Everything that knows about devices, precision, revisions and adapters is here; scoring and tuning
+take a `LanguageModel` and do not care where it came from.
+"""
+
+import contextlib
+import hashlib
+import json
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cepcli.artifacts import cache_home, read_json, sha256
+from cepcli.errors import PriorError
+from cepcli.prior.embedded import embedded_path
+
+EMBEDDED = "embedded"
+_ADAPTER_FILE = "adapter_model.safetensors"
+_NOT_PLAIN_LORA = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model with its tokenizer, and what identifies it.
+
+    Attributes:
+        model: the transformers (or peft) module, in evaluation mode.
+        tokenizer: its tokenizer.
+        name: "embedded", a path or a hub id.
+        revision: sha256 over the weights of a local model, the commit of one from a hub.
+        adapter_sha256: of the adapter's weights that were merged, or "".
+        dtype: name of the precision of the weights and of the computation.
+        device: where it is.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str
+    adapter_sha256: str
+    dtype: str
+    device: torch.device
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The precision as torch names it."""
+        return _DTYPES[self.dtype]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids if text else []
+
+    def encode_actions(self, actions: Sequence[str]) -> list[list[int]]:
+        """Token ids of each action as it follows a prompt.
+
+        The line break ends the action, so that "go north" is not a part of "go north east".
+        """
+        texts = [f" {action}\n" for action in actions]
+        return self.tokenizer(texts, add_special_tokens=False).input_ids
+
+
+def load_language_model(
+    name: str, *, dtype: str = "auto", device: str = "cpu", adapter: Path | None = None
+) -> LanguageModel:
+    """Load `name`: "embedded", a directory, or a hub id; with `adapter` merged into its weights.
+
+    Raises:
+        PriorError: if there is no such model or adapter, or the device is not there.
+    """
+    place = _device(device)
+    precision = resolve_dtype(dtype, place)
+    path = embedded_path() if name == EMBEDDED else _local(name)
+    source = str(path or name)
+    first = torch.float32 if adapter else _DTYPES[precision]
+    with quiet_transformers():
+        model, tokenizer = _from_pretrained(name, source, first)
+        if adapter:
+            model = _merged(model, adapter).to(_DTYPES[precision])
+    model.requires_grad_(False).eval().to(place)
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        revision=_revision(path) if path else str(model.config._commit_hash or ""),
+        adapter_sha256=sha256(adapter / _ADAPTER_FILE) if adapter else "",
+        dtype=precision,
+        device=place,
+    )
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> str:
+    """The precision that "auto" means here: bfloat16 where it is native, else float32."""
+    if dtype != "auto":
+        return dtype
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars, advice or deprecations of transformers on the user's terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers renames
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _cpu_has_bfloat16() -> bool:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise PriorError(f"`{device}` is not a device.", "Try --device cpu") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise PriorError(f"There is no device `{device}` here.", "Try --device cpu")
+    return place
+
+
+def _local(name: str) -> Path | None:
+    """The directory that `name` means, or None when it can only be a hub id."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise PriorError(
+                f"`{path}` holds no language model: it has no config.json.",
+                "Give a directory that transformers' `save_pretrained` wrote.",
+            )
+        return path
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")):
+        raise PriorError(
+            f"`{name}` is not a directory with a language model.",
+            "Give a directory that transformers' `save_pretrained` wrote.",
+        )
+    return None
+
+
+def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().split("\n", 1)[0]
+        raise PriorError(
+            f"The language model `{name}` could not be loaded: {first}",
+            "A directory needs config, weights and tokenizer; a hub id needs the network. "
+            "Without either: --prior embedded",
+        ) from error
+    return model, tokenizer
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    """`model` with a LoRA adapter merged into its float32 weights: W + (alpha/r)·B·A.
+
+    Done here and not by peft, whose import takes seconds and which multiplies in the precision of
+    the stored adapter.
+    """
+    from safetensors.torch import load_file
+
+    if not (adapter / _ADAPTER_FILE).is_file():
+        raise PriorError(f"`{adapter}` holds no adapter.", "Make one: cep prior finetune --env ID")
+    config = read_json(adapter / "adapter_config.json")
+    unusual = [key for key in _NOT_PLAIN_LORA if config.get(key) not in (None, False, {}, [])]
+    if config.get("peft_type") != "LORA" or unusual:
+        raise PriorError(
+            f"`{adapter}` is not a plain LoRA adapter ({', '.join(unusual) or 'other peft_type'}).",
+            "Make one: cep prior finetune --env ID",
+        )
+    weights = {key: value.float() for key, value in load_file(adapter / _ADAPTER_FILE).items()}
+    scale = float(config["lora_alpha"]) / int(config["r"])
+    for key, down in weights.items():
+        if key.endswith(".lora_A.weight"):
+            up = weights[key.replace(".lora_A.", ".lora_B.")]
+            name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            with torch.no_grad():
+                model.get_submodule(name).weight += scale * (up @ down)
+    return model
+
+
+def _revision(path: Path) -> str:
+    """Sha256 over the weight files of a local model, remembered while they do not change."""
+    files = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
+    state = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    note = cache_home() / "revisions" / f"{key}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        known = json.loads(note.read_text())
+        if known["files"] == state:
+            return known["sha256"]
+    total = hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()
+    with contextlib.suppress(OSError):  # an unwritable cache folder only costs time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"files": state, "sha256": total}))
+    return total

@@ -1,0 +1,108 @@
+"""A language model as a prior: prompt, score, normalise, shape."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from cepcli.prior.base import (
+    ActionScores,
+    Namespace,
+    Prior,
+    PriorAnswer,
+    PriorShape,
+    Scorer,
+)
+from cepcli.prior.config import Normalisation
+from cepcli.prior.prompts import PromptTemplate
+from cepcli.types import TextState
+
+
+class LLMPrior(Prior):
+    """log p(a|s) from a scorer.
+
+    Args:
+        scorer: says how likely the model finds each action after a prompt.
+        template: renders a state into a prompt.
+        normalisation: "sum", "mean" (by token count), or "pmi" (minus the neutral-prompt score).
+        shape: temperature and smoothing.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        template: PromptTemplate,
+        normalisation: Normalisation,
+        shape: PriorShape,
+    ) -> None:
+        self.scorer = scorer
+        self.template = template
+        self.normalisation = normalisation
+        self._shape = shape
+        self._neutral: dict[str, float] = {}
+
+    @property
+    def shape(self) -> PriorShape:
+        """Temperature and smoothing."""
+        return self._shape
+
+    def namespace(self, key_encoder_sha256: str, env_family: str) -> Namespace:
+        """What cache entries filled by this prior belong to."""
+        return Namespace(
+            scorer=self.scorer.fingerprint,
+            normalisation=self.normalisation,
+            key_encoder_sha256=key_encoder_sha256,
+            env_family=env_family,
+        )
+
+    def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
+        """Score every admissible action of every state; each state counts as one query."""
+        if not states:
+            return []
+        neutral = self._score_neutral(states) if self.normalisation == "pmi" else None
+        prompts = [self.template.render(state) for state in states]
+        raw = self.scorer.score(prompts, [state.actions for state in states])
+        answers = [self._answer(state, scores) for state, scores in zip(states, raw, strict=True)]
+        if neutral:  # what the neutral scores took is charged to the first state that needed them
+            answers[0] = _charged(answers[0], neutral)
+        return answers
+
+    def _answer(self, state: TextState, raw: ActionScores) -> PriorAnswer:
+        scores = self.normalise(state.actions, raw)
+        return PriorAnswer(
+            log_prior=self._shape.log_prior(scores),
+            scores=scores,
+            kind="miss",
+            tokens=raw.tokens,
+            seconds=raw.seconds,
+            live_seconds=raw.live_seconds,
+        )
+
+    def normalise(self, actions: Sequence[str], raw: ActionScores) -> Float[ndarray, " actions"]:
+        """Raw log-likelihoods as scores that can be compared across actions."""
+        if self.normalisation == "mean":
+            return raw.log_likelihood / raw.lengths
+        if self.normalisation == "pmi":
+            return raw.log_likelihood - np.array([self._neutral[a] for a in actions])
+        return raw.log_likelihood
+
+    def _score_neutral(self, states: Sequence[TextState]) -> ActionScores | None:
+        """Score the actions that never were under the neutral prompt, and keep the scores."""
+        new = dict.fromkeys(a for s in states for a in s.actions if a not in self._neutral)
+        if not new:
+            return None
+        [raw] = self.scorer.score([self.template.neutral()], [list(new)])
+        self._neutral.update(zip(new, raw.log_likelihood.tolist(), strict=True))
+        return raw
+
+
+def _charged(answer: PriorAnswer, extra: ActionScores) -> PriorAnswer:
+    return PriorAnswer(
+        log_prior=answer.log_prior,
+        scores=answer.scores,
+        kind=answer.kind,
+        tokens=answer.tokens + extra.tokens,
+        seconds=answer.seconds + extra.seconds,
+        live_seconds=answer.live_seconds + extra.live_seconds,
+    )

@@ -1,0 +1,117 @@
+"""Low-rank adapters on a language model: attach, copy, store, and resume."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cepcli.prior.config import FinetuneConfig
+from cepcli.prior.language_model import LanguageModel, quiet_transformers
+
+Weights = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """All that a killed tuning needs to go on exactly: weights, best weights, moments, counters."""
+
+    current: Weights
+    best: Weights
+    moments: Weights
+    progress: dict[str, Any]
+
+
+class Adapter:
+    """A trainable LoRA adapter inside `language_model.model`; its weights are float32."""
+
+    def __init__(self, language_model: LanguageModel, config: FinetuneConfig) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        self._config = LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType] - a float works
+            target_modules=list(config.targets),
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            torch.manual_seed(config.seed)
+            self._peft: Any = get_peft_model(language_model.model, self._config)
+        self._model_name = config.model
+        self.parameters: dict[str, torch.nn.Parameter] = {
+            name: parameter
+            for name, parameter in self._peft.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def weights(self) -> Weights:
+        """A copy of the adapter's weights, on the CPU."""
+        return {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
+
+    def set_weights(self, weights: Weights) -> None:
+        """Take over what `weights` returned."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+
+    def save(self, directory: Path) -> None:
+        """Write the adapter as peft reads it, in bfloat16: half the size, below its noise."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        state = get_peft_model_state_dict(self._peft, save_embedding_layers=False)
+        half = {n: t.detach().to(torch.bfloat16).cpu().contiguous() for n, t in state.items()}
+        file = directory / "adapter_model.safetensors"
+        save_file(half, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # safetensors lets only its owner read it; adapters are shared
+        self._config.inference_mode = True
+        self._config.base_model_name_or_path = self._model_name
+        self._config.save_pretrained(str(directory))
+
+
+def moments(optimizer: torch.optim.AdamW, adapter: Adapter) -> Weights:
+    """The optimizer's running moments by parameter name; empty before the first step."""
+    found = {}
+    for name, parameter in adapter.parameters.items():
+        for key in ("exp_avg", "exp_avg_sq"):
+            if parameter in optimizer.state:
+                found[f"{key}.{name}"] = optimizer.state[parameter][key].detach().cpu().clone()
+    return found
+
+
+def set_moments(optimizer: torch.optim.AdamW, adapter: Adapter, values: Weights, step: int) -> None:
+    """Put the moments of `step` steps back."""
+    for name, parameter in adapter.parameters.items():
+        if f"exp_avg.{name}" in values:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": values[f"exp_avg.{name}"].to(parameter.device),
+                "exp_avg_sq": values[f"exp_avg_sq.{name}"].to(parameter.device),
+            }
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that a reader sees the old one or the new one."""
+    from safetensors.torch import save_file
+
+    tensors = {f"current/{n}": t for n, t in checkpoint.current.items()}
+    tensors |= {f"best/{n}": t for n, t in checkpoint.best.items()}
+    tensors |= {f"moments/{n}": t for n, t in checkpoint.moments.items()}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, metadata={"progress": json.dumps(checkpoint.progress)})
+    temporary.replace(path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What `write_checkpoint` wrote."""
+    from safetensors import safe_open
+
+    parts: dict[str, Weights] = {"current": {}, "best": {}, "moments": {}}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 - a file, not a dict
+            part, _, name = key.partition("/")
+            parts[part][name] = file.get_tensor(key)
+        progress = json.loads(file.metadata()["progress"])
+    return Checkpoint(**parts, progress=progress)

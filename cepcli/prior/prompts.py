@@ -1,0 +1,58 @@
+"""From a state to a prompt, by one jinja2 template per environment family.
+
+A template has a version in its first line and two blocks: `prefix`, the same all run long, and
+`state`, which takes `goal` and `text` and ends so that " action" follows. The admissible actions
+are never listed: a small model then scores by position in the list.
+"""
+
+import re
+from importlib import resources
+
+import jinja2
+
+from cepcli.errors import PriorError
+from cepcli.prior.base import Prompt
+from cepcli.types import TextState
+
+_VERSION = re.compile(r"\{#-?\s*version:\s*(\S+)\s*-?#\}")
+
+
+class PromptTemplate:
+    """The prompt template of an environment family; families without one share the default.
+
+    Attributes:
+        version: names template and version; part of every score's fingerprint.
+    """
+
+    def __init__(self, family: str) -> None:
+        source = _source(family)
+        found = _VERSION.match(source)
+        if not found:
+            raise PriorError(f"The prompt template of `{family}` has no version in its first line.")
+        self.version = found.group(1)
+        environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        )
+        self._template = environment.from_string(source)
+        self._prefix = self._block("prefix", {})
+
+    def render(self, state: TextState) -> Prompt:
+        """The prompt of a state."""
+        return self._render(state.goal, state.text)
+
+    def neutral(self) -> Prompt:
+        """A prompt that says nothing about any state, for the PMI normalisation."""
+        return self._render("unknown", "Nothing is known.")
+
+    def _render(self, goal: str, text: str) -> Prompt:
+        state = self._block("state", {"goal": goal.strip(), "text": text.strip()})
+        return Prompt(prefix=self._prefix, state=state)
+
+    def _block(self, name: str, values: dict[str, str]) -> str:
+        return "".join(self._template.blocks[name](self._template.new_context(values)))
+
+
+def _source(family: str) -> str:
+    folder = resources.files("cepcli.prior").joinpath("templates")
+    own = folder.joinpath(f"{family}.j2")
+    return (own if own.is_file() else folder.joinpath("default.j2")).read_text(encoding="utf-8")

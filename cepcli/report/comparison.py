@@ -1,0 +1,119 @@
+"""Runs side by side: one row per setting, averaged over its seeds. Reads artifacts, nothing else.
+
+Rows are the means over seeds with 95 % bootstrap intervals (percentile method, resampling seeds);
+with a single seed there is no interval. Retention and savings are of decisions, by the summaries.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cepcli.artifacts import Workspace, read_json
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over seeds and its 95 % interval, or None with fewer than two seeds."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        """The mean of `values` with its bootstrap interval."""
+        mean = float(np.mean(values))
+        if len(values) < 2 or np.ptp(values) == 0:
+            return cls(mean, mean, mean) if len(values) > 1 else cls(mean)
+        from scipy.stats import bootstrap
+
+        found = bootstrap(
+            (np.asarray(values),),
+            np.mean,
+            n_resamples=_RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
+        interval = found.confidence_interval
+        return cls(mean, float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    label: str
+    summaries: list[dict[str, Any]]
+
+    def values(self, key: str) -> list[float]:
+        """One derived figure per seed; see `FIGURES`."""
+        return [float(FIGURES[key][1](summary)) for summary in self.summaries]
+
+    def estimate(self, key: str) -> Estimate:
+        """That figure over seeds."""
+        return Estimate.of(self.values(key))
+
+
+def area_under_curve(summary: dict[str, Any]) -> float:
+    """Mean success rate over the decisions of a run: trapezoid over its evaluations."""
+    curve = np.array(summary["eval"]["curve"], float)
+    if len(curve) < 2:
+        return float(curve[0, 1])
+    return float(np.trapezoid(curve[:, 1], curve[:, 0]) / (curve[-1, 0] - curve[0, 0]))
+
+
+def seconds_saved(summary: dict[str, Any]) -> float:
+    """LLM seconds that hits saved: hits × mean recorded seconds of a query."""
+    queries = summary["queries"]["total"]
+    hits = summary["hits"]["exact"] + summary["hits"]["semantic"]
+    return hits * summary["llm_seconds_recorded"] / queries if queries else 0.0
+
+
+def queries_per_decision(summary: dict[str, Any]) -> float:
+    """The cost that the cache is there to lower."""
+    return summary["queries"]["total"] / max(summary["decisions"], 1)
+
+
+#: Figure → (column title, how it comes from a summary, format).
+FIGURES: dict[str, tuple[str, Any, str]] = {
+    "success": ("success", lambda s: s["eval"]["success_rate"], ".2f"),
+    "auc": ("area under curve", area_under_curve, ".2f"),
+    "return": ("return", lambda s: s["eval"]["return_mean"], ".2f"),
+    "decisions": ("decisions", lambda s: s["decisions"], ".0f"),
+    "queries": ("LLM queries", lambda s: s["queries"]["total"], ".0f"),
+    "queries_per_decision": ("queries/decision", queries_per_decision, ".3f"),
+    "seconds_saved": ("LLM s saved", seconds_saved, ".0f"),
+    "llm_seconds": ("LLM s", lambda s: s["llm_seconds_recorded"], ".0f"),
+    "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f"),
+    "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f"),
+}
+
+
+def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:
+    """Group runs by everything but their seed, in the order of first mention.
+
+    Raises:
+        ArtifactError: if one of them doesn't exist or isn't finished.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name in names:
+        summary = read_json(workspace.open("run", name).path / "summary.json")
+        label = summary["run"].removesuffix(f"_s{summary['seed']}")
+        groups.setdefault(label, []).append(summary)
+    return [Group(label, summaries) for label, summaries in groups.items()]
+
+
+def comparison(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Every figure of every group, as JSON values."""
+    rows = []
+    for group in groups:
+        row: dict[str, Any] = {"run": group.label, "seeds": len(group.summaries)}
+        for key in FIGURES:
+            found = group.estimate(key)
+            row[key] = {"mean": found.mean, "low": found.low, "high": found.high}
+        rows.append(row)
+    return rows

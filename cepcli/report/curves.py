@@ -1,0 +1,92 @@
+"""Learning curves as PNG, from finished or running runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from cepcli.metrics import read_metrics
+from cepcli.report.comparison import Group
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+
+def plot_run(run: Path) -> Path:
+    """`curve.png` of one run: success over decisions, and how decisions were answered."""
+    rows = read_metrics(run / "metrics.jsonl")
+    evaluations = [(r["step"], r["eval/success_rate"]) for r in rows if "eval/success_rate" in r]
+    training = [r for r in rows if "train/success_rate" in r]
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
+    steps = [r["step"] for r in training]
+    top.plot(steps, [r["train/success_rate"] for r in training], color="0.6", label="training")
+    top.plot(*zip(*evaluations, strict=True), marker="o", label="evaluation")
+    top.set(ylabel="success rate", ylim=(-0.02, 1.02), title=run.name.removesuffix(".partial"))
+    top.legend()
+    shares = {
+        "exact hits": [r["cache/hits_exact"] for r in training],
+        "semantic hits": [r["cache/hits_semantic"] for r in training],
+        "queries": [r["prior/queries"] for r in training],
+    }
+    for label, counts in shares.items():
+        bottom.plot(steps, counts, label=label)
+    bottom.set(xlabel="decisions", ylabel="count so far")
+    bottom.legend()
+    return _save(figure, run / "curve.png")
+
+
+def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
+    """Evaluation success over decisions and over LLM-paid time, one line per group of seeds."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    labels = []
+    for group in groups:
+        steps, mean, low, high = _band(group.summaries)
+        count = len(group.summaries)
+        label = f"{group.label} ({count} seed{'s' if count > 1 else ''})"
+        [line] = left.plot(steps, mean, marker="o", label=label)
+        left.fill_between(steps, low, high, alpha=0.2, color=line.get_color())
+        labels.append(label)
+    left.set(xlabel="decisions", ylabel="held-out success rate", ylim=(-0.02, 1.02))
+    _stacked_answers(right, groups)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center")
+    return _save(figure, path)
+
+
+def _band(summaries: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any, Any]:
+    """Steps that all seeds evaluated at, with mean, minimum and maximum of success."""
+    curves = [dict(map(tuple, s["eval"]["curve"])) for s in summaries]
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    return steps, values.mean(0), values.min(0), values.max(0)
+
+
+def _stacked_answers(axes: Any, groups: Sequence[Group]) -> None:
+    """How the decisions of each group were answered, as shares."""
+    kinds = {
+        "exact hit": lambda s: s["hits"]["exact"],
+        "semantic hit": lambda s: s["hits"]["semantic"],
+        "query": lambda s: s["queries"]["total"],
+    }
+    left = np.zeros(len(groups))
+    rows = np.arange(len(groups))
+    for label, count in kinds.items():
+        shares = np.array(
+            [np.mean([count(s) / max(s["decisions"], 1) for s in g.summaries]) for g in groups]
+        )
+        axes.barh(rows, shares, left=left, label=label)
+        left += shares
+    axes.set_yticks(rows, [group.label for group in groups], fontsize=7)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of decisions", xlim=(0, 1.02))
+    axes.legend(fontsize=8)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    partial = path.with_suffix(".tmp.png")
+    figure.savefig(partial, dpi=130)
+    plt.close(figure)
+    partial.replace(path)
+    return path

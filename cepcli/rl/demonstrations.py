@@ -1,0 +1,174 @@
+"""Expert demonstrations: episodes of an environment's own expert, kept as labelled decisions.
+
+Now and then a random action is played instead of the expert's, so that states off the expert's
+path are labelled too; the label is always what the expert would do. Only solved episodes are kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cepcli.artifacts import Artifact, Workspace, write_json, writing
+from cepcli.config import require, write_toml
+from cepcli.envs.base import Split, SymbolicEnv, text_state
+from cepcli.envs.catalog import make_env
+from cepcli.errors import EnvError
+from cepcli.prior.decisions import Decision, read_decisions, write_decisions
+from cepcli.seeding import generator, stream_seed
+
+TRAIN_FILE = "train.jsonl"
+HELDOUT_FILE = "heldout.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class DemosConfig:
+    """Which demonstrations to record."""
+
+    env: str = field(metadata={"help": "environment id"})
+    episodes: int = field(default=50, metadata={"help": "solved training episodes, >= 1"})
+    heldout_episodes: int = field(default=40, metadata={"help": "solved held-out episodes, >= 1"})
+    noise: float = field(
+        default=0.2, metadata={"help": "probability of playing a random action, 0 to 1"}
+    )
+    max_failures: int = field(
+        default=50, metadata={"help": "unsolved episodes per solved one after which to give up"}
+    )
+    env_options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "options of the environment family"}
+    )
+    seed: int = field(default=0, metadata={"help": "of instances and random actions"})
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("episodes", "heldout_episodes", "max_failures"):
+            value = getattr(self, name)
+            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
+        require(0 <= self.noise <= 1, f"`noise` is {self.noise}, expected a number from 0 to 1.")
+
+
+class Recording(NamedTuple):
+    """Labelled decisions of solved episodes, and how many episodes were not solved."""
+
+    decisions: list[Decision]
+    failures: int
+
+
+def default_demos_name(env_id: str) -> str:
+    """The artifact that holds an environment's demonstrations unless it is named otherwise."""
+    return env_id.replace("/", "-")
+
+
+def record_demos(
+    config: DemosConfig,
+    workspace: Workspace,
+    name: str,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Artifact:
+    """Record training and held-out demonstrations as an artifact of kind "demos".
+
+    Args:
+        config: what to record.
+        workspace: where the artifact goes.
+        name: its name.
+        overwrite: replace one that has the name.
+        progress: told (split, solved episodes, episodes wanted).
+        notify: told in one line about anything else that takes seconds.
+
+    Raises:
+        ArtifactError: if the name is taken.
+        EnvError: if the expert hardly ever solves the task.
+    """
+    with workspace.lock("demos", name):
+        folder = workspace.begin("demos", name, overwrite=overwrite)
+        counts = {}
+        splits: list[tuple[Split, str, int]] = [
+            ("train", TRAIN_FILE, config.episodes),
+            ("heldout", HELDOUT_FILE, config.heldout_episodes),
+        ]
+        for split, file, episodes in splits:
+            env = make_env(
+                config.env,
+                split=split,
+                workspace=workspace.root,
+                options=config.env_options,
+                progress=notify,
+            )
+            recording = record_episodes(env, episodes, config, split, progress)
+            env.close()
+            with writing(workspace.root):
+                write_decisions(folder / file, recording.decisions)
+            counts[split] = _summary(recording, episodes)
+        with writing(workspace.root):
+            write_toml(folder / "config.toml", config)
+            write_json(folder / "summary.json", counts)
+        return workspace.finish("demos", name, seed=config.seed)
+
+
+def record_episodes(
+    env: SymbolicEnv,
+    episodes: int,
+    config: DemosConfig,
+    split: Split,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Recording:
+    """Play the expert, with noise, until `episodes` episodes are solved."""
+    random = generator(config.seed, f"demos/{split}")
+    env.reset(seed=stream_seed(config.seed, f"demos/{split}/env") % 2**31)
+    kept: list[Decision] = []
+    solved = failures = 0
+    while solved < episodes:
+        episode = _play(env, solved, config.noise, random)
+        if episode:
+            kept += episode
+            solved += 1
+        else:
+            failures += 1
+        if failures > config.max_failures * max(1, solved):
+            raise EnvError(
+                f"The expert of `{env.env_id}` solved {solved} of {solved + failures} episodes.",
+                f"Less noise may help: --set noise={config.noise / 2:g}",
+            )
+        if progress:
+            progress(split, solved, episodes)
+    return Recording(kept, failures)
+
+
+def demos_decisions(artifact: Artifact, split: Split) -> list[Decision]:
+    """The decisions of one split of a "demos" artifact."""
+    return read_decisions(artifact.path / (TRAIN_FILE if split == "train" else HELDOUT_FILE))
+
+
+def _play(
+    env: SymbolicEnv, number: int, noise: float, random: np.random.Generator
+) -> list[Decision]:
+    """One episode's decisions with the expert's labels; empty when it was not solved."""
+    _, info = env.reset()
+    steps = []
+    total = 0.0
+    terminated = truncated = False
+    while not (terminated or truncated):
+        label = env.expert_action()
+        state = text_state(info)
+        steps.append((state, label))
+        played = str(random.choice(state.actions)) if random.random() < noise else label
+        _, reward, terminated, truncated, info = env.step(played)
+        total += float(reward)
+    if not info["success"]:
+        return []
+    return [
+        Decision(number, int(info["instance"]), step, state, label, total)
+        for step, (state, label) in enumerate(steps)
+    ]
+
+
+def _summary(recording: Recording, episodes: int) -> dict[str, int]:
+    return {
+        "episodes": episodes,
+        "decisions": len(recording.decisions),
+        "unsolved_episodes_dropped": recording.failures,
+    }

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from cepcli.abstraction.encoder import EmbeddingTable, MiniLM, TextEncoder
+
+
+class Counting(TextEncoder):
+    dim = 3
+    sha256 = "counting"
+
+    def __init__(self):
+        self.calls = []
+
+    def encode(self, text):
+        self.calls.append(text)
+        return np.eye(3, dtype=np.float32)[len(text) % 3]
+
+
+def test_each_distinct_text_is_encoded_once_and_keeps_its_row():
+    encoder = Counting()
+    table = EmbeddingTable(encoder)
+    rows = [table.row(f"text {n % 400}") for n in range(900)]
+    assert rows[:400] == rows[400:800] == list(range(400))
+    assert len(encoder.calls) == len(table) == 400
+
+
+def test_restored_table_knows_its_texts_without_encoding():
+    table = EmbeddingTable(Counting())
+    for n in range(300):
+        table.row("x" * n)
+    copy = EmbeddingTable(Counting())
+    copy.restore(*table.state())
+    assert np.array_equal(copy.vectors, table.vectors)
+    assert copy.row("xx") == 2
+    assert copy.row("new") == 300
+    assert copy.encoder.calls == ["new"]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return MiniLM()
+
+
+def test_minilm_gives_unit_vectors_that_know_meaning(minilm):
+    cat, kitten, tax = map(minilm.encode, ["a cat sleeps", "a kitten naps", "the tax law changed"])
+    assert cat.dtype == np.float32
+    assert cat.shape == (minilm.dim,) == (384,)
+    assert np.linalg.norm(cat) == pytest.approx(1.0, abs=1e-6)
+    assert cat @ kitten > cat @ tax + 0.3
+
+
+def test_minilm_is_deterministic_to_the_bit(minilm):
+    text = "You see a red ball 2 steps forward."
+    first = minilm.encode(text)
+    minilm.encode("something else in between, and longer than it")
+    assert np.array_equal(first, minilm.encode(text))

@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cepcli.errors import ArtifactError, Interrupted
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Figures that depend on the clock.
+TIMES = ("seconds", "latency", "_ms")
+
+
+def timeless(summary):
+    if isinstance(summary, dict):
+        kept = {k: v for k, v in summary.items() if not any(t in k for t in TIMES)}
+        return {k: timeless(v) for k, v in kept.items() if k != "run"}
+    return summary
+
+
+def metrics(root, name):
+    rows = (root / "run" / name / "metrics.jsonl").read_text().splitlines()
+    return [timeless(json.loads(row)) for row in rows]
+
+
+def test_same_seed_twice_gives_the_same_metrics_and_another_seed_does_not(corridor, tmp_path):
+    one, two, other = tmp_path / "1", tmp_path / "2", tmp_path / "3"
+    first, second = corridor.run(one, "a"), corridor.run(two, "a")
+    assert first["decisions_sha256"] == second["decisions_sha256"]
+    assert metrics(one, "a") == metrics(two, "a")
+    assert corridor.run(other, "a", seed=1)["decisions_sha256"] != first["decisions_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "cache"), [("posterior-q", "lru"), ("yan", "exact"), ("expert", "off")]
+)
+def test_run_killed_at_any_moment_ends_as_if_never_killed(corridor, tmp_path, agent, cache):
+    whole = corridor.run(tmp_path / "whole", "a", agent=agent, **{"cache.mode": cache})
+    root = tmp_path / "killed"
+    for die_at in ("7", "47", "93"):
+        command = [sys.executable, "-m", "tests.agents.worlds", str(root), "a", agent, cache]
+        done = subprocess.run([*command, die_at], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == -9, done.stderr
+    resumed = corridor.run(root, "a", resume=True, agent=agent, **{"cache.mode": cache})
+    assert timeless(resumed) == timeless(whole)
+    assert metrics(root, "a") == metrics(tmp_path / "whole", "a")
+
+
+def test_interrupt_writes_a_checkpoint_and_resuming_ends_the_same(corridor, tmp_path):
+    whole = corridor.run(tmp_path / "whole", "a")
+    taken = []
+    with pytest.raises(Interrupted):
+        corridor.run(
+            tmp_path / "w", "a",
+            on_step=lambda parts, progress: taken.append(progress.step),
+            stop=lambda: len(taken) >= 33,
+        )  # fmt: skip
+    assert (tmp_path / "w/run/a.partial/checkpoint-00000033/state.json").is_file()
+    resumed = corridor.run(tmp_path / "w", "a", resume=True)
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_evaluating_more_often_does_not_change_training(corridor, tmp_path):
+    seldom = corridor.run(tmp_path / "1", "a", eval_interval=120, **{"cache.mode": "lru"})
+    often = corridor.run(tmp_path / "2", "a", eval_interval=10, **{"cache.mode": "lru"})
+    assert seldom["decisions_sha256"] == often["decisions_sha256"]
+    assert seldom["hits"] == often["hits"]
+    assert seldom["eval"]["success_rate"] == often["eval"]["success_rate"]
+
+
+def test_every_decision_is_counted_once(corridor, tmp_path):
+    for mode in ("off", "exact", "lru"):
+        summary = corridor.run(tmp_path / mode, "a", **{"cache.mode": mode})
+        queries, hits = summary["queries"], summary["hits"]
+        assert queries["total"] == queries["misses"] + queries["partial"] + queries["audits"]
+        assert queries["total"] + hits["exact"] + hits["semantic"] == summary["decisions"] == 120
+        assert (mode == "off") == (queries["total"] == 120)
+
+
+def test_journal_answers_a_second_run_at_the_recorded_cost(corridor, tmp_path):
+    first = corridor.run(tmp_path, "a", **{"cache.mode": "off"})
+    again = corridor.run(tmp_path, "b", **{"cache.mode": "off"})
+    assert again["decisions_sha256"] == first["decisions_sha256"]
+    assert again["queries"] == first["queries"]
+    assert again["llm_seconds"] == 0
+    assert again["llm_seconds_recorded"] == pytest.approx(first["llm_seconds_recorded"])
+
+
+def test_truncated_checkpoint_is_named_and_left_untouched(corridor, tmp_path):
+    with pytest.raises(Interrupted):
+        corridor.run(tmp_path, "a", stop=iter([False] * 40 + [True] * 9).__next__)
+    [checkpoint] = (tmp_path / "run/a.partial").glob("checkpoint-*")
+    broken = checkpoint / "replay.npz"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match=r"replay\.npz.*left untouched"):
+        corridor.run(tmp_path, "a", resume=True)
+    assert broken.stat().st_size == 100
+
+
+def test_resuming_under_another_configuration_names_the_difference(corridor, tmp_path):
+    with pytest.raises(Interrupted):
+        corridor.run(tmp_path, "a", stop=iter([False] * 40 + [True] * 9).__next__)
+    with pytest.raises(ArtifactError, match=r"learner\.discount = 0\.97, not 0\.5"):
+        corridor.run(tmp_path, "a", resume=True, **{"learner.discount": 0.5})
+    with pytest.raises(ArtifactError, match="unfinished run"):
+        corridor.run(tmp_path, "a")
+
+
+def test_finished_run_is_neither_repeated_nor_overwritten(corridor, tmp_path):
+    first = corridor.run(tmp_path, "a")
+    assert corridor.run(tmp_path, "a", resume=True) == first
+    with pytest.raises(ArtifactError, match="exists already"):
+        corridor.run(tmp_path, "a")
+
+
+@pytest.mark.parametrize("agent", ["posterior-q", "dqn", "yan"])
+def test_learning_agents_solve_the_corridor_that_chance_does_not(corridor, tmp_path, agent):
+    learned = corridor.run(
+        tmp_path, "a", agent=agent, steps=1200, eval_interval=1200, final_eval_episodes=20,
+        **{"posterior.schedule": "linear", "posterior.q_range": 4.0},
+    )  # fmt: skip
+    chance = corridor.run(tmp_path, "b", agent="random", steps=10, final_eval_episodes=20)
+    assert learned["eval"]["success_rate"] >= 0.95
+    assert learned["eval"]["length_mean"] < 0.6 * chance["eval"]["length_mean"]
+
+
+def test_expert_needs_no_llm_and_always_succeeds(corridor, tmp_path):
+    summary = corridor.run(tmp_path, "a", agent="expert")
+    assert summary["eval"]["success_rate"] == 1.0
+    assert summary["queries"]["total"] == 0

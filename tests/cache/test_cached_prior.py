@@ -1,0 +1,309 @@
+"""How a decision is answered, what it costs, and that a batch decides as its states one by one."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cepcli.cache.cached_prior import CachedPrior
+from cepcli.cache.config import CacheConfig
+from cepcli.cache.store import PriorCache
+from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.prior.base import PriorShape
+from cepcli.types import TextState
+from tests.fakes import NAMESPACE, FakePrior
+
+ACTIONS = ("north", "south", "take")
+
+
+def encode(text: str) -> np.ndarray:
+    """Texts are angles on a circle, in hundredths of a radian."""
+    angle = float(text) / 100
+    return np.array([math.cos(angle), math.sin(angle)], np.float32)
+
+
+class Rig:
+    """A cached prior with everything it is made of."""
+
+    def __init__(self, mode="lru", refresh_rate=0.0, capacity=100, threshold=0.9999, **options):
+        config = CacheConfig(
+            mode=mode,
+            capacity=capacity,
+            threshold=threshold,
+            refresh_rate=refresh_rate,
+            **options,
+        )
+        self.inner = FakePrior(PriorShape(temperature=0.7, smoothing=0.1))
+        self.cache = PriorCache(config, 2, NAMESPACE)
+        self.telemetry = CacheTelemetry(config.hit_rate_decay)
+        self.encoded: list[str] = []
+        self.prior = self.over(self.cache)
+
+    def over(self, cache):
+        generator = np.random.default_rng(0)
+        return CachedPrior(self.inner, cache, self.encode, generator, self.telemetry)
+
+    def encode(self, text):
+        self.encoded.append(text)
+        return encode(text)
+
+    def ask(self, *requests):
+        return self.prior.log_probs([state(*request) for request in requests])
+
+    def kinds(self, *requests):
+        return [answer.kind for answer in self.ask(*requests)]
+
+
+def state(text, actions=ACTIONS, goal="goal"):
+    return TextState(goal, str(text), tuple(actions))
+
+
+def fresh(rig, text, actions=ACTIONS, goal="goal"):
+    return rig.inner.scores(state(text, actions, goal))
+
+
+def test_a_miss_gives_the_inner_prior_at_its_cost():
+    rig = Rig()
+    (answer,) = rig.ask((0,))
+    (direct,) = FakePrior(rig.inner.shape).log_probs([state(0)])
+    assert answer.log_prior.tolist() == direct.log_prior.tolist()
+    assert answer.scores.tolist() == direct.scores.tolist()
+    assert (answer.tokens, answer.seconds, answer.live_seconds) == (13.0, 0.5, 0.25)
+    assert answer.kind == "miss"
+    assert answer.cache_seconds > 0
+
+
+def test_the_same_text_is_an_exact_hit_at_no_cost_and_without_a_key():
+    rig = Rig(refresh_rate=1.0)
+    (first,) = rig.ask((0,))
+    (answer,) = rig.ask((0, ("take", "north")))
+    assert answer.kind == "exact"
+    assert (answer.tokens, answer.seconds, answer.live_seconds) == (0.0, 0.0, 0.0)
+    assert answer.scores.tolist() == [first.scores[2], first.scores[0]]
+    assert np.exp(answer.log_prior).sum() == pytest.approx(1.0)
+    assert answer.log_prior.tolist() == rig.inner.shape.log_prior(answer.scores).tolist()
+    assert rig.encoded == ["0"]
+    assert len(rig.inner.calls) == 1
+
+
+def test_a_similar_text_is_a_semantic_hit_only_in_mode_lru():
+    rig = Rig()
+    rig.ask((0,))
+    (answer,) = rig.ask((1,))
+    assert answer.kind == "semantic"
+    assert answer.scores.tolist() == fresh(rig, 0).tolist()
+    assert rig.kinds((50,)) == ["miss"]
+    exact = Rig(mode="exact")
+    assert exact.kinds((0,), (1,), (0,)) == ["miss", "miss", "exact"]
+    assert exact.encoded == []
+
+
+def test_mode_off_asks_always_and_stores_nothing():
+    rig = Rig(mode="off")
+    assert rig.kinds((0,), (0,)) == ["miss", "miss"]
+    assert rig.kinds((0,)) == ["miss"]
+    assert [len(call) for call in rig.inner.calls] == [2, 1]
+    assert len(rig.cache) == 0
+    assert rig.telemetry.counts["miss"] == 3
+
+
+def test_a_hit_of_either_kind_keeps_its_entry_from_eviction():
+    for repeat in (0, 1):
+        rig = Rig(capacity=2)
+        rig.ask((0,), (50,))
+        rig.ask((repeat,))
+        assert rig.kinds((100,), (0,), (50,)) == ["miss", "exact", "miss"]
+
+
+def test_another_goal_is_no_neighbour():
+    rig = Rig()
+    assert rig.kinds((0,), (0, ACTIONS, "other"), (1, ACTIONS, "other")) == [
+        "miss",
+        "miss",
+        "semantic",
+    ]
+    shared = Rig(per_goal=False)
+    assert shared.kinds((0,), (0, ACTIONS, "other")) == ["miss", "semantic"]
+
+
+def test_missing_actions_of_a_known_text_are_scored_alone():
+    rig = Rig()
+    rig.ask((0, ("north", "south")))
+    (answer,) = rig.ask((0, ("take", "north", "open")))
+    assert answer.kind == "partial"
+    assert rig.inner.calls[-1] == [state(0, ("take", "open"))]
+    assert answer.scores.tolist() == fresh(rig, 0, ("take", "north", "open")).tolist()
+    assert answer.tokens == 12.0
+    assert rig.kinds((0, ("open", "south", "take", "north"))) == ["exact"]
+
+
+def test_missing_actions_of_a_similar_text_are_scored_under_its_own_prompt():
+    rig = Rig()
+    rig.ask((0, ("north", "south")))
+    (answer,) = rig.ask((1, ACTIONS))
+    assert answer.kind == "partial"
+    assert rig.inner.calls[-1] == [state(1, ("take",))]
+    expected = [*fresh(rig, 0, ("north", "south")), *fresh(rig, 1, ("take",))]
+    assert answer.scores.tolist() == expected
+    assert rig.kinds((1, ACTIONS)) == ["semantic"]
+
+
+def test_a_score_borrowed_from_a_similar_text_is_no_exact_answer():
+    rig = Rig()
+    rig.ask((0, ("north", "south")))
+    rig.ask((1, ACTIONS))
+    (answer,) = rig.ask((0, ACTIONS))
+    assert answer.kind == "partial"
+    assert answer.scores.tolist() == fresh(rig, 0).tolist()
+    assert rig.kinds((0, ACTIONS)) == ["exact"]
+
+
+def test_an_audit_measures_the_error_and_uses_and_stores_the_fresh_answer():
+    rig = Rig(refresh_rate=1.0)
+    rig.ask((0,))
+    (answer,) = rig.ask((1,))
+    assert answer.kind == "audit"
+    assert answer.scores.tolist() == fresh(rig, 1).tolist()
+    assert answer.tokens == 13.0
+    (audit,) = rig.telemetry.audits
+    log_cached = rig.inner.shape.log_prior(fresh(rig, 0))
+    log_fresh = rig.inner.shape.log_prior(fresh(rig, 1))
+    gap = log_cached - log_fresh
+    assert audit.similarity == pytest.approx(math.cos(0.01), abs=1e-6)
+    assert audit.span == pytest.approx(gap.max() - gap.min())
+    assert audit.kl == pytest.approx(float((np.exp(log_cached) * gap).sum()))
+    entry = rig.cache.exact("goal", "0")
+    assert entry is not None
+    assert (entry.audits, entry.last_span, entry.last_kl) == (1, audit.span, audit.kl)
+    assert rig.kinds((1,), (0,)) == ["exact", "exact"]
+
+
+def test_an_audit_of_a_partial_hit_compares_what_the_hit_would_have_used():
+    rig = Rig(refresh_rate=1.0)
+    rig.ask((0, ("north", "south")))
+    assert rig.kinds((1, ACTIONS)) == ["audit"]
+    would = [*fresh(rig, 0, ("north", "south")), *fresh(rig, 1, ("take",))]
+    gap = rig.inner.shape.log_prior(np.array(would)) - rig.inner.shape.log_prior(fresh(rig, 1))
+    assert rig.telemetry.audits[0].span == pytest.approx(gap.max() - gap.min())
+
+
+def test_audits_come_at_the_refresh_rate():
+    rig = Rig(refresh_rate=0.25, threshold=-1.0)
+    rig.ask((0,))
+    kinds = [rig.kinds((number,))[0] for number in range(1, 401)]
+    assert set(kinds) == {"audit", "semantic"}
+    assert 70 <= kinds.count("audit") <= 130
+
+
+def test_one_call_asks_the_inner_prior_once_and_identical_states_once():
+    rig = Rig()
+    requests = [(0,), (50,), (0,), (1,), (50, ("north", "open"))]
+    assert rig.kinds(*requests) == ["miss", "miss", "exact", "semantic", "partial"]
+    assert rig.inner.calls == [[state(0), state(50), state(50, ("open",))]]
+
+
+requests = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 2, 50, 51, 200]),
+        st.permutations(ACTIONS).flatmap(lambda p: st.integers(1, 3).map(lambda n: tuple(p[:n]))),
+        st.sampled_from(["red", "blue"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(
+    requests, st.sampled_from([0.0, 0.5, 1.0]), st.integers(1, 4), st.sampled_from(["lru", "exact"])
+)
+def test_a_batch_is_answered_as_its_states_one_by_one(batch, refresh_rate, capacity, mode):
+    together = Rig(mode, refresh_rate, capacity)
+    alone = Rig(mode, refresh_rate, capacity)
+    answers = together.ask(*batch)
+    one_by_one = [alone.ask(request)[0] for request in batch]
+    assert [a.kind for a in answers] == [a.kind for a in one_by_one]
+    assert [a.scores.tolist() for a in answers] == [a.scores.tolist() for a in one_by_one]
+    assert list(together.cache) == list(alone.cache)
+    assert together.telemetry.audits == alone.telemetry.audits
+    assert together.inner.asked == alone.inner.asked
+    assert len(together.inner.calls) <= 1
+
+
+@given(st.lists(requests, max_size=5), st.sampled_from(["off", "exact", "lru"]))
+def test_hits_and_queries_make_up_all_look_ups_and_queries_are_what_was_asked(batches, mode):
+    rig = Rig(mode, refresh_rate=0.3, capacity=3)
+    for batch in batches:
+        for answer, request in zip(rig.ask(*batch), batch, strict=True):
+            assert np.exp(answer.log_prior).sum() == pytest.approx(1.0)
+            assert len(answer.log_prior) == len(request[1])
+            assert np.isfinite(answer.scores).all()
+    assert rig.telemetry.hits + rig.telemetry.queries == sum(map(len, batches))
+    assert rig.telemetry.queries == len(rig.inner.asked)
+    assert rig.telemetry.totals["tokens"] == sum(10.0 + len(s.actions) for s in rig.inner.asked)
+    assert len(rig.cache) <= 3
+
+
+@given(st.lists(requests, max_size=5))
+def test_answers_of_mode_exact_are_always_the_fresh_ones(batches):
+    rig = Rig("exact", capacity=3)
+    for batch in batches:
+        for answer, request in zip(rig.ask(*batch), batch, strict=True):
+            assert answer.scores.tolist() == fresh(rig, *request).tolist()
+
+
+def test_a_read_only_cache_answers_and_nothing_changes():
+    rig = Rig(refresh_rate=1.0)
+    rig.ask((0, ("north", "south")), (50,))
+    before = [dataclasses.replace(e, scores=dict(e.scores)) for e in rig.cache]
+    rig.prior = rig.over(rig.cache.frozen())
+    asked = [(0, ("north",)), (1, ("south",)), (1,), (0,), (200,), (200,)]
+    answers = rig.ask(*asked)
+    expected = ["exact", "semantic", "partial", "partial", "miss", "miss"]
+    assert [a.kind for a in answers] == expected
+    assert answers[2].scores.tolist() == [
+        *fresh(rig, 0, ("north", "south")),
+        *fresh(rig, 1, ("take",)),
+    ]
+    assert answers[4].scores.tolist() == fresh(rig, 200).tolist()
+    assert list(rig.cache) == before
+    assert rig.telemetry.audits == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_call_that_fails_leaves_no_half_scored_entries(error):
+    rig = Rig()
+    rig.ask((0, ("north",)))
+    answer, rig.inner.log_probs = rig.inner.log_probs, raising(error)
+    with pytest.raises(error):
+        rig.ask((0, ACTIONS), (1, ("north", "south")), (50,))
+    rig.inner.log_probs = answer
+    (entry,) = rig.cache
+    assert entry.scores == {"north": fresh(rig, 0)[0]}
+    assert rig.telemetry.decisions == 1
+    assert rig.kinds((0, ("north",)), (50,), (0,)) == ["exact", "miss", "partial"]
+
+
+def raising(error):
+    def log_probs(states):
+        raise error
+
+    return log_probs
+
+
+def test_a_restored_cache_and_generator_go_on_exactly_alike(tmp_path):
+    rig = Rig(refresh_rate=0.5, capacity=4)
+    random = np.random.default_rng(3)
+    walk = [(int(n),) for n in random.integers(0, 12, size=120)]
+    for request in walk[:60]:
+        rig.ask(request)
+    rig.cache.save(tmp_path)
+    other = Rig(refresh_rate=0.5, capacity=4)
+    other.cache.restore(PriorCache.load(tmp_path, NAMESPACE, other.cache.config))
+    other.prior._generator.bit_generator.state = rig.prior._generator.bit_generator.state
+    for request in walk[60:]:
+        (here,), (there,) = rig.ask(request), other.ask(request)
+        assert (here.kind, here.scores.tolist()) == (there.kind, there.scores.tolist())
+    assert list(rig.cache) == list(other.cache)

@@ -1,0 +1,107 @@
+"""`cep envs`: output, exit codes, suggestions."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cepcli.cli.envs import app
+from cepcli.envs import catalog
+from cepcli.errors import EnvError
+from tests.envs.toys import ToyEnv
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def invoke_badly(*arguments):
+    """The error that `cep` turns into exit code 2."""
+    result = invoke(*arguments)
+    assert isinstance(result.exception, EnvError), result.output
+    return result.exception, result.output
+
+
+def test_list_is_a_table_of_every_listed_id():
+    result = invoke("list")
+    assert result.exit_code == 0
+    for env_id in catalog.env_ids():
+        assert env_id in result.stdout
+
+
+def test_list_as_json():
+    rows = json.loads(invoke("list", "--json").stdout)
+    assert [row["id"] for row in rows] == catalog.env_ids()
+    assert set(rows[0]) == {"id", "family", "summary"}
+
+
+def test_show_tells_a_state_and_the_experts_steps():
+    shown = json.loads(invoke("show", "babyai/goto-redball", "--seed", "1", "--json").stdout)
+    assert shown["goal"] == "go to the red ball"
+    assert shown["text"].startswith("You see")
+    assert "turn left" in shown["actions"]
+    assert 1 <= len(shown["expert"]) <= 5
+    assert set(shown["expert"]) <= set(shown["actions"])
+    again = json.loads(invoke("show", "babyai/goto-redball", "--seed", "1", "--json").stdout)
+    other = json.loads(invoke("show", "babyai/goto-redball", "--seed", "2", "--json").stdout)
+    assert shown == again
+    assert shown["instance"] != other["instance"]
+
+
+def test_show_prints_a_table():
+    result = invoke("show", "babyai/open-door")
+    assert result.exit_code == 0
+    assert "max_episode_steps" in result.stdout
+    assert "go forward" in result.stdout
+
+
+def test_show_says_on_stderr_that_a_game_is_made(tmp_path, monkeypatch):
+    small = catalog.spec("textworld/custom").options(rooms=1, objects=1, quest_length=1, games=1)
+    monkeypatch.setattr(catalog, "build", lambda cls, values: small)
+    result = invoke("show", "textworld/custom", "--json", "--workspace", str(tmp_path))
+    assert json.loads(result.stdout)["family"] == "textworld"
+    assert "Making the TextWorld game" in result.stderr
+    assert list(tmp_path.glob("games/textworld/*/1.z8"))
+
+
+def test_show_unknown_id_suggests():
+    error, _ = invoke_badly("show", "babyai/goto-redbal")
+    assert error.hint == "Did you mean `babyai/goto-redball`?"
+
+
+def test_check_one():
+    result = invoke("check", "babyai/goto-obj", "--episodes", "1")
+    assert result.exit_code == 0
+    assert result.stdout == "babyai/goto-obj: ok\n"
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """A catalog of one environment that keeps the contract and one that does not."""
+
+    def make_toy(env_id, split, workspace, options, progress):
+        env = ToyEnv(split=split, broken="goal changes" if "broken" in env_id else "")
+        env.env_id = env_id
+        return env
+
+    ids = ("toy/broken", "toy/good")
+    specs = {
+        i: catalog.EnvSpec(i, "toy", "a toy", make_toy, catalog.babyai.BabyAIOptions) for i in ids
+    }
+    monkeypatch.setattr(catalog, "_specs", lambda: specs)
+
+
+@pytest.mark.usefixtures("toys")
+def test_check_all_prints_a_line_each_and_fails_if_one_does():
+    error, output = invoke_badly("check")
+    lines = output.splitlines()
+    assert lines[0].startswith("toy/broken: FAILED: `toy/broken` breaks the contract: the goal")
+    assert lines[1] == "toy/good: ok"
+    assert error.message == "1 of 2 environments failed the check."
+
+
+def test_help_names_the_commands():
+    result = invoke("--help")
+    assert all(name in result.output for name in ("list", "show", "check"))
+    assert isinstance(app, typer.Typer)

@@ -1,0 +1,164 @@
+"""The catalog: ids, suggestions, options, third parties, and that it stays light."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+import pytest
+
+from cepcli.envs import catalog
+from cepcli.errors import ConfigError, EnvError
+from tests.envs.toys import ToyEnv
+
+LISTED = {
+    "babyai/goto-redball", "babyai/goto-local", "babyai/goto-obj", "babyai/goto-door",
+    "babyai/pickup-loc", "babyai/open-door", "babyai/put-next-local", "babyai/unlock",
+    "textworld/coin", "textworld/treasure", "textworld/cooking", "textworld/simple",
+    "textworld/custom",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ToyOptions:
+    length: int = 3
+
+
+def make_toy(env_id, split, workspace, options, progress):
+    env = ToyEnv(split=split, length=options.length)
+    env.env_id = env_id
+    return env
+
+
+def toy_specs():
+    return [catalog.EnvSpec("toy/walk", "toy", "walk to the end", make_toy, ToyOptions)]
+
+
+def no_list():
+    return "not a list"
+
+
+def raises():
+    raise RuntimeError("no such shop")
+
+
+def clash():
+    return [catalog.EnvSpec("babyai/unlock", "toy", "mine", make_toy, ToyOptions)]
+
+
+@pytest.fixture
+def third_party(monkeypatch):
+    """Declare an entry point that names a function of this module."""
+
+    def declare(function):
+        point = metadata.EntryPoint("acme", f"{__name__}:{function}", catalog.GROUP)
+        monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point])
+
+    return declare
+
+
+def test_every_listed_id_has_a_spec_that_says_what_it_is():
+    assert set(catalog.env_ids()) == LISTED
+    assert catalog.env_ids() == sorted(LISTED)
+    for env_id in catalog.env_ids():
+        spec = catalog.spec(env_id)
+        assert spec.id == env_id
+        assert spec.family == env_id.split("/")[0]
+        assert spec.summary
+        assert catalog.build(spec.options, spec.check_options)
+
+
+def test_importing_the_catalog_loads_no_game_engine():
+    code = (
+        "import sys, cepcli.envs.catalog as c; c.env_ids();"
+        "print([m for m in ('minigrid', 'textworld', 'jericho', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("babyai/goto-redbal", "babyai/goto-redball"),
+        ("textworld/cookin", "textworld/cooking"),
+        ("babyai/go-to-red-ball-gray", "babyai/go-to-red-ball-grey"),
+        ("babyai/put-next-locals5-n3", "babyai/put-next-local-s5-n3"),
+    ],
+)
+def test_an_unknown_id_names_the_nearest(typed, meant, tmp_path):
+    with pytest.raises(EnvError, match="doesn't exist") as error:
+        catalog.make_env(typed, workspace=tmp_path)
+    assert typed in error.value.message
+    assert error.value.hint == f"Did you mean `{meant}`?"
+
+
+def test_an_id_near_nothing_lists_what_there_is():
+    with pytest.raises(EnvError) as error:
+        catalog.spec("zzz")
+    assert "babyai/goto-obj" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("typed", "env_id"),
+    [
+        ("babyai/goto-redball", "babyai/goto-redball"),
+        ("babyai/GoToRedBall-v0", "babyai/goto-redball"),
+        ("babyai/GoToRedBallGrey-v0", "babyai/go-to-red-ball-grey"),
+        ("babyai/go-to-red-ball-grey", "babyai/go-to-red-ball-grey"),
+        ("babyai/go-to-obj-s6", "babyai/go-to-obj-s6"),
+    ],
+)
+def test_any_installed_babyai_level_has_one_id_whatever_it_is_called(typed, env_id, tmp_path):
+    env = catalog.make_env(typed, workspace=tmp_path)
+    assert env.env_id == env_id == catalog.spec(typed).id
+    assert env.reset(seed=0)[1]["goal"].startswith("go to")
+
+
+def test_an_unknown_option_names_the_nearest(tmp_path):
+    with pytest.raises(ConfigError, match="gamez") as error:
+        catalog.make_env("textworld/coin", workspace=tmp_path, options={"gamez": 3})
+    assert error.value.hint == "Did you mean `games`?"
+    with pytest.raises(ConfigError, match="level"):
+        catalog.make_env("textworld/simple", workspace=tmp_path, options={"level": 3})
+    with pytest.raises(ConfigError, match="max_episode_steps"):
+        catalog.make_env("babyai/unlock", workspace=tmp_path, options={"max_episode_steps": "9"})
+
+
+def test_options_reach_the_environment(tmp_path):
+    env = catalog.make_env("babyai/unlock", workspace=tmp_path, options={"max_episode_steps": 5})
+    assert env.max_episode_steps == 5
+    env = catalog.make_env("textworld/coin", workspace=tmp_path, options={"max_episode_steps": 7})
+    assert env.max_episode_steps == 7
+
+
+def test_an_unknown_split_is_refused(tmp_path):
+    with pytest.raises(EnvError, match="train or heldout"):
+        catalog.make_env("babyai/unlock", split="test", workspace=tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_third_party_family_is_listed_and_made(third_party, tmp_path):
+    third_party("toy_specs")
+    assert "toy/walk" in catalog.env_ids()
+    env = catalog.make_env("toy/walk", workspace=tmp_path, options={"length": 5})
+    assert env.max_episode_steps == 10
+    with pytest.raises(EnvError) as error:
+        catalog.spec("toy/wolk")
+    assert error.value.hint == "Did you mean `toy/walk`?"
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("no_list", "expected a list of EnvSpec"),
+        ("raises", "RuntimeError: no such shop"),
+        ("missing", "AttributeError"),
+        ("clash", "`babyai/unlock`, which exists already"),
+    ],
+)
+def test_a_broken_entry_point_is_named(third_party, function, reason):
+    third_party(function)
+    with pytest.raises(EnvError, match="entry point `acme`") as error:
+        catalog.env_ids()
+    assert reason in error.value.message
+    assert error.value.hint

@@ -1,0 +1,142 @@
+"""Tuning: schedules by hand, two real steps, and a killed tuning that goes on exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from cepcli.errors import PriorError
+from cepcli.prior.base import PriorShape
+from cepcli.prior.config import FinetuneConfig
+from cepcli.prior.decisions import Decision
+from cepcli.prior.finetune import (
+    Tuner,
+    batch_at,
+    candidate_loss,
+    choose_shots,
+    learning_rate_at,
+    split_heldout,
+    subset,
+)
+from cepcli.prior.hf import HFScorer
+from cepcli.prior.llm import LLMPrior
+from cepcli.prior.prompts import PromptTemplate
+from cepcli.types import TextState
+
+ACTIONS = ("turn left", "turn right", "go forward")
+TEXTS = ("You see a red ball 2 steps left.", "You see a red ball 3 steps forward.")
+WARNINGS = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"
+)
+
+
+def decision(episode, step=0):
+    text = TEXTS[episode % 2]
+    state = TextState("go to the red ball", text, ACTIONS)
+    return Decision(episode, episode, step, state, ACTIONS[0] if episode % 2 == 0 else ACTIONS[2])
+
+
+DECISIONS = [decision(episode, step) for episode in range(8) for step in range(2)]
+
+
+def test_fewer_shots_are_a_subset_of_more():
+    five = {d.episode for d in choose_shots(DECISIONS, 3, seed=1)}
+    more = {d.episode for d in choose_shots(DECISIONS, 6, seed=1)}
+    assert len(five) == 3
+    assert five < more
+    assert len(choose_shots(DECISIONS, 3, seed=1)) == 6
+
+
+def test_too_few_episodes_are_an_error():
+    with pytest.raises(PriorError, match="there are 8") as error:
+        choose_shots(DECISIONS, 9, seed=0)
+    assert "--episodes 9" in error.value.hint
+
+
+def test_batches_visit_every_decision_once_per_epoch():
+    seen = [i for step in range(5) for i in batch_at(10, 2, step, seed=3)]
+    assert sorted(seen) == list(range(10))
+    assert batch_at(10, 2, 1, seed=3) == batch_at(10, 2, 1, seed=3)
+    assert batch_at(3, 8, 0, seed=0) != []
+    assert sorted(batch_at(3, 8, 0, seed=0)) == [0, 1, 2]
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    config = FinetuneConfig(learning_rate=1.0, warmup_steps=4, max_steps=14)
+    rates = [learning_rate_at(step, config) for step in (0, 4, 9, 13)]
+    np.testing.assert_allclose(rates, [0.2, 1.0, 0.5, 0.1])
+
+
+def test_heldout_halves_share_no_episode():
+    validation, test = split_heldout(DECISIONS)
+    assert {d.episode for d in validation} == {0, 2, 4, 6}
+    assert {d.episode for d in test} == {1, 3, 5, 7}
+    assert split_heldout(DECISIONS[:2]) == (DECISIONS[:2], DECISIONS[:2])
+
+
+def test_subset_keeps_order_and_size():
+    found = subset(DECISIONS, 5, seed=0)
+    assert len(found) == 5
+    assert found == sorted(found, key=DECISIONS.index)
+    assert subset(DECISIONS, 99, seed=0) == DECISIONS
+
+
+@pytest.mark.parametrize("normalisation", ["sum", "mean"])
+def test_loss_is_the_cross_entropy_of_the_prior(embedded_model, normalisation):
+    template = PromptTemplate("babyai")
+    config = FinetuneConfig(normalisation=normalisation)
+    with torch.inference_mode():
+        loss = candidate_loss(embedded_model, template, DECISIONS[:4], config)
+    scorer = HFScorer(embedded_model, template="t", row_tokens=512)
+    prior = LLMPrior(scorer, template, normalisation, PriorShape(smoothing=0.0))
+    answers = prior.log_probs([d.state for d in DECISIONS[:4]])
+    pairs = zip(answers, DECISIONS[:4], strict=True)
+    assert float(loss) == pytest.approx(-sum(a.log_prior[d.label] for a, d in pairs), abs=1e-3)
+
+
+@WARNINGS
+def test_killed_tuning_goes_on_exactly(tmp_path):
+    from cepcli.prior.language_model import load_language_model
+
+    config = FinetuneConfig(
+        shots=4, rank=2, max_steps=2, warmup_steps=0, batch_decisions=2, evaluate_every=1,
+        validation_decisions=2, dtype="float32", learning_rate=5e-3, targets=("v_proj",),
+    )  # fmt: skip
+
+    def tuner(path):
+        model = load_language_model("embedded", dtype="float32")
+        return Tuner(model, PromptTemplate("babyai"), DECISIONS, DECISIONS[:4], config, path)
+
+    whole = tuner(tmp_path / "whole")
+    whole.run()
+
+    class Killed(Exception):
+        pass
+
+    def kill(step):
+        raise Killed
+
+    with pytest.raises(Killed):
+        tuner(tmp_path / "cut").run(kill)
+    resumed = tuner(tmp_path / "cut")
+    steps = []
+    resumed.run(lambda step: steps.append(step.step))
+
+    assert steps == [2]
+    assert resumed.history == whole.history
+    assert whole.history[-1]["nll"] < whole.history[0]["nll"]
+    for name, weight in whole.adapter.weights().items():
+        torch.testing.assert_close(resumed.adapter.weights()[name], weight, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@WARNINGS
+def test_few_shots_learn_a_simple_rule(tmp_path):
+    from cepcli.prior.language_model import load_language_model
+
+    config = FinetuneConfig(shots=8, max_steps=20, evaluate_every=10, batch_decisions=4)
+    tuner = Tuner(
+        load_language_model("embedded"), PromptTemplate("babyai"), DECISIONS, DECISIONS, config,
+        tmp_path / "c",
+    )  # fmt: skip
+    tuner.run()
+    assert tuner.history[-1]["top1"] == 1.0

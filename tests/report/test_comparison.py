@@ -1,0 +1,71 @@
+import pytest
+
+from cepcli.artifacts import Workspace, write_json
+from cepcli.errors import ArtifactError
+from cepcli.report.comparison import (
+    Estimate,
+    area_under_curve,
+    comparison,
+    load_groups,
+    seconds_saved,
+)
+from cepcli.report.curves import plot_comparison
+
+
+def summary(run, seed, success, queries=50):
+    return {
+        "run": f"{run}_s{seed}", "seed": seed, "decisions": 100, "wall_seconds": 9.0,
+        "queries": {"total": queries}, "hits": {"exact": 30, "semantic": 20},
+        "llm_seconds_recorded": 25.0, "latency_ms": {"p50": 1.0, "p95": 2.0},
+        "eval": {
+            "episodes": 4, "success_rate": success, "return_mean": success,
+            "curve": [[0, 0.0], [50, success], [100, success]],
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    space = Workspace(tmp_path / "w")
+    runs = [("a", 0, 0.5), ("b", 0, 1.0), ("a", 1, 0.7), ("a", 2, 0.9)]
+    for run, seed, success in runs:
+        name = f"{run}_s{seed}"
+        write_json(space.begin("run", name) / "summary.json", summary(run, seed, success))
+        space.finish("run", name, seed=seed)
+    return space
+
+
+def test_area_is_the_mean_success_over_decisions():
+    assert area_under_curve(summary("a", 0, 0.8)) == pytest.approx((0.4 * 50 + 0.8 * 50) / 100)
+
+
+def test_seconds_saved_are_hits_at_the_mean_price_of_a_query():
+    assert seconds_saved(summary("a", 0, 1.0)) == pytest.approx(50 * 25.0 / 50)
+    assert seconds_saved(summary("a", 0, 1.0, queries=0)) == 0.0
+
+
+def test_runs_that_differ_in_seed_alone_share_a_row(workspace):
+    groups = load_groups(workspace, ["a_s0", "b_s0", "a_s1", "a_s2"])
+    a, b = comparison(groups)
+    assert (a["run"], a["seeds"], b["run"], b["seeds"]) == ("a", 3, "b", 1)
+    assert a["success"]["mean"] == pytest.approx(0.7)
+    assert 0.5 <= a["success"]["low"] < 0.7 < a["success"]["high"] <= 0.9
+    assert b["success"] == {"mean": 1.0, "low": None, "high": None}
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert Estimate.of([2.0, 2.0]) == Estimate(2.0, 2.0, 2.0)
+
+
+def test_unknown_run_suggests_the_nearest(workspace):
+    with pytest.raises(ArtifactError) as error:
+        load_groups(workspace, ["a_s00"])
+    assert "a_s0" in error.value.hint
+
+
+def test_picture_is_a_png_of_some_size(workspace, tmp_path):
+    groups = load_groups(workspace, ["a_s0", "a_s1", "b_s0"])
+    path = plot_comparison(groups, tmp_path / "p.png")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert path.stat().st_size > 10_000
+    assert list(tmp_path.glob("*.tmp.png")) == []

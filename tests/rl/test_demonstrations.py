@@ -1,0 +1,84 @@
+"""Recording experts: labels, noise, failures, artifacts."""
+
+import pytest
+
+from cepcli.artifacts import Workspace, read_json
+from cepcli.errors import ConfigError, EnvError
+from cepcli.prior.decisions import episodes
+from cepcli.rl.demonstrations import (
+    DemosConfig,
+    default_demos_name,
+    demos_decisions,
+    record_demos,
+    record_episodes,
+)
+
+ENV = "babyai/goto-redball"
+
+
+@pytest.fixture
+def workspace(workspace_root):
+    return Workspace(workspace_root)
+
+
+def config(**values):
+    return DemosConfig(**({"env": ENV, "episodes": 3, "heldout_episodes": 2} | values))
+
+
+def test_demonstrations_are_an_artifact_and_repeatable(workspace):
+    told = []
+    first = record_demos(config(), workspace, "a", progress=lambda *args: told.append(args))
+    second = record_demos(config(), workspace, "b")
+    assert demos_decisions(first, "train") == demos_decisions(second, "train")
+    assert told == [("train", 1, 3), ("train", 2, 3), ("train", 3, 3), ("heldout", 1, 2),
+                    ("heldout", 2, 2)]  # fmt: skip
+    summary = read_json(first.path / "summary.json")
+    assert summary["train"]["episodes"] == len(episodes(demos_decisions(first, "train"))) == 3
+    assert summary["heldout"]["decisions"] == len(demos_decisions(first, "heldout"))
+    train = {d.instance for d in demos_decisions(first, "train")}
+    heldout = {d.instance for d in demos_decisions(first, "heldout")}
+    assert not train & heldout
+
+
+def test_every_label_is_admissible_and_every_episode_solved(workspace):
+    decisions = demos_decisions(record_demos(config(), workspace, "a"), "train")
+    assert all(d.action in d.state.actions for d in decisions)
+    assert all(d.episode_return > 0 for d in decisions)
+    assert next(d.step for d in decisions if d.episode == 0) == 0
+
+
+def test_seed_changes_the_instances(workspace):
+    one = demos_decisions(record_demos(config(), workspace, "a"), "train")
+    two = demos_decisions(record_demos(config(seed=1), workspace, "b"), "train")
+    assert {d.instance for d in one} != {d.instance for d in two}
+
+
+class HopelessEnv:
+    """One state, never solved."""
+
+    env_id = "test/hopeless"
+
+    def reset(self, *, seed=None, options=None):
+        info = {"text": "x", "goal": "g", "actions": ("a",), "instance": 0, "success": False}
+        return "x", info
+
+    def step(self, action):
+        return "x", 0.0, True, False, self.reset()[1]
+
+    def expert_action(self):
+        return "a"
+
+
+def test_hopeless_expert_is_given_up():
+    with pytest.raises(EnvError, match="solved 0 of 6 episodes"):
+        record_episodes(HopelessEnv(), 1, config(max_failures=5), "train")
+
+
+@pytest.mark.parametrize("values", [{"noise": 1.5}, {"episodes": 0}, {"max_failures": 0}])
+def test_values_out_of_range_are_refused(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        config(**values)
+
+
+def test_default_name_is_the_environment():
+    assert default_demos_name(ENV) == "babyai-goto-redball"

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from cepcli.rl.losses import next_state_value, td_loss
+
+LOG_PRIOR = torch.log(torch.tensor([[0.5, 0.25, 0.25]]))
+ONLINE = torch.tensor([[0.0, 1.0, 2.0]])
+TARGET = torch.tensor([[1.0, 10.0, 100.0]])
+
+
+def test_expected_backup_chooses_by_online_and_values_by_target():
+    weights = torch.tensor([0.5, 0.25 * 2.718281828, 0.25 * 2.718281828**2])
+    expected = (weights / weights.sum() * TARGET[0]).sum()
+    value = next_state_value("expected", LOG_PRIOR, ONLINE, TARGET, 1.0)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_soft_backup_is_the_log_mean_exp_of_target_values():
+    q = TARGET / 100
+    expected = 2.0 * torch.log((LOG_PRIOR.exp() * torch.exp(q / 2.0)).sum())
+    value = next_state_value("soft", LOG_PRIOR, ONLINE, q, 2.0)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_max_candidates_backup_ignores_actions_that_were_not_drawn():
+    drawn = torch.tensor([[True, True, False]])
+    value = next_state_value("max-candidates", LOG_PRIOR, ONLINE, TARGET, 1.0, drawn)
+    assert value.item() == 10.0
+
+
+def test_padded_actions_carry_no_value():
+    padded = torch.tensor([[0.0, 0.0]]).log_softmax(-1)
+    padded = torch.cat([padded, torch.tensor([[-torch.inf]])], dim=1)
+    q = torch.tensor([[1.0, 3.0, 1000.0]])
+    assert next_state_value("expected", padded, q * 0, q, 1.0).item() == pytest.approx(2.0)
+
+
+def test_td_loss_by_hand():
+    q = torch.tensor([[1.0, 5.0], [2.0, 0.0]])
+    losses = td_loss(q, torch.tensor([1, 0]), torch.tensor([5.5, 5.0]))
+    assert losses.td_error.item() == pytest.approx((0.5 + 3.0) / 2)
+    assert losses.loss.item() == pytest.approx((0.5 * 0.25 + (3.0 - 0.5)) / 2)
+    assert losses.q_mean.item() == pytest.approx(3.5)

@@ -1,0 +1,82 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cepcli"
+
+#: What each layer may import besides itself; a package not named here imports nothing of cepcli.
+SERVICES = {"artifacts", "config", "metrics", "registry", "seeding", "packaged_models"}
+BOTTOM = {"errors", "types"}
+BASE = SERVICES | BOTTOM
+LAYERS = {
+    "errors": set(),
+    "types": set(),
+    "artifacts": BASE,
+    "config": BASE,
+    "metrics": BASE,
+    "registry": BASE,
+    "seeding": BASE,
+    "packaged_models": BASE,
+    "posterior": BASE,
+    "envs": BASE,
+    "prior": BASE | {"posterior"},
+    "abstraction": BASE | {"posterior"},
+    "rl": BASE | {"posterior", "envs", "prior", "abstraction"},
+    "cache": BASE | {"posterior", "prior.base", "abstraction"},
+    "agents": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
+    "report": {"artifacts", "metrics", "errors", "registry", "config"},
+    "experiments": BASE
+    | {"posterior", "envs", "prior", "abstraction", "rl", "cache", "agents", "report"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cepcli"):
+            yield node.module.removeprefix("cepcli").lstrip(".")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("cepcli."):
+                    yield alias.name.removeprefix("cepcli.")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_down_only(file):
+    layer = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if layer in ("cli", "__init__"):
+        return
+    allowed = LAYERS[layer] | {layer}
+    for module in imports_of(file):
+        if module:
+            assert any(module == name or module.startswith(name + ".") for name in allowed), (
+                f"{file.relative_to(ROOT)} imports cepcli.{module}"
+            )
+
+
+def test_nothing_imports_the_command_line():
+    for file in FILES:
+        if file.relative_to(PACKAGE).parts[0] != "cli":
+            assert not any(module.split(".")[0] == "cli" for module in imports_of(file)), file
+
+
+def test_help_loads_no_heavy_library():
+    code = (
+        "import sys, cepcli.cli.main;"
+        "heavy = {'torch', 'transformers', 'peft', 'gymnasium', 'matplotlib', 'scipy', 'numpy'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_the_same_everywhere():
+    from cepcli import __version__
+
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,113 @@
+import json
+import os
+
+import pytest
+
+from cepcli.artifacts import Workspace, read_json, writing
+from cepcli.errors import ArtifactError
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "w")
+
+
+def make(workspace, name="a", kind="run"):
+    path = workspace.begin(kind, name)
+    (path / "data.txt").write_text("hello")
+    return workspace.finish(kind, name, seed=3)
+
+
+def test_finished_artifact_opens_with_its_manifest(workspace):
+    artifact = make(workspace)
+    found = workspace.open("run", "a")
+    assert found.manifest == artifact.manifest
+    assert found.manifest["seed"] == 3
+    assert [o["file"] for o in found.manifest["outputs"]] == ["data.txt"]
+    assert not workspace.partial("run", "a").exists()
+
+
+def test_missing_artifact_suggests_the_nearest_name(workspace):
+    make(workspace, "redball")
+    with pytest.raises(ArtifactError) as error:
+        workspace.open("run", "redbal")
+    assert "redball" in error.value.hint
+
+
+def test_unfinished_artifact_names_the_command_that_goes_on(workspace):
+    workspace.begin("run", "half")
+    with pytest.raises(ArtifactError) as error:
+        workspace.open("run", "half")
+    assert "cep runs resume half" in error.value.hint
+
+
+def test_truncated_file_is_named_and_left_untouched(workspace):
+    artifact = make(workspace)
+    (artifact.path / "data.txt").write_text("he")
+    with pytest.raises(ArtifactError, match=r"data\.txt"):
+        workspace.open("run", "a")
+    assert (artifact.path / "data.txt").read_text() == "he"
+
+
+def test_truncated_manifest_is_named(workspace):
+    artifact = make(workspace)
+    file = artifact.path / "manifest.json"
+    file.write_text(file.read_text()[:40])
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        workspace.open("run", "a")
+
+
+@pytest.mark.parametrize("change", [{"kind": "cache"}, {"schema_version": 99}])
+def test_foreign_manifest_is_refused(workspace, change):
+    artifact = make(workspace)
+    file = artifact.path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ArtifactError):
+        workspace.open("run", "a")
+
+
+def test_existing_artifact_is_never_replaced_unasked(workspace):
+    make(workspace)
+    with pytest.raises(ArtifactError, match="exists already"):
+        workspace.begin("run", "a")
+    workspace.begin("run", "a", overwrite=True)
+    assert workspace.exists("run", "a"), "the old one stays until the new one is finished"
+
+
+def test_second_process_is_told_that_the_name_is_taken(workspace):
+    with (
+        workspace.lock("run", "a"),
+        pytest.raises(ArtifactError, match="Another process"),
+        workspace.lock("run", "a"),
+    ):
+        pass
+    with workspace.lock("run", "a"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "x.partial"])
+def test_names_that_could_escape_or_collide_are_refused(workspace, name):
+    with pytest.raises(ArtifactError, match="cannot name"):
+        workspace.directory("run", name)
+
+
+def test_read_only_workspace_is_one_sentence(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(ArtifactError, match="Cannot write"):
+        Workspace(blocker / "w").begin("run", "a")
+
+
+def test_full_disk_is_one_sentence(tmp_path):
+    with pytest.raises(ArtifactError, match="disk is full"), writing(tmp_path):
+        raise OSError(28, os.strerror(28), str(tmp_path / "x"))
+
+
+def test_unexpected_os_errors_are_not_hidden(tmp_path):
+    with pytest.raises(FileNotFoundError), writing(tmp_path):
+        (tmp_path / "no" / "x").write_text("")
+
+
+def test_missing_json_is_one_sentence(tmp_path):
+    with pytest.raises(ArtifactError, match="Cannot read"):
+        read_json(tmp_path / "none.json")

