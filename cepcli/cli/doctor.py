@@ -63,11 +63,11 @@ def _device() -> dict[str, Any]:
 
 def _models() -> list[dict[str, Any]]:
     from cepcli.abstraction.encoder import MINILM
-    from cepcli.prior.embedded import EMBEDDED
+    from cepcli.prior.embedded import SMOLLM2
 
-    fetch = {"embedded": "cep prior score --env babyai/goto-redball", "minilm": "make demo"}
+    fetch = {SMOLLM2.name: "cep prior score --env babyai/goto-redball", MINILM.name: "make demo"}
     checks = []
-    for model in (EMBEDDED, MINILM):
+    for model in (SMOLLM2, MINILM):
         found = str(model.directory) if model.is_ready() else "fetched on first use"
         checks.append(
             _check(f"model {model.name}", model.is_ready(), found, fetch[model.name], optional=True)

@@ -15,11 +15,14 @@ from cepcli.cache.config import CacheConfig
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.posterior.maths import log_posterior, sample_action
-from cepcli.prior.base import Namespace, Prior, ScorerFingerprint, UniformPrior
+from cepcli.prior.base import Namespace, Prior, Prompt, ScorerFingerprint, UniformPrior
+from cepcli.prior.hf import HFScorer
+from cepcli.prior.language_model import EMBEDDED, load_language_model
 from cepcli.seeding import generator, stream_seed
 from cepcli.types import TextState
 
 _TEMPERATURE = 0.5
+_THINGS = ("red ball", "blue key", "door", "box")
 _WARM_UP = 50
 
 
@@ -35,7 +38,8 @@ def bench_cache(
 
     `lookup_posterior_us` is a semantic hit with its key given (embedding the text is the encoder's
     time), the prior, the posterior and a sampled action; `exact_posterior_us` the same for a text
-    seen before; `lookup_us` the nearest-neighbour search alone.
+    seen before; `lookup_us` the nearest-neighbour search alone; `llm_ms` what the embedded model
+    takes for a decision with as many actions.
     """
     names = ("lookup_posterior_us", "exact_posterior_us", "lookup_us")
     result: dict[str, Any] = {name: {} for name in names}
@@ -46,9 +50,24 @@ def bench_cache(
             times = _bench_one(capacity, dim, actions, repeats, seed)
             for name, micros in zip(names, times, strict=True):
                 result[name][str(capacity)] = micros
+        result["llm_ms"] = _llm_ms(actions)
     finally:
         torch.set_num_threads(threads)
     return result | {"dim": dim, "actions": actions, "repeats": repeats}
+
+
+def _llm_ms(actions: int, repeats: int = 5) -> float:
+    """Median milliseconds of the embedded model for one decision with as many actions."""
+    scorer = HFScorer(load_language_model(EMBEDDED), template="bench", row_tokens=512)
+    names = [f"{verb} the {thing}" for verb in ("take", "open", "drop") for thing in _THINGS]
+    prefix = "An agent walks through a house and does one thing at a time."
+    times = []
+    for number in range(repeats + 1):
+        prompt = Prompt(prefix, f"You see a {_THINGS[number % 4]} {number} steps ahead." * 4)
+        start = perf_counter()
+        scorer.score([prompt], [names[:actions]])
+        times.append(1e3 * (perf_counter() - start))
+    return float(np.median(times[1:]))
 
 
 def _bench_one(

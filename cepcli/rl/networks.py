@@ -16,13 +16,15 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
-    def forward(self, rows: Float[Tensor, "members rows inputs"]) -> Float[Tensor, "members rows outputs"]:
+    def forward(
+        self, rows: Float[Tensor, "members rows inputs"]
+    ) -> Float[Tensor, "members rows outputs"]:
         """Each member's layer on its own rows."""
         return torch.baddbmm(self.bias, rows, self.weight)
 
 
 class TextQNetwork(nn.Module):
-    """An ensemble of Q(s,a) from the embeddings of goal, state text and action text, and log p̂(a|s).
+    """An ensemble of Q(s,a) from the embeddings of goal, state and action, and from log p̂(a|s).
 
     Where the members disagree there was too little data to know better than the prior. The first
     layer is dense on the concatenation of its inputs, computed once per state and once per action.

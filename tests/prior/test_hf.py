@@ -81,7 +81,7 @@ def test_adapter_read_back_and_merged_scores_as_in_training(tmp_path):
     adapter = Adapter(model, FinetuneConfig(rank=2))
     noise = torch.Generator().manual_seed(0)
     weights = {
-        name: 0.05 * torch.randn(w.shape, generator=noise).bfloat16().float()
+        name: (0.05 * torch.randn(w.shape, generator=noise)).bfloat16().float()
         for name, w in adapter.weights().items()
     }
     adapter.set_weights(weights)

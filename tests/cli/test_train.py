@@ -1,0 +1,157 @@
+import json
+import signal
+
+import pytest
+
+SMALL = (
+    "--steps", "60", "--set", "eval_interval=30", "--set", "eval_episodes=2",
+    "--set", "final_eval_episodes=3", "--set", "learner.learning_starts=20",
+    "--set", "learner.hidden=16", "--set", "checkpoint_interval=20",
+)  # fmt: skip
+KEYS = {
+    "run", "env", "agent", "prior", "cache", "seed", "steps", "decisions", "queries", "hits",
+    "llm_tokens", "llm_seconds", "llm_seconds_recorded", "cache_seconds", "wall_seconds",
+    "latency_ms", "eval", "device", "versions",
+}  # fmt: skip
+
+
+@pytest.fixture
+def train(cep, corridor):
+    return lambda *flags: cep("train", "--env", "test/corridor", *SMALL, *flags)
+
+
+def test_last_line_under_json_is_the_summary(train):
+    done = train("--json", "--quiet")
+    assert done.code == 0, done.err
+    summary = done.json
+    assert set(summary) >= KEYS
+    assert set(summary["queries"]) >= {"total", "misses", "partial", "audits"}
+    assert set(summary["hits"]) >= {"exact", "semantic"}
+    assert set(summary["latency_ms"]) == {"p50", "p95"}
+    assert set(summary["eval"]) >= {"episodes", "success_rate", "return_mean"}
+    assert summary["decisions"] == 60
+    assert done.err == ""
+
+
+def test_run_directory_holds_everything(train, workspace_root):
+    assert train("--name", "r").code == 0
+    run = workspace_root / "run" / "r_s0"
+    files = {path.name for path in run.iterdir()}
+    assert files >= {
+        "config.toml", "manifest.json", "metrics.jsonl", "tensorboard", "summary.json",
+        "curve.png", "cache", "checkpoint-00000060",
+    }  # fmt: skip
+    assert "cep train" in json.loads((run / "manifest.json").read_text())["command"]
+
+
+def test_seeds_make_a_run_each_and_compare_gives_one_row(train, cep, tmp_path):
+    done = train("--seeds", "2", "--name", "r", "--json")
+    assert [s["seed"] for s in done.json["runs"]] == [0, 1]
+    picture = tmp_path / "deep" / "p.png"
+    compared = cep("runs", "compare", "r_s0", "r_s1", "-o", picture, "--json")
+    assert compared.json["rows"][0]["seeds"] == 2
+    assert picture.stat().st_size > 10_000
+    assert "r" in cep("runs", "compare", "r_s0", "r_s1").out
+
+
+def test_runs_are_listed_and_shown_with_the_command_that_made_them(train, cep):
+    train("--name", "r")
+    assert "r_s0" in cep("runs", "list").out
+    shown = cep("runs", "show", "r_s0")
+    assert "made by: cep train" in shown.out
+    assert cep("runs", "show", "r_s0", "--json").json["run"] == "r_s0"
+
+
+def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
+    train("--name", "r", "--cache", "lru")
+    files = sorted(p for p in (workspace_root / "run/r_s0").rglob("*") if p.is_file())
+    before = {p: p.read_bytes() for p in files}
+    live = cep("eval", "r_s0", "--episodes", "4", "--json").json
+    frozen = cep("eval", "r_s0", "--episodes", "4", "--frozen-cache", "--json").json
+    assert live["eval"]["episodes"] == frozen["eval"]["episodes"] == 4
+    assert live["hits"] == {"exact": 0, "semantic": 0}
+    assert live["queries"]["total"] == live["decisions"]
+    assert frozen["queries"]["total"] < frozen["decisions"]
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch):
+    from cepcli.agents import training
+
+    real = training._decide_and_step
+
+    def interrupted(parts, progress, tau):
+        if progress.step == 25:
+            signal.raise_signal(signal.SIGINT)
+        return real(parts, progress, tau)
+
+    monkeypatch.setattr(training, "_decide_and_step", interrupted)
+    done = train("--name", "r")
+    assert done.code == 130
+    assert "cep runs resume r_s0" in done.err
+    monkeypatch.setattr(training, "_decide_and_step", real)
+    assert "unfinished" in cep("runs", "list").out
+    resumed = cep("runs", "resume", "r_s0", "--json")
+    assert resumed.code == 0
+    assert resumed.json["decisions"] == 60
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--agent", "posteriorq"), "posterior-q"),
+        (("--cache", "lru2"), "lru"),
+        (("--set", "learner.discont=0.9"), "learner.discount"),
+        (("--set", "learner.discount=2"), "[0, 1)"),
+        (("--agent", "dqn", "--prior", "embedded"), "uses no LLM"),
+        (("--config", "missing.toml"), "missing.toml"),
+        (("--steps", "0"), "expected ≥ 1"),
+        (("--devise", "cpu"), "--device"),
+        (("--name", "../x"), "cannot name"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(train, flags, expected):
+    done = train(*flags)
+    assert done.code == 2
+    assert expected in done.err
+    assert "Traceback" not in done.err
+
+
+def test_unknown_environment_and_prior_suggest_the_nearest(cep):
+    done = cep("train", "--env", "babyai/goto-redbal", "--agent", "random")
+    assert (done.code, "babyai/goto-redball" in done.err) == (2, True)
+    done = cep("train", "--prior", "embeded", "--steps", "5")
+    assert (done.code, "embedded" in done.err) == (2, True)
+    done = cep("train", "--prior", "./no/such/model", "--steps", "5")
+    assert (done.code, "no/such/model" in done.err) == (2, True)
+
+
+def test_finished_run_is_not_overwritten_unasked(train):
+    assert train("--name", "r").code == 0
+    again = train("--name", "r")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert train("--name", "r", "--overwrite").code == 0
+
+
+def test_config_file_reproduces_a_run(train, cep, workspace_root):
+    first = train("--name", "r", "--json").json
+    config = workspace_root / "run/r_s0/config.toml"
+    second = cep("train", "--config", config, "--name", "again", "--json").json
+    assert second["decisions_sha256"] == first["decisions_sha256"]
+
+
+def test_read_only_workspace_is_one_sentence(cep, corridor, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = cep(
+        "train", "--env", "test/corridor", "--agent", "random", "--steps", "5",
+        "--workspace", tmp_path / "file" / "w",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "Cannot write" in done.err
+
+
+def test_doctor_reports_every_part(cep):
+    checks = {check["what"]: check for check in cep("doctor", "--json").json["checks"]}
+    assert checks["torch"]["ok"]
+    assert {"device", "workspace", "shipped data", "model minilm"} <= set(checks)
