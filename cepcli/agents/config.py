@@ -122,6 +122,9 @@ class TrainConfig:
     eval_interval: int = field(default=500, metadata={"help": "decisions between evaluations"})
     eval_episodes: int = field(default=20, metadata={"help": "episodes of an evaluation"})
     final_eval_episodes: int = field(default=50, metadata={"help": "episodes of the last one"})
+    eval_lanes: int = field(
+        default=10, metadata={"help": "evaluation episodes side by side, sharing LLM calls"}
+    )
     eval_greedy: bool = field(
         default=False, metadata={"help": "evaluate the most probable action, not a sample"}
     )
@@ -145,7 +148,7 @@ class TrainConfig:
         """Raise a ConfigError where values cannot work, alone or together."""
         for name in (
             "steps", "threads", "eval_interval", "eval_episodes", "final_eval_episodes",
-            "log_interval", "checkpoint_interval",
+            "eval_lanes", "log_interval", "checkpoint_interval",
         ):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, expected ≥ 1.")

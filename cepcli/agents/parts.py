@@ -31,7 +31,7 @@ class Parts:
 
     config: TrainConfig
     tracker: EpisodeTracker
-    eval_env: SymbolicEnv
+    eval_envs: list[SymbolicEnv]
     prior: Prior
     bare_prior: Prior
     cache: PriorCache | None
@@ -82,7 +82,7 @@ def build_parts(
     return Parts(
         config=config,
         tracker=EpisodeTracker(env, stream_seed(config.seed, "env") % 2**31),
-        eval_env=_env(config, workspace, "heldout", notify),
+        eval_envs=[_env(config, workspace, "heldout", notify) for _ in range(config.eval_lanes)],
         prior=prior,
         bare_prior=bare,
         cache=cache,

@@ -1,5 +1,6 @@
 """How an agent decides: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ), and the agents that are limits of it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,7 +68,32 @@ class Policy:
         self, state: TextState, tau: float, generator: torch.Generator, *, greedy: bool = False
     ) -> Decision:
         """Choose among the admissible actions of `state` at temperature `tau`."""
-        answer = self._prior.log_probs([state])[0]
+        return self.decide_many([state], tau, [generator], greedy=greedy)[0]
+
+    def decide_many(
+        self,
+        states: Sequence[TextState],
+        tau: float,
+        generators: Sequence[torch.Generator],
+        *,
+        greedy: bool = False,
+    ) -> list[Decision]:
+        """The same for several states, each with its own generator; the prior is asked once."""
+        answers = self._prior.log_probs(states)
+        return [
+            self._choose(state, answer, tau, generator, greedy=greedy)
+            for state, answer, generator in zip(states, answers, generators, strict=True)
+        ]
+
+    def _choose(
+        self,
+        state: TextState,
+        answer: PriorAnswer,
+        tau: float,
+        generator: torch.Generator,
+        *,
+        greedy: bool,
+    ) -> Decision:
         log_prior = torch.from_numpy(answer.log_prior)
         rows = self._rows(state, answer)
         log_policy = log_prior

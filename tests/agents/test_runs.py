@@ -129,3 +129,9 @@ def test_expert_needs_no_llm_and_always_succeeds(corridor, tmp_path):
     summary = corridor.run(tmp_path, "a", agent="expert")
     assert summary["eval"]["success_rate"] == 1.0
     assert summary["queries"]["total"] == 0
+
+
+def test_evaluation_does_not_depend_on_how_many_episodes_run_side_by_side(corridor, tmp_path):
+    one = corridor.run(tmp_path / "1", "a", eval_lanes=1)
+    many = corridor.run(tmp_path / "2", "a", eval_lanes=4)
+    assert timeless(one) == timeless(many)
