@@ -16,6 +16,7 @@ from cepcli.cli.options import (
     print_table,
 )
 from cepcli.cli.prior_display import (
+    announce_first_use,
     interruptible,
     note,
     print_bars,
@@ -105,6 +106,7 @@ def finetune(
     ]  # fmt: skip
     space = open_workspace(workspace)
     with interruptible("Type the same command again to go on from the last validation."):
+        announce_first_use(settings[0].model, quiet)
         source = _demos_for(env, demos, max(counts), space, quiet)
         rows = _finetune_all(env, counts, settings, source, space, name, device, overwrite, quiet)
     if json:
@@ -140,6 +142,7 @@ def evaluate(
     settings = resolve(PriorConfig, file=config, overrides=set_ or [])
     space, family = open_workspace(workspace), spec(env).family
     with interruptible("Nothing was changed."):
+        announce_first_use(name, quiet)
         prior = load_prior(
             name, family=family, workspace=space, config=settings, device=device or "cpu"
         )
@@ -174,6 +177,7 @@ def score(
 
     settings = resolve(PriorConfig, file=config, overrides=set_ or [])
     space = open_workspace(workspace)
+    announce_first_use(prior, json)
     state = _state_of(env, text, goal, seed, space)
     loaded = load_prior(
         prior, family=spec(env).family, workspace=space, config=settings, device=device or "cpu"
@@ -301,9 +305,11 @@ def _tune(
     device: str | None, overwrite: bool, quiet: bool,
 ) -> "Artifact":  # fmt: skip
     """Tune one prior under a progress bar."""
+    from cepcli.prior.finetune import choose_shots, planned_steps
     from cepcli.prior.tuned import TuningHooks, tune_prior
 
-    with progress_bar(f"Tuning {name}", config.max_steps, quiet) as advance:
+    steps = planned_steps(config, len(choose_shots(data.train, config.shots, config.seed)))
+    with progress_bar(f"Tuning {name}", steps, quiet) as advance:
 
         def on_step(step: Any) -> None:
             nll = step.validation_nll

@@ -36,6 +36,14 @@ def note(quiet: bool) -> Callable[[str], None]:
     return say
 
 
+def announce_first_use(model: str, quiet: bool) -> None:
+    """Say that the embedded model is being made, which happens once and takes half a minute."""
+    from cepcli.prior.embedded import SMOLLM2
+
+    if model == "embedded" and not SMOLLM2.is_ready():
+        note(quiet)(f"Fetching and converting the embedded model into {SMOLLM2.directory}, once")
+
+
 @contextmanager
 def progress_bar(title: str, total: int, quiet: bool) -> Iterator[Callable[..., None]]:
     """A function to call with (done, remark): a live bar in a terminal, else a line now and then.

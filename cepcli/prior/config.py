@@ -7,6 +7,7 @@ from cepcli.config import require
 
 Normalisation = Literal["sum", "mean", "pmi"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+_ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,28 @@ class FinetuneConfig:
     shots: int = field(default=5, metadata={"help": "demonstrated episodes to learn from, >= 1"})
     model: str = field(default="embedded", metadata={"help": "embedded, a directory, or a hub id"})
     normalisation: Literal["sum", "mean"] = field(
-        default="mean", metadata={"help": "of the scores inside the loss, and of the prior made"}
+        default="sum", metadata={"help": "of the scores inside the loss, and of the prior made"}
     )
-    rank: int = field(default=8, metadata={"help": "rank of the adapter, >= 1"})
-    alpha: float = field(default=16.0, metadata={"help": "scale of the adapter is alpha / rank"})
+    rank: int = field(default=4, metadata={"help": "rank of the adapter, >= 1"})
+    alpha: float = field(default=8.0, metadata={"help": "scale of the adapter is alpha / rank"})
     targets: tuple[str, ...] = field(
-        default=("q_proj", "v_proj"), metadata={"help": "linear layers that get an adapter"}
+        default=_ALL_LINEAR, metadata={"help": "linear layers that get an adapter"}
     )
-    learning_rate: float = field(default=1e-3, metadata={"help": "peak, after warm-up, > 0"})
+    learning_rate: float = field(
+        default=3e-3, metadata={"help": "peak, after warm-up; then linear to 0; > 0"}
+    )
     warmup_steps: int = field(default=5, metadata={"help": "steps of linear warm-up, >= 0"})
-    max_steps: int = field(default=60, metadata={"help": "gradient steps at most, >= 1"})
+    epochs: float = field(
+        default=4.0, metadata={"help": "passes over the decisions, within the next two; > 0"}
+    )
+    min_steps: int = field(default=24, metadata={"help": "gradient steps at least, >= 1"})
+    max_steps: int = field(
+        default=140, metadata={"help": "gradient steps at most, also where min_steps is more; >= 1"}
+    )
     batch_decisions: int = field(default=8, metadata={"help": "decisions per step, >= 1"})
-    evaluate_every: int = field(default=10, metadata={"help": "steps between validations, >= 1"})
+    evaluate_every: int = field(default=12, metadata={"help": "steps between validations, >= 1"})
     patience: int = field(
-        default=3, metadata={"help": "validations without a better one before stopping, >= 1"}
+        default=4, metadata={"help": "validations without a better one before stopping, >= 1"}
     )
     validation_decisions: int = field(
         default=64, metadata={"help": "held-out decisions per validation at most, >= 1"}
@@ -81,7 +90,7 @@ class FinetuneConfig:
         default="auto", metadata={"help": "precision of the frozen model; the adapter is float32"}
     )
     row_tokens: int = field(
-        default=1024, metadata={"help": "tokens per forward and backward pass, >= 1"}
+        default=512, metadata={"help": "tokens per forward and backward pass, >= 1"}
     )
     seed: int = field(default=0, metadata={"help": "of shot choice, initialisation and batches"})
 
@@ -91,6 +100,7 @@ class FinetuneConfig:
             value = getattr(self, name)
             require(value >= 1, f"`{name}` is {value}, expected at least 1.")
         require(self.alpha > 0, f"`alpha` is {self.alpha}, expected a number above 0.")
+        require(self.epochs > 0, f"`epochs` is {self.epochs}, expected a number above 0.")
         require(
             self.learning_rate > 0,
             f"`learning_rate` is {self.learning_rate}, expected a number above 0.",
@@ -106,6 +116,6 @@ class FinetuneConfig:
 
 
 _AT_LEAST_ONE = (
-    "shots", "rank", "max_steps", "batch_decisions", "evaluate_every", "patience",
+    "shots", "rank", "min_steps", "max_steps", "batch_decisions", "evaluate_every", "patience",
     "validation_decisions", "row_tokens",
 )  # fmt: skip

@@ -6,6 +6,7 @@ holds several decisions below their shared prefix, so a step costs one forward a
 over few hundred tokens.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,10 +98,16 @@ def batch_at(count: int, size: int, step: int, seed: int) -> list[int]:
     return list(dict.fromkeys(indices))
 
 
-def learning_rate_at(step: int, config: FinetuneConfig) -> float:
-    """Linear warm-up to the peak, then linear to zero at `max_steps`."""
+def planned_steps(config: FinetuneConfig, decisions: int) -> int:
+    """Gradient steps for so many decisions, unless patience runs out before."""
+    steps = math.ceil(config.epochs * decisions / config.batch_decisions)
+    return min(config.max_steps, max(config.min_steps, steps))
+
+
+def learning_rate_at(step: int, steps: int, config: FinetuneConfig) -> float:
+    """Linear warm-up to the peak, then linear to zero at `steps`."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    left = (config.max_steps - step) / max(1, config.max_steps - config.warmup_steps)
+    left = (steps - step) / max(1, steps - config.warmup_steps)
     return config.learning_rate * min(warm, left)
 
 
@@ -150,6 +157,7 @@ class Tuner:
         self._train = list(train)
         self._validation = subset(validation, config.validation_decisions, config.seed)
         self._config = config
+        self._steps = planned_steps(config, len(self._train))
         self._checkpoint = checkpoint
         self.adapter = Adapter(language_model, config)
         parameters = list(self.adapter.parameters.values())
@@ -165,27 +173,27 @@ class Tuner:
         return self._progress.history
 
     def run(self, on_step: Callable[[TuningStep], None] | None = None) -> None:
-        """Train until `max_steps` or until patience runs out; leave the best weights in place."""
+        """Train as planned or until patience runs out; leave the best weights in place."""
         config, progress = self._config, self._progress
-        while progress.step < config.max_steps and progress.stale < config.patience:
+        while progress.step < self._steps and progress.stale < config.patience:
             loss = self._step(progress.step)
             progress.step += 1
 
             nll = None
-            last = progress.step == config.max_steps
+            last = progress.step == self._steps
             if progress.step % config.evaluate_every == 0 or last:
                 nll = self._validate(loss)
                 self._save()
 
             if on_step:
-                on_step(TuningStep(progress.step, config.max_steps, loss, nll))
+                on_step(TuningStep(progress.step, self._steps, loss, nll))
         self.adapter.set_weights(self._best)
 
     def _step(self, step: int) -> float:
         """One gradient step on the mean loss of a batch; returns that loss."""
         config = self._config
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
+            group["lr"] = learning_rate_at(step, self._steps, config)
         chosen = batch_at(len(self._train), config.batch_decisions, step, config.seed)
         batch = [self._train[i] for i in chosen]
         self._optimizer.zero_grad(set_to_none=True)

@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import json
 import platform
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from cepcli.prior.embedded import embedded_path
 EMBEDDED = "embedded"
 _ADAPTER_FILE = "adapter_model.safetensors"
 _NOT_PLAIN_LORA = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+_HUB_SECONDS = 5.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -166,8 +169,9 @@ def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, A
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        local = Path(source).is_dir() or not _hub_answers()
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise PriorError(
@@ -176,6 +180,22 @@ def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, A
             "Without either: --prior embedded",
         ) from error
     return model, tokenizer
+
+
+def _hub_answers() -> bool:
+    """Whether the model hub can be reached; its own client would try for a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_HUB_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True  # an answer, if an unfriendly one
+    except OSError:
+        return False
 
 
 def _merged(model: Any, adapter: Path) -> Any:

@@ -105,6 +105,7 @@ def test_fitted_temperature_holds_unless_the_scores_are_others():
         (FinetuneConfig, {"learning_rate": 0.0}),
         (FinetuneConfig, {"alpha": -1.0}),
         (FinetuneConfig, {"targets": ()}),
+        (FinetuneConfig, {"epochs": 0.0}),
         (FinetuneConfig, {"warmup_steps": -1}),
         (FinetuneConfig, {"smoothing": -0.1}),
     ],
