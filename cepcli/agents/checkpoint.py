@@ -30,7 +30,7 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         counters, latencies = parts.telemetry.state()
-        np.savez(partial / "telemetry.npz", **latencies)
+        np.savez(partial / "telemetry.npz", allow_pickle=False, **latencies)
         state = {
             "progress": progress,
             "tracker": parts.tracker.snapshot(),
@@ -97,7 +97,7 @@ def _save_learner(path: Path, parts: Parts) -> dict[str, Any]:
         return {}
     tensors, arrays, scalars = parts.learner.state()
     save_file(tensors, path / "learner.safetensors")
-    np.savez(path / "replay.npz", **arrays)
+    np.savez(path / "replay.npz", allow_pickle=False, **arrays)
     return scalars
 
 

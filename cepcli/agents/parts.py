@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from cepcli.abstraction.encoder import EmbeddingTable, MiniLM, TextEncoder
+from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, TextEncoder
 from cepcli.agents.config import LEARNING, TrainConfig
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
@@ -17,8 +17,9 @@ from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.catalog import make_env
 from cepcli.prior.base import Prior
+from cepcli.prior.embedded import SMOLLM2
 from cepcli.prior.llm import LLMPrior
-from cepcli.prior.load import load_prior, prior_inputs
+from cepcli.prior.load import find_prior, load_prior, prior_inputs
 from cepcli.rl.episodes import EpisodeTracker
 from cepcli.seeding import generator, stream_seed, torch_generator
 
@@ -64,7 +65,8 @@ def build_parts(
     needs_keys = isinstance(bare, LLMPrior) and config.cache.mode not in ("off", "exact")
     table = None
     if learns or needs_keys:
-        notify("Loading the text encoder")
+        once = "" if MINILM.is_ready() else ", fetching it first, once"
+        notify(f"Loading the text encoder{once}")
         table = EmbeddingTable(encoder or MiniLM(config.device))
     telemetry = CacheTelemetry(config.cache.hit_rate_decay)
     auditing = generator(config.seed, "audit")
@@ -108,7 +110,9 @@ def _env(config: TrainConfig, workspace: Workspace, split: str, notify: Notify) 
 
 def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notify) -> Prior:
     if config.prior != "uniform":
-        notify(f"Loading the prior `{config.prior}`")
+        first = find_prior(config.prior, workspace).model == "embedded" and not SMOLLM2.is_ready()
+        once = ", fetching and converting its language model first, once" if first else ""
+        notify(f"Loading the prior `{config.prior}`{once}")
     return load_prior(
         config.prior,
         family=family,

