@@ -90,7 +90,8 @@ class EmbeddingTable:
 
     def vector(self, text: str) -> Float[ndarray, " dim"]:
         """The unit vector of a text."""
-        return self._vectors[self.row(text)]
+        number = self.row(text)  # may replace the array, so it comes first
+        return self._vectors[number]
 
     @property
     def vectors(self) -> Float[ndarray, "rows dim"]:

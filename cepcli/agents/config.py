@@ -55,7 +55,7 @@ class PosteriorConfig:
         metadata={"help": "divide Q by the running spread across actions before dividing by τ"},
     )
     q_range: float = field(
-        default=1.0, metadata={"help": "spread of Q across actions after normalising, > 0"}
+        default=0.3, metadata={"help": "spread of Q across actions after normalising, > 0"}
     )
 
     def __post_init__(self) -> None:

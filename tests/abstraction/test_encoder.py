@@ -54,3 +54,10 @@ def test_minilm_is_deterministic_to_the_bit(minilm):
     first = minilm.encode(text)
     minilm.encode("something else in between, and longer than it")
     assert np.array_equal(first, minilm.encode(text))
+
+
+def test_vector_of_a_new_text_that_makes_the_table_grow():
+    table = EmbeddingTable(Counting())
+    for n in range(2000):
+        text = f"text {n}"
+        assert np.array_equal(table.vector(text), table.vectors[table.row(text)])
