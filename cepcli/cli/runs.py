@@ -83,14 +83,19 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Figures to show, as success,auc,queries; default all.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Runs side by side, averaged over seeds, as a table and a picture of the learning curves."""
     from cepcli.artifacts import writing
-    from cepcli.report.comparison import comparison, load_groups
+    from cepcli.report.comparison import comparison, figures_named, load_groups
     from cepcli.report.curves import plot_comparison
 
+    shown = figures_named(columns)
     space = open_workspace(workspace)
     groups = load_groups(space, runs)
     picture = output or space.root / "comparison.png"
@@ -101,11 +106,11 @@ def compare(
     if json:
         print_json({"rows": rows, "picture": str(picture)})
         return
-    print_comparison(rows)
+    print_comparison(rows, shown, markdown=markdown)
     typer.echo(f"Learning curves: {picture}")
 
 
-def print_comparison(rows: list[dict[str, Any]]) -> None:
+def print_comparison(rows: list[dict[str, Any]], shown: list[str], *, markdown: bool) -> None:
     """The table of `cep runs compare`: means over seeds, 95 % intervals where there are any."""
     from cepcli.report.comparison import FIGURES
 
@@ -115,16 +120,16 @@ def print_comparison(rows: list[dict[str, Any]]) -> None:
             return mean
         return f"{mean} [{format(value['low'], form)}, {format(value['high'], form)}]"
 
-    columns = ["run", "seeds", *(title for title, _, _ in FIGURES.values())]
+    columns = ["run", "seeds", *(FIGURES[key][0] for key in shown)]
     table = [
-        [
-            row["run"],
-            str(row["seeds"]),
-            *(cell(row[k], form) for k, (_, _, form) in FIGURES.items()),
-        ]
+        [row["run"], str(row["seeds"]), *(cell(row[key], FIGURES[key][2]) for key in shown)]
         for row in rows
     ]
-    print_table("Means over seeds [95 % bootstrap interval]", columns, table)
+    if markdown:
+        for line in [columns, ["---"] * len(columns), *table]:
+            typer.echo("| " + " | ".join(line) + " |")
+    else:
+        print_table("Means over seeds [95 % bootstrap interval]", columns, table)
 
 
 def evaluate(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from cepcli.artifacts import Workspace, read_json
+from cepcli.errors import ConfigError
+from cepcli.registry import suggest
 
 _RESAMPLES = 2000
 
@@ -91,6 +93,19 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f"),
     "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f"),
 }
+
+
+def figures_named(columns: str | None) -> list[str]:
+    """The keys of `FIGURES` in a comma list, all of them for None.
+
+    Raises:
+        ConfigError: if a key doesn't exist.
+    """
+    keys = list(FIGURES) if columns is None else columns.split(",")
+    for key in keys:
+        if key not in FIGURES:
+            raise ConfigError(f"There is no figure `{key}`.", suggest(key, FIGURES))
+    return keys
 
 
 def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:

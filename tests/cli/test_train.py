@@ -155,3 +155,14 @@ def test_doctor_reports_every_part(cep):
     checks = {check["what"]: check for check in cep("doctor", "--json").json["checks"]}
     assert checks["torch"]["ok"]
     assert {"device", "workspace", "shipped data", "model minilm"} <= set(checks)
+
+
+def test_comparison_shows_the_columns_asked_for_as_markdown(train, cep):
+    train("--name", "r")
+    done = cep("runs", "compare", "r_s0", "--columns", "success,queries", "--markdown")
+    header, rule, row = done.out.splitlines()[:3]
+    assert header == "| run | seeds | success | LLM queries |"
+    assert set(rule) == set("| -")
+    assert row.startswith("| r | 1 | ")
+    wrong = cep("runs", "compare", "r_s0", "--columns", "sucess")
+    assert (wrong.code, "success" in wrong.err) == (2, True)
