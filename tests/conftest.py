@@ -15,3 +15,12 @@ def workspace_root(tmp_path, monkeypatch):
     root = tmp_path / "artifacts"
     monkeypatch.setenv("CEP_HOME", str(root))
     return root
+
+
+@pytest.fixture
+def corridor(monkeypatch):
+    """Runs play the corridor world under a fake scorer."""
+    from tests.agents import worlds
+
+    worlds.install(monkeypatch.setattr)
+    return worlds

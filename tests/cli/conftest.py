@@ -33,12 +33,3 @@ def cep(monkeypatch, capsys):
         return Done(code, found.out, found.err)
 
     return call
-
-
-@pytest.fixture
-def corridor(monkeypatch):
-    """Runs play the corridor world under a fake scorer."""
-    from tests.agents import worlds
-
-    worlds.install(monkeypatch.setattr)
-    return worlds
