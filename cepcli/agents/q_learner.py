@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cepcli.abstraction.encoder import EmbeddingTable
 from cepcli.agents.config import LearnerConfig, PosteriorConfig
-from cepcli.posterior.maths import sample_candidates
+from cepcli.posterior.maths import sample_candidates, sample_multiplicities
 from cepcli.rl.losses import TDLoss, next_state_value, td_loss
 from cepcli.rl.networks import TextQNetwork, shrunk_advantage
 from cepcli.rl.replay import NO_ACTION, NStepWindow, Replay, StateBatch, StateRows
 from cepcli.seeding import generator, stream_seed
 
-_SCALE_DECAY = 0.99
+_SCALE_DECAY = 0.97
 _SMALLEST_SCALE = 1e-3
 
 
@@ -51,7 +51,8 @@ class QLearner:
         self._candidates = torch.Generator().manual_seed(stream_seed(seed, "backup-candidates"))
         self.decisions = 0
         self.updates = 0
-        self.scale = 0.0
+        self._spread = 0.0
+        self._spread_weight = 0.0
 
     def _network(self) -> TextQNetwork:
         config = self._config
@@ -71,6 +72,18 @@ class QLearner:
         valid = torch.ones(1, len(state.actions), dtype=torch.bool, device=self._device)
         return self._for_posterior(q_values, valid)[0].cpu()
 
+    @property
+    def scale(self) -> float:
+        """Running mean of Q's spread across actions, corrected for its start at zero."""
+        return self._spread / self._spread_weight if self._spread_weight else 0.0
+
+    @property
+    def _gain(self) -> float:
+        """What Q is multiplied by before it is divided by τ."""
+        if not self._posterior.normalise_q:
+            return 1.0
+        return self._posterior.q_range / max(self.scale, _SMALLEST_SCALE)
+
     def _for_posterior(
         self, q_values: Float[Tensor, "members batch actions"], valid: Bool[Tensor, "batch actions"]
     ) -> Float[Tensor, "batch actions"]:
@@ -79,10 +92,7 @@ class QLearner:
         The posterior is invariant to a constant added to Q, but not to Q's scale: dividing by the
         spread lets τ mean the same in every world.
         """
-        advantage = shrunk_advantage(q_values, valid, self._config.doubt)
-        if not self._posterior.normalise_q:
-            return advantage
-        return advantage * (self._posterior.q_range / max(self.scale, _SMALLEST_SCALE))
+        return self._gain * shrunk_advantage(q_values, valid, self._config.doubt)
 
     def arrive(self, state: StateRows) -> None:
         """A state whose prior is now known; completes older transitions."""
@@ -137,17 +147,25 @@ class QLearner:
         self._track_scale(online, valid)
         candidates = None
         if self._config.backup == "max-candidates":
-            log_prior = torch.from_numpy(states.log_prior)
-            drawn = sample_candidates(log_prior, self._posterior.candidates, self._candidates)
-            candidates = drawn.to(self._device)
+            candidates = self._draw_candidates(torch.from_numpy(states.log_prior))
         return next_state_value(
             self._config.backup,
             self._tensor(states.log_prior),
             self._for_posterior(online, valid),
             target,
-            temperature,
+            # the soft value takes Q̄ as it is, so τ is brought to its scale instead
+            temperature / self._gain if self._config.backup == "soft" else temperature,
             candidates,
         )
+
+    def _draw_candidates(self, log_prior: Tensor) -> Tensor:
+        """The candidates of the backup, drawn as the policy draws its own."""
+        count = self._posterior.candidates
+        if self._posterior.with_replacement:
+            drawn = sample_multiplicities(log_prior, count, self._candidates) > 0
+        else:
+            drawn = sample_candidates(log_prior, count, self._candidates)
+        return drawn.to(self._device)
 
     def _track_scale(self, q_values: Tensor, valid: Tensor) -> None:
         """Running mean of max_a Q − min_a Q of the mean member over the states of the batches."""
@@ -155,8 +173,8 @@ class QLearner:
         top = mean.masked_fill(~valid, -torch.inf).amax(-1)
         bottom = mean.masked_fill(~valid, torch.inf).amin(-1)
         spread = float((top - bottom).mean())
-        weight = 1.0 if self.updates == 0 else 1.0 - _SCALE_DECAY
-        self.scale += weight * (spread - self.scale)
+        self._spread = _SCALE_DECAY * self._spread + (1.0 - _SCALE_DECAY) * spread
+        self._spread_weight = _SCALE_DECAY * self._spread_weight + (1.0 - _SCALE_DECAY)
 
     def _q(self, network: TextQNetwork, states: StateBatch) -> Tensor:
         vectors = self._table.vectors
@@ -176,7 +194,9 @@ class QLearner:
             "action": actions[actions != NO_ACTION],
         }
         for name, numbers in rows.items():
-            vectors = self._tensor(self._table.vectors[np.unique(numbers)])
+            # by first appearance: row numbers depend on what evaluations have read
+            seen = list(dict.fromkeys(numbers.tolist()))
+            vectors = self._tensor(self._table.vectors[seen])
             self.online.fit_standardiser(name, vectors)
         self._sync()
 
@@ -196,7 +216,7 @@ class QLearner:
         scalars = {
             "decisions": self.decisions,
             "updates": self.updates,
-            "scale": self.scale,
+            "spread": [self._spread, self._spread_weight],
             "window": self.window.state(),
             "sampling": self._sampling.bit_generator.state,
         }
@@ -218,7 +238,7 @@ class QLearner:
         self._candidates.set_state(tensors["candidates_rng"])
         self.replay.restore(arrays)
         self.decisions, self.updates = scalars["decisions"], scalars["updates"]
-        self.scale = scalars["scale"]
+        self._spread, self._spread_weight = scalars["spread"]
         self.window.restore(scalars["window"])
         self._sampling.bit_generator.state = scalars["sampling"]
 

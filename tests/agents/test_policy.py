@@ -81,3 +81,24 @@ def test_untrained_learner_leaves_the_prior_alone(corridor):
     decision = chooser.decide(STATE, 0.8, torch.Generator().manual_seed(0))
     assert decision.kl_to_prior == pytest.approx(0.0, abs=1e-6)
     assert decision.rows.actions == tuple(table.row(a) for a in STATE.actions)
+
+
+def test_scale_follows_the_spread_of_q_from_the_first_updates(corridor):
+    table = EmbeddingTable(corridor.HashEncoder())
+    learner = QLearner(LearnerConfig(), PosteriorConfig(), table, seed=0, device="cpu")
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    for _ in range(5):
+        learner._track_scale(torch.tensor([[[0.0, 1.0, 4.0]]]), valid)
+    assert learner.scale == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_normalised_q_has_the_range_asked_for(corridor, normalise):
+    config = PosteriorConfig(q_range=0.5, normalise_q=normalise)
+    table = EmbeddingTable(corridor.HashEncoder())
+    learner = QLearner(LearnerConfig(members=1), config, table, seed=0, device="cpu")
+    q = torch.tensor([[[0.0, 1.0, 4.0]]])
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    learner._track_scale(q, valid)
+    found = learner._for_posterior(q, valid)
+    assert float(found.max() - found.min()) == pytest.approx(0.5 if normalise else 4.0)
