@@ -15,7 +15,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -144,7 +144,7 @@ class Workspace:
         found = set()
         for root in (self.root, shipped_root()):
             found |= {p.parent.name for p in (root / kind).glob("*/manifest.json")}
-        return sorted(name for name in found if not name.endswith(".partial"))
+        return sorted(n for n in found if _NAME.fullmatch(n) and not n.endswith(".partial"))
 
     def open(self, kind: str, name: str) -> Artifact:
         """A finished artifact, from the workspace or else shipped.
@@ -186,8 +186,15 @@ class Workspace:
                 ) from error
             yield
 
-    def begin(self, kind: str, name: str, *, overwrite: bool = False) -> Path:
-        """A fresh, empty `<name>.partial` directory to write into.
+    def begin(
+        self,
+        kind: str,
+        name: str,
+        *,
+        overwrite: bool = False,
+        fill: Callable[[Path], None] = lambda path: None,
+    ) -> Path:
+        """A fresh `<name>.partial` directory to write into, with what `fill` puts there at once.
 
         Raises:
             ArtifactError: if a finished artifact has the name and `overwrite` is off.
@@ -199,9 +206,12 @@ class Workspace:
             )
         path = self.partial(kind, name)
         with writing(self.root):
-            if path.exists():
-                shutil.rmtree(path)
-            path.mkdir(parents=True)
+            discard(path)
+            new = path.with_name(f".{name}.new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            fill(new)
+            new.replace(path)
         return path
 
     def finish(
@@ -211,10 +221,18 @@ class Workspace:
         partial, final = self.partial(kind, name), self.directory(kind, name)
         with writing(self.root):
             write_json(partial / "manifest.json", _manifest(partial, kind, seed, inputs or []))
-            if final.exists():
-                shutil.rmtree(final)
+            discard(final)
             partial.replace(final)
         return self.open(kind, name)
+
+
+def discard(path: Path) -> None:
+    """Remove a directory so that a kill in the middle leaves no half of it under its name."""
+    if path.exists():
+        doomed = path.with_name(f".{path.name}.discarded")
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.replace(doomed)
+        shutil.rmtree(doomed)
 
 
 @contextlib.contextmanager

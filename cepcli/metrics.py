@@ -18,7 +18,9 @@ class MetricWriter:
         self._file = (directory / "metrics.jsonl").open("a+b")
         self._file.truncate(offset)
         self._file.seek(offset)
-        self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=step or None)
+        # what was logged after the checkpoint that the run goes on from is logged again
+        purge = step + 1 if step else None
+        self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
         """Record metrics at a step; the row is on disk when this returns."""

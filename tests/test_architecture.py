@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cepcli"
 
 #: What each layer may import besides itself; a package not named here imports nothing of cepcli.
-SERVICES = {"artifacts", "config", "metrics", "registry", "seeding", "packaged_models"}
+SERVICES = {"artifacts", "config", "metrics", "registry", "seeding", "packaged_models", "device"}
 BOTTOM = {"errors", "types"}
 BASE = SERVICES | BOTTOM
 LAYERS = {
@@ -21,6 +21,7 @@ LAYERS = {
     "registry": BASE,
     "seeding": BASE,
     "packaged_models": BASE,
+    "device": BASE,
     "posterior": BASE,
     "envs": BASE,
     "prior": BASE | {"posterior"},

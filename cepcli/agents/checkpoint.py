@@ -4,8 +4,10 @@
 afterwards, so that there is a complete one at every moment.
 """
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cepcli.agents.parts import Parts
-from cepcli.artifacts import read_json, sha256, write_json, writing
+from cepcli.artifacts import discard, read_json, sha256, write_json, writing
 from cepcli.cache.store import PriorCache
 from cepcli.errors import ArtifactError
 
@@ -26,12 +28,14 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
     """Write a checkpoint of `parts` and of the loop's own `progress` (JSON values)."""
     final = run / f"checkpoint-{step:08d}"
     partial = final.with_name(final.name + ".partial")
-    with writing(run):
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(run), _clear_tensor_errors(run):
+        for left_by_a_kill in [partial, *run.glob(".checkpoint-*.discarded")]:
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
         partial.mkdir()
         counters, latencies = parts.telemetry.state()
         np.savez(partial / "telemetry.npz", allow_pickle=False, **latencies)
         state = {
+            "config_sha256": sha256(run / "config.toml"),
             "progress": progress,
             "tracker": parts.tracker.snapshot(),
             "acting": bytes(parts.acting.get_state().numpy()).hex(),
@@ -44,12 +48,11 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
         files = sorted(p for p in partial.rglob("*") if p.is_file())
         state["files"] = {str(p.relative_to(partial)): sha256(p) for p in files}
         write_json(partial / "state.json", {"schema_version": SCHEMA_VERSION, **state})
-        if final.exists():
-            shutil.rmtree(final)
+        discard(final)
         partial.replace(final)
         for old in checkpoints(run):
             if old != final:
-                shutil.rmtree(old)
+                discard(old)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -66,6 +69,12 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     state = read_json(path / "state.json")
     if not isinstance(state, dict) or state.get("schema_version") != SCHEMA_VERSION:
         raise ArtifactError(f"`{path}` is not a checkpoint of this version of cep.")
+    if state["config_sha256"] != sha256(path.parent / "config.toml"):
+        raise ArtifactError(
+            f"`{path}` belongs to a run with another configuration than "
+            f"`{path.parent / 'config.toml'}`; it was left untouched.",
+            "Put back the config.toml that the run was started with, or start another run.",
+        )
     for name, expected in state["files"].items():
         file = path / name
         if not file.is_file() or sha256(file) != expected:
@@ -111,6 +120,18 @@ def _load_learner(path: Path, parts: Parts, scalars: dict[str, Any]) -> None:
     except SafetensorError as error:
         raise ArtifactError(f"`{path / 'learner.safetensors'}` cannot be read: {error}") from error
     parts.learner.restore(tensors, _arrays(path / "replay.npz"), scalars)
+
+
+@contextlib.contextmanager
+def _clear_tensor_errors(run: Path) -> Iterator[None]:
+    """The safetensors library reports a full disk as an error of its own."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ArtifactError(
+            f"Cannot write a checkpoint into `{run}`: {error}.",
+            "Free some space; the last checkpoint is kept, and the run can be resumed.",
+        ) from error
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

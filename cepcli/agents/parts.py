@@ -14,6 +14,7 @@ from cepcli.artifacts import Artifact, Workspace
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.device import resolve_device
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.catalog import make_env
 from cepcli.prior.base import Prior
@@ -59,6 +60,7 @@ def build_parts(
 ) -> Parts:
     """Build a run's parts from its configuration; says through `notify` what takes long."""
     torch.set_num_threads(config.threads)
+    device = str(resolve_device(config.device))
     env = _env(config, workspace, "train", notify)
     bare = _prior(config, workspace, env.family, notify)
     learns = config.agent in LEARNING
@@ -67,7 +69,7 @@ def build_parts(
     if learns or needs_keys:
         once = "" if MINILM.is_ready() else ", fetching it first, once"
         notify(f"Loading the text encoder{once}")
-        table = EmbeddingTable(encoder or MiniLM(config.device))
+        table = EmbeddingTable(encoder or MiniLM(device))
     telemetry = CacheTelemetry(config.cache.hit_rate_decay)
     auditing = generator(config.seed, "audit")
     cache, prior = None, bare
@@ -78,9 +80,7 @@ def build_parts(
         prior = CachedPrior(bare, cache, _encode(table), auditing, telemetry)
     learner = None
     if learns and table is not None:
-        learner = QLearner(
-            config.learner, config.posterior, table, seed=config.seed, device=config.device
-        )
+        learner = QLearner(config.learner, config.posterior, table, seed=config.seed, device=device)
     return Parts(
         config=config,
         tracker=EpisodeTracker(env, stream_seed(config.seed, "env") % 2**31),

@@ -5,6 +5,7 @@ last checkpoint, the cache, summary.json and curve.png.
 """
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,15 @@ def start_run(
     """Train a run to its end and return its summary; see `train` for what it raises."""
     config = with_prior_defaults(config)
     with workspace.lock("run", name):
-        if resume and workspace.exists("run", name):
+        waiting = workspace.partial("run", name).is_dir()
+        if resume and not waiting and workspace.exists("run", name):
             notify(f"The run `{name}` is finished already")
             _check_same_config(config, workspace.directory("run", name))
             return read_json(workspace.open("run", name).path / "summary.json")
         run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
         parts = build_parts(config, workspace, notify)
-        progress = train(parts, run, hooks)
+        with writing(run):
+            progress = train(parts, run, hooks)
         return _finish(parts, progress, workspace, name, run, hooks)
 
 
@@ -87,8 +90,11 @@ def evaluate_run(
         off = replace(config.cache, mode="off")
         parts.cache = PriorCache(off, parts.cache.dim, parts.cache.namespace)
     tau = temperature(config.posterior, parts.telemetry.hit_rate, progress.step / config.steps)
+    began = time.perf_counter()
     result = evaluate(parts, episodes, tau)
-    return summarise(parts, name, 0, result.telemetry, sum(result.lengths), result.summary())
+    wall_seconds = time.perf_counter() - began
+    decisions = sum(result.lengths)
+    return summarise(parts, name, 0, result.telemetry, decisions, result.summary(), wall_seconds)
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -103,7 +109,7 @@ def summarise(
     telemetry: CacheTelemetry,
     decisions: int,
     evaluation: dict[str, Any],
-    wall_seconds: float = 0.0,
+    wall_seconds: float,
 ) -> dict[str, Any]:
     """The JSON summary of training and evaluation alike."""
     config = parts.config
@@ -136,9 +142,9 @@ def _directory(
             f"An unfinished run `{name}` is in `{workspace.root}`.",
             "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
         )
-    run = workspace.begin("run", name, overwrite=overwrite)
-    write_toml(run / "config.toml", config)
-    return run
+    return workspace.begin(
+        "run", name, overwrite=overwrite, fill=lambda run: write_toml(run / "config.toml", config)
+    )
 
 
 def _check_same_config(config: TrainConfig, run: Path) -> None:

@@ -115,6 +115,8 @@ def _describe(env: "SymbolicEnv", spec: "EnvSpec", seed: int) -> dict[str, Any]:
         "summary": spec.summary,
         "max_episode_steps": env.max_episode_steps,
         "options": to_dict(spec.options()),
+        "observation space": str(env.observation_space),
+        "action space": str(env.action_space),
         "instance": info["instance"],
         "goal": info["goal"],
         "text": text,

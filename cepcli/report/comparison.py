@@ -75,6 +75,13 @@ def seconds_saved(summary: dict[str, Any]) -> float:
     return hits * summary["llm_seconds_recorded"] / queries if queries else 0.0
 
 
+def queries_saved(summary: dict[str, Any]) -> float:
+    """Share of the decisions with a prior that needed no query; 0 for an agent without an LLM."""
+    hits = summary["hits"]["exact"] + summary["hits"]["semantic"]
+    asked = hits + summary["queries"]["total"]
+    return hits / asked if asked else 0.0
+
+
 def queries_per_decision(summary: dict[str, Any]) -> float:
     """The cost that the cache is there to lower."""
     return summary["queries"]["total"] / max(summary["decisions"], 1)
@@ -88,6 +95,7 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "decisions": ("decisions", lambda s: s["decisions"], ".0f"),
     "queries": ("LLM queries", lambda s: s["queries"]["total"], ".0f"),
     "queries_per_decision": ("queries/decision", queries_per_decision, ".3f"),
+    "queries_saved": ("queries saved", queries_saved, ".0%"),
     "seconds_saved": ("LLM s saved", seconds_saved, ".0f"),
     "llm_seconds": ("LLM s", lambda s: s["llm_seconds_recorded"], ".0f"),
     "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f"),

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,92 @@ def test_evaluation_does_not_depend_on_how_many_episodes_run_side_by_side(corrid
     one = corridor.run(tmp_path / "1", "a", eval_lanes=1)
     many = corridor.run(tmp_path / "2", "a", eval_lanes=4)
     assert timeless(one) == timeless(many)
+
+
+@pytest.mark.parametrize("moment", ["rmtree", "replace"])
+def test_kill_while_a_checkpoint_replaces_the_last_one(corridor, tmp_path, monkeypatch, moment):
+    """Whatever the save had got to, a complete checkpoint is there to go on from."""
+    from cepcli.agents import checkpoint, training
+
+    whole = corridor.run(tmp_path / "whole", "a")
+    real = checkpoint.discard
+
+    def killed(path):
+        if path.exists() and path.name.startswith("checkpoint-") and len(calls) >= 2:
+            if moment == "rmtree":
+                path.replace(path.with_name(f".{path.name}.discarded"))
+            raise SystemError("killed")
+        calls.append(path)
+        real(path)
+
+    calls = []
+    monkeypatch.setattr(checkpoint, "discard", killed)
+    with pytest.raises(SystemError):
+        corridor.run(tmp_path / "w", "a")
+    monkeypatch.setattr(checkpoint, "discard", real)
+    assert training.checkpoints(tmp_path / "w/run/a.partial")
+    assert timeless(corridor.run(tmp_path / "w", "a", resume=True)) == timeless(whole)
+
+
+def test_interrupted_overwrite_is_resumed_and_not_taken_for_finished(corridor, tmp_path):
+    first = corridor.run(tmp_path, "a", seed=1)
+    with pytest.raises(Interrupted):
+        corridor.run(tmp_path, "a", overwrite=True, stop=iter([False] * 40 + [True] * 9).__next__)
+    resumed = corridor.run(tmp_path, "a", resume=True)
+    assert resumed["seed"] == 0
+    assert resumed["decisions_sha256"] != first["decisions_sha256"]
+    assert not list((tmp_path / "run").glob("a.partial"))
+
+
+def test_checkpoint_of_another_run_is_refused(corridor, tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        with pytest.raises(Interrupted):
+            corridor.run(tmp_path, name, seed=seed, stop=iter([False] * 40 + [True] * 9).__next__)
+    [foreign] = (tmp_path / "run/b.partial").glob("checkpoint-*")
+    [own] = (tmp_path / "run/a.partial").glob("checkpoint-*")
+    shutil.rmtree(own)
+    shutil.copytree(foreign, own)
+    with pytest.raises(ArtifactError, match="another configuration"):
+        corridor.run(tmp_path, "a", resume=True)
+
+
+def test_full_disk_while_training_is_one_sentence_and_the_run_goes_on(
+    corridor, tmp_path, monkeypatch
+):
+    from cepcli.metrics import MetricWriter
+
+    real = MetricWriter.write
+
+    def full(self, step, metrics):
+        if step >= 50:
+            raise OSError(28, "No space left on device", "metrics.jsonl")
+        real(self, step, metrics)
+
+    monkeypatch.setattr(MetricWriter, "write", full)
+    with pytest.raises(ArtifactError, match="disk is full"):
+        corridor.run(tmp_path, "a")
+    monkeypatch.setattr(MetricWriter, "write", real)
+    whole = corridor.run(tmp_path / "whole", "a")
+    assert timeless(corridor.run(tmp_path, "a", resume=True)) == timeless(whole)
+
+
+def test_default_posterior_corrects_a_prior_that_misleads(corridor, tmp_path, monkeypatch):
+    from cepcli.agents import parts
+    from tests.fakes import FakePrior
+
+    class Misled(FakePrior):
+        def log_probs(self, states):
+            from dataclasses import replace
+
+            import numpy as np
+
+            answers = super().log_probs(states)
+            return [replace(a, log_prior=np.log([0.7, 0.3])) for a in answers]
+
+    monkeypatch.setattr(parts, "load_prior", lambda *a, **k: Misled())
+    flags = {"steps": 1500, "eval_interval": 1500, "final_eval_episodes": 40}
+    prior = corridor.run(tmp_path, "p", agent="direct-llm", **{**flags, "steps": 5})
+    learned = corridor.run(
+        tmp_path, "q", **flags, **{"posterior.schedule": "constant", "posterior.temperature": 0.16}
+    )
+    assert learned["eval"]["success_rate"] > prior["eval"]["success_rate"] + 0.2
