@@ -38,7 +38,10 @@ MADE_BY = {
     "cache": "cep train --env ID --cache lru",
 }
 LIBRARIES = ("torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "numpy")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_NAME = 150
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}")
+#: Files up to this size are compared by content, larger ones by size, when an artifact is opened.
+_HASHED_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def check_name(name: str) -> str:
     """`name` if it can name an artifact, else an `ArtifactError`."""
     if not _NAME.fullmatch(name) or name.endswith((".partial", ".lock")):
         raise ArtifactError(
-            f"`{name}` cannot name an artifact.", "Use letters, digits, dot, dash and underscore."
+            f"`{name}` cannot name an artifact.",
+            f"Use letters, digits, dot, dash and underscore, {_LONGEST_NAME} at most.",
         )
     return name
 
@@ -186,6 +190,14 @@ class Workspace:
                 ) from error
             yield
 
+    def check_new(self, kind: str, name: str, *, overwrite: bool) -> None:
+        """Refuse a name that a finished artifact has, unless it may be replaced."""
+        if self.exists(kind, name) and not overwrite:
+            raise ArtifactError(
+                f"The {kind} `{name}` exists already in `{self.root}`.",
+                "Choose another --name, or pass --overwrite to replace it.",
+            )
+
     def begin(
         self,
         kind: str,
@@ -199,11 +211,7 @@ class Workspace:
         Raises:
             ArtifactError: if a finished artifact has the name and `overwrite` is off.
         """
-        if self.exists(kind, name) and not overwrite:
-            raise ArtifactError(
-                f"The {kind} `{name}` exists already in `{self.root}`.",
-                "Choose another --name, or pass --overwrite to replace it.",
-            )
+        self.check_new(kind, name, overwrite=overwrite)
         path = self.partial(kind, name)
         with writing(self.root):
             discard(path)
@@ -248,6 +256,7 @@ def writing(root: Path) -> Iterator[None]:
             errno.EACCES: "permission was denied",
             errno.EPERM: "permission was denied",
             errno.ENOTDIR: "a part of the path is not a directory",
+            errno.EISDIR: "it is a directory",
         }
         if error.errno not in reasons:
             raise
@@ -291,11 +300,25 @@ def _check_manifest(path: Path, kind: str) -> dict[str, Any]:
             f"this cep {__version__} reads {SCHEMA_VERSION}.",
             "Install the version of cep that wrote it.",
         )
-    for output in manifest.get("outputs", []):
-        file = path / output["file"]
-        if not file.is_file() or file.stat().st_size != output["bytes"]:
+    command = manifest.get("command")
+    outputs = manifest.get("outputs")
+    if not isinstance(command, str) or not isinstance(outputs, list):
+        raise ArtifactError(f"`{path / 'manifest.json'}` is not a manifest that cep wrote.")
+    for output in outputs:
+        if not _intact(path, output):
             raise ArtifactError(
-                f"`{file}` is missing or truncated ({output['bytes']} bytes expected).",
-                f"Make it again: {manifest.get('command', 'cep --help')}",
+                f"`{path / str(output.get('file', '?'))}` is missing, truncated or changed since "
+                "it was written; it was left untouched.",
+                f"Restore it from a copy, or make it again: {command} --overwrite",
             )
     return manifest
+
+
+def _intact(path: Path, output: dict[str, Any]) -> bool:
+    """Whether an output is as the manifest says; large files are judged by their size."""
+    if not {"file", "bytes", "sha256"} <= output.keys():
+        return False
+    file = path / output["file"]
+    if not file.is_file() or file.stat().st_size != output["bytes"]:
+        return False
+    return output["bytes"] > _HASHED_BYTES or sha256(file) == output["sha256"]

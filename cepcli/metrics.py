@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cepcli.errors import ArtifactError
+
 
 class MetricWriter:
     """Appends metric rows; metric names are `group/name`.
@@ -15,7 +17,15 @@ class MetricWriter:
     def __init__(self, directory: Path, *, offset: int = 0, step: int = 0) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._file = (directory / "metrics.jsonl").open("a+b")
+        path = directory / "metrics.jsonl"
+        found = path.stat().st_size if path.exists() else 0
+        if found < offset:
+            raise ArtifactError(
+                f"`{path}` has {found} bytes, but the checkpoint was written when it had {offset}; "
+                "it was left untouched.",
+                "Restore it from a copy, or start the run again under another --name.",
+            )
+        self._file = path.open("a+b")
         self._file.truncate(offset)
         self._file.seek(offset)
         # what was logged after the checkpoint that the run goes on from is logged again

@@ -111,3 +111,29 @@ def test_unexpected_os_errors_are_not_hidden(tmp_path):
 def test_missing_json_is_one_sentence(tmp_path):
     with pytest.raises(ArtifactError, match="Cannot read"):
         read_json(tmp_path / "none.json")
+
+
+def test_changed_content_of_the_same_size_is_noticed(workspace):
+    artifact = make(workspace)
+    (artifact.path / "data.txt").write_text("jello")
+    with pytest.raises(ArtifactError, match="changed"):
+        workspace.open("run", "a")
+
+
+@pytest.mark.parametrize("change", [{"outputs": [{}]}, {"command": None}, {"outputs": None}])
+def test_manifest_of_another_shape_is_refused(workspace, change):
+    file = make(workspace).path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ArtifactError):
+        workspace.open("run", "a")
+
+
+def test_leftovers_of_a_kill_are_no_artifacts(workspace):
+    artifact = make(workspace)
+    artifact.path.rename(artifact.path.with_name(".a.discarded"))
+    assert workspace.names("run") == []
+
+
+def test_names_longer_than_a_file_system_takes_are_refused(workspace):
+    with pytest.raises(ArtifactError, match="cannot name"):
+        workspace.lock("run", "x" * 300).__enter__()

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.artifacts import sha256
+from cepcli.errors import PriorError
 from cepcli.packaged_models import PackagedModel, quiet_transformers
 
 MINILM = PackagedModel(
@@ -48,11 +49,18 @@ class MiniLM(TextEncoder):
 
         path = MINILM.ensure(_unpack)
         self.sha256 = sha256(path / "model.safetensors")
-        self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+            with quiet_transformers():
+                self._model = AutoModel.from_pretrained(path, local_files_only=True)
+        except Exception as error:  # tokenizers raises nothing more special
+            raise PriorError(
+                f"The text encoder in `{path}` is damaged ({error}).",
+                f"Remove `{path}`: it is fetched again on the next start.",
+            ) from error
+        self._model = self._model.eval().to(device)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
-        with quiet_transformers():
-            self._model = AutoModel.from_pretrained(path, local_files_only=True).eval().to(device)
         self._device = device
         self.dim = int(json.loads((path / "config.json").read_text())["hidden_size"])
 

@@ -22,6 +22,10 @@ from cepcli.cache.store import PriorCache
 from cepcli.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+_KEYS = {
+    "schema_version", "config_sha256", "progress", "tracker", "acting", "auditing", "telemetry",
+    "learner", "files",
+}  # fmt: skip
 
 
 def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]) -> None:
@@ -67,7 +71,8 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
         ArtifactError: if the checkpoint is truncated or foreign; it is left untouched.
     """
     state = read_json(path / "state.json")
-    if not isinstance(state, dict) or state.get("schema_version") != SCHEMA_VERSION:
+    known = isinstance(state, dict) and state.keys() >= _KEYS
+    if not known or state["schema_version"] != SCHEMA_VERSION:
         raise ArtifactError(f"`{path}` is not a checkpoint of this version of cep.")
     if state["config_sha256"] != sha256(path.parent / "config.toml"):
         raise ArtifactError(

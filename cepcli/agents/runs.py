@@ -56,8 +56,9 @@ def start_run(
             notify(f"The run `{name}` is finished already")
             _check_same_config(config, workspace.directory("run", name))
             return read_json(workspace.open("run", name).path / "summary.json")
+        _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
+        parts = build_parts(config, workspace, notify)  # what cannot be built leaves no run behind
         run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
-        parts = build_parts(config, workspace, notify)
         with writing(run):
             progress = train(parts, run, hooks)
         return _finish(parts, progress, workspace, name, run, hooks)
@@ -94,7 +95,9 @@ def evaluate_run(
     result = evaluate(parts, episodes, tau)
     wall_seconds = time.perf_counter() - began
     decisions = sum(result.lengths)
-    return summarise(parts, name, 0, result.telemetry, decisions, result.summary(), wall_seconds)
+    return summarise(
+        parts, name, progress.step, result.telemetry, decisions, result.summary(), wall_seconds
+    )
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -130,18 +133,27 @@ def summarise(
     }
 
 
+def _check_free(
+    config: TrainConfig, workspace: Workspace, name: str, *, resume: bool, overwrite: bool
+) -> None:
+    partial = workspace.partial("run", name)
+    if resume and partial.is_dir():
+        _check_same_config(config, partial)
+    elif partial.is_dir() and not overwrite and checkpoints(partial):
+        raise ArtifactError(
+            f"An unfinished run `{name}` is in `{workspace.root}`.",
+            "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
+        )
+    else:
+        workspace.check_new("run", name, overwrite=overwrite)
+
+
 def _directory(
     config: TrainConfig, workspace: Workspace, name: str, *, resume: bool, overwrite: bool
 ) -> Path:
     partial = workspace.partial("run", name)
     if resume and partial.is_dir():
-        _check_same_config(config, partial)
         return partial
-    if partial.is_dir() and not overwrite and checkpoints(partial):
-        raise ArtifactError(
-            f"An unfinished run `{name}` is in `{workspace.root}`.",
-            "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
-        )
     return workspace.begin(
         "run", name, overwrite=overwrite, fill=lambda run: write_toml(run / "config.toml", config)
     )

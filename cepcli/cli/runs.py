@@ -14,6 +14,7 @@ from cepcli.cli.options import (
     print_table,
 )
 from cepcli.cli.train import print_summary, run_with_display
+from cepcli.errors import ArtifactError
 
 app = typer.Typer(no_args_is_help=True, help="List, show, resume and compare runs.")
 
@@ -25,12 +26,15 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     from cepcli.artifacts import read_json
 
     space = open_workspace(workspace)
-    finished = [
-        read_json(space.open("run", name).path / "summary.json") for name in space.names("run")
-    ]
+    finished, broken = [], {}
+    for name in space.names("run"):
+        try:
+            finished.append(read_json(space.open("run", name).path / "summary.json"))
+        except ArtifactError as error:
+            broken[name] = error.message
     waiting = unfinished(space)
     if json:
-        print_json({"finished": finished, "unfinished": waiting})
+        print_json({"finished": finished, "unfinished": waiting, "broken": broken})
         return
     rows = [
         [s["run"], s["env"], s["agent"], s["prior"], s["cache"], str(s["decisions"]),
@@ -38,6 +42,7 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
         for s in finished
     ]  # fmt: skip
     rows += [[name, "unfinished: cep runs resume " + name, *[""] * 6] for name in waiting]
+    rows += [[name, message, *[""] * 6] for name, message in broken.items()]
     columns = ["run", "env", "agent", "prior", "cache", "decisions", "success", "queries"]
     print_table(f"Runs in {space.root}", columns, rows)
 

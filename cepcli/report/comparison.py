@@ -123,7 +123,7 @@ def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:
         ArtifactError: if one of them doesn't exist or isn't finished.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name in names:
+    for name in dict.fromkeys(names):  # a run named twice is still one seed
         summary = read_json(workspace.open("run", name).path / "summary.json")
         label = summary["run"].removesuffix(f"_s{summary['seed']}")
         groups.setdefault(label, []).append(summary)

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from cepcli.errors import ArtifactError
 from cepcli.metrics import read_metrics
 from cepcli.report.comparison import Group
 
@@ -85,6 +86,8 @@ def _stacked_answers(axes: Any, groups: Sequence[Group]) -> None:
 
 
 def _save(figure: Any, path: Path) -> Path:
+    if path.suffix != ".png" or (path.exists() and not path.is_file()):
+        raise ArtifactError(f"`{path}` cannot hold a picture.", "Name a file that ends in .png.")
     partial = path.with_suffix(".tmp.png")
     figure.savefig(partial, dpi=130)
     plt.close(figure)

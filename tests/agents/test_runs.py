@@ -225,3 +225,21 @@ def test_default_posterior_corrects_a_prior_that_misleads(corridor, tmp_path, mo
         tmp_path, "q", **flags, **{"posterior.schedule": "constant", "posterior.temperature": 0.16}
     )
     assert learned["eval"]["success_rate"] > prior["eval"]["success_rate"] + 0.2
+
+
+def test_a_run_that_cannot_be_built_leaves_nothing_behind(corridor, tmp_path):
+    from cepcli.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="no device"):
+        corridor.run(tmp_path, "a", device="gpu")
+    assert not list(tmp_path.glob("run/a*"))
+
+
+def test_lost_metrics_are_noticed_and_nothing_is_altered(corridor, tmp_path):
+    with pytest.raises(Interrupted):
+        corridor.run(tmp_path, "a", stop=iter([False] * 40 + [True] * 9).__next__)
+    rows = tmp_path / "run/a.partial/metrics.jsonl"
+    rows.write_bytes(rows.read_bytes()[:20])
+    with pytest.raises(ArtifactError, match=r"metrics\.jsonl.*left untouched"):
+        corridor.run(tmp_path, "a", resume=True)
+    assert len(rows.read_bytes()) == 20

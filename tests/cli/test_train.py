@@ -166,3 +166,33 @@ def test_comparison_shows_the_columns_asked_for_as_markdown(train, cep):
     assert row.startswith("| r | 1 | ")
     wrong = cep("runs", "compare", "r_s0", "--columns", "sucess")
     assert (wrong.code, "success" in wrong.err) == (2, True)
+
+
+def test_one_broken_run_does_not_hide_the_others(train, cep, workspace_root):
+    train("--name", "good")
+    train("--name", "bad")
+    (workspace_root / "run/bad_s0/manifest.json").write_text("{")
+    listed = cep("runs", "list", "--json")
+    assert [run["run"] for run in listed.json["finished"]] == ["good_s0"]
+    assert list(listed.json["broken"]) == ["bad_s0"]
+    assert "bad_s0" in cep("runs", "list").out
+
+
+def test_a_run_named_twice_is_one_seed(train, cep):
+    train("--name", "r")
+    assert cep("runs", "compare", "r_s0", "r_s0", "--json").json["rows"][0]["seeds"] == 1
+
+
+@pytest.mark.parametrize("target", ["picture.txt", "folder.png"])
+def test_pictures_replace_nothing_but_pictures(train, cep, tmp_path, target):
+    train("--name", "r")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "picture.txt").write_text("mine")
+    done = cep("runs", "compare", "r_s0", "-o", tmp_path / target)
+    assert (done.code, "cannot hold a picture" in done.err) == (2, True)
+    assert (tmp_path / "picture.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("numbers", ["0", "4,-1", "x", ""])
+def test_benchmarks_refuse_numbers_that_make_no_sense(cep, numbers):
+    assert cep("bench", "cache", "--capacities", numbers).code == 2
