@@ -8,10 +8,8 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-DEMO := babyai/goto-redball
-DEMO_STEPS := 400
-DEMO_FLAGS := --env $(DEMO) --steps $(DEMO_STEPS) --overwrite \
-	--set eval_interval=200 --set eval_episodes=10 --set final_eval_episodes=20
+DEMO := --env babyai/goto-redball --config configs/figures.toml --overwrite
+DEMO_COLUMNS := success,auc,return,decisions,queries,queries_saved,seconds_saved,wall_seconds
 
 .PHONY: install demo test lint clean
 
@@ -24,9 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: install
-	$(BIN)/cep train $(DEMO_FLAGS) --name demo --agent posterior-q --prior goto-redball --cache exact
-	$(BIN)/cep train $(DEMO_FLAGS) --name demo-no-prior --agent dqn
-	$(BIN)/cep runs compare demo_s0 demo-no-prior_s0
+	$(BIN)/cep train $(DEMO) --name demo --agent posterior-q --prior goto-redball --cache exact
+	$(BIN)/cep train $(DEMO) --name demo-no-prior --agent dqn
+	$(BIN)/cep runs compare demo_s0 demo-no-prior_s0 --columns $(DEMO_COLUMNS)
 
 test: install
 	$(BIN)/ruff check .

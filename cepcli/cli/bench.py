@@ -50,7 +50,7 @@ def cache(
 def _numbers(text: str) -> tuple[int, ...]:
     from cepcli.errors import ConfigError
 
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"`{text}` is not a comma list of whole numbers, like 4,8,20.") from None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+        raise ConfigError(f"`{text}` is not a comma list of whole numbers, like 4,8,20.")
+    return tuple(int(part) for part in parts)

@@ -15,6 +15,9 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
+_LEGEND_COLUMNS = 3
+_DASHES = ("-", "--", ":")
+
 
 def plot_run(run: Path) -> Path:
     """`curve.png` of one run: success over decisions, and how decisions were answered."""
@@ -40,19 +43,21 @@ def plot_run(run: Path) -> Path:
 
 
 def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
-    """Evaluation success over decisions and over LLM-paid time, one line per group of seeds."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    labels = []
-    for group in groups:
+    """Held-out success over decisions, and how decisions were answered; a line, a bar a group."""
+    legend_rows = -(-len(groups) // _LEGEND_COLUMNS)
+    height = max(4.0, 1.0 + 0.3 * len(groups)) + 0.25 * legend_rows
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, height), layout="constrained")
+    for number, group in enumerate(groups):
         steps, mean, low, high = _band(group.summaries)
         count = len(group.summaries)
         label = f"{group.label} ({count} seed{'s' if count > 1 else ''})"
-        [line] = left.plot(steps, mean, marker="o", label=label)
-        left.fill_between(steps, low, high, alpha=0.2, color=line.get_color())
-        labels.append(label)
+        dashes = _DASHES[number // 10 % len(_DASHES)]
+        [line] = left.plot(steps, mean, dashes, marker="o", markersize=4, label=label)
+        left.fill_between(steps, low, high, alpha=0.15, color=line.get_color())
     left.set(xlabel="decisions", ylabel="held-out success rate", ylim=(-0.02, 1.02))
     _stacked_answers(right, groups)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=8)
     return _save(figure, path)
 
 
@@ -69,7 +74,7 @@ def _stacked_answers(axes: Any, groups: Sequence[Group]) -> None:
     kinds = {
         "exact hit": lambda s: s["hits"]["exact"],
         "semantic hit": lambda s: s["hits"]["semantic"],
-        "query": lambda s: s["queries"]["total"],
+        "LLM query": lambda s: s["queries"]["total"],
     }
     left = np.zeros(len(groups))
     rows = np.arange(len(groups))
@@ -79,10 +84,11 @@ def _stacked_answers(axes: Any, groups: Sequence[Group]) -> None:
         )
         axes.barh(rows, shares, left=left, label=label)
         left += shares
-    axes.set_yticks(rows, [group.label for group in groups], fontsize=7)
+    axes.barh(rows, 1.0 - left, left=left, label="no LLM", color="0.9")
+    axes.set_yticks(rows, [group.label for group in groups], fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="share of decisions", xlim=(0, 1.02))
-    axes.legend(fontsize=8)
+    axes.set(xlabel="share of decisions", xlim=(0, 1))
+    axes.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
 def _save(figure: Any, path: Path) -> Path:
