@@ -26,6 +26,8 @@ from cepcli.cli.prior_display import (
 from cepcli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cepcli.artifacts import Artifact, Workspace
     from cepcli.types import TextState
 
@@ -36,9 +38,15 @@ NameOption = Annotated[str | None, typer.Option("--name", help="Name of what is 
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what has the name.")]
 DemosOption = Annotated[str | None, typer.Option("--demos", help="Demonstrations to use.")]
+NoJournalOption = Annotated[
+    bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
+]
 PriorNameArgument = Annotated[
     str, typer.Argument(help="uniform, embedded, a tuned prior, a directory or a hub id.")
 ]
+
+#: What `eval` and `finetune` report on; the other half decides early stopping and temperature.
+_REPORTING_HALF = "the reporting half of the held-out decisions"
 
 
 @app.command()
@@ -79,8 +87,12 @@ def demos(
 def finetune(
     env: EnvOption,
     shots: Annotated[
-        str, typer.Option(help="Demonstrated episodes to learn from; several as 0,5,50.")
-    ] = "5",
+        str | None,
+        typer.Option(
+            help="Demonstrated episodes to learn from; several as 0,5,50. "
+            "Default: `shots` of the configuration, else 5."
+        ),
+    ] = None,
     demos: DemosOption = None,
     seed: SeedOption = None,
     name: NameOption = None,
@@ -96,24 +108,26 @@ def finetune(
     from cepcli.config import resolve
     from cepcli.prior.config import FinetuneConfig
 
-    counts = _shot_counts(shots)
+    wanted = [None] if shots is None else _shot_counts(shots)
     settings = [
         resolve(
             FinetuneConfig, file=config, overrides=set_ or [],
             flags={"shots": count or None, "seed": seed},
         )
-        for count in counts
+        for count in wanted
     ]  # fmt: skip
+    counts = [s.shots if n is None else n for n, s in zip(wanted, settings, strict=True)]
     space = open_workspace(workspace)
     with interruptible("Type the same command again to go on from the last validation."):
         announce_first_use(settings[0].model, quiet)
         source = _demos_for(env, demos, max(counts), space, quiet)
-        rows = _finetune_all(env, counts, settings, source, space, name, device, overwrite, quiet)
+        rows, made = _finetune_all(
+            env, counts, settings, source, space, name, device, overwrite, quiet
+        )
     if json:
         print_json({"env": env, "demos": source.name, "rows": rows})
         return
-    print_quality(f"Priors on held-out decisions of {env}", rows)
-    made = [row["prior"] for row, count in zip(rows[-len(counts) :], counts, strict=True) if count]
+    print_quality(f"Priors on {_REPORTING_HALF} of {env}", rows)
     if made:
         typer.echo(f"Use it: cep train --env {env} --prior {made[-1]}")
 
@@ -126,15 +140,17 @@ def evaluate(
     config: ConfigOption = None,
     set_: SetOption = None,
     device: DeviceOption = None,
+    no_journal: NoJournalOption = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Judge a prior by an expert's held-out decisions."""
+    """Judge a prior by an expert's held-out decisions: those that no tuning was stopped on."""
     from cepcli.config import resolve
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.evaluate import evaluate_prior
+    from cepcli.prior.finetune import split_heldout
     from cepcli.prior.load import load_prior
     from cepcli.prior.tuned import report_row, uniform_quality
     from cepcli.rl.demonstrations import demos_decisions
@@ -144,16 +160,18 @@ def evaluate(
     with interruptible("Nothing was changed."):
         announce_first_use(name, quiet)
         prior = load_prior(
-            name, family=family, workspace=space, config=settings, device=device or "cpu"
-        )
-        decisions = demos_decisions(_demos_for(env, demos, 1, space, quiet), "heldout")
+            name, family=family, workspace=space, config=settings, device=device or "cpu",
+            journal_path=_journal_path(space, no_journal),
+        )  # fmt: skip
+        heldout = demos_decisions(_demos_for(env, demos, 1, space, quiet), "heldout")
+        decisions = split_heldout(heldout)[1]
         with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
             found = evaluate_prior(prior, decisions, advance)
     rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
     if json:
         print_json({"env": env, **rows[-1]})
         return
-    print_quality(f"{name} on held-out decisions of {env}", rows)
+    print_quality(f"{name} on {_REPORTING_HALF} of {env}", rows)
 
 
 @app.command()
@@ -166,6 +184,7 @@ def score(
     config: ConfigOption = None,
     set_: SetOption = None,
     device: DeviceOption = None,
+    no_journal: NoJournalOption = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -180,8 +199,9 @@ def score(
     announce_first_use(prior, json)
     state = _state_of(env, text, goal, seed, space)
     loaded = load_prior(
-        prior, family=spec(env).family, workspace=space, config=settings, device=device or "cpu"
-    )
+        prior, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
+        journal_path=_journal_path(space, no_journal),
+    )  # fmt: skip
     [answer] = loaded.log_probs([state])
     pairs = zip(state.actions, answer.log_prior.tolist(), answer.scores.tolist(), strict=True)
     rows = sorted(pairs, key=lambda row: -row[1])
@@ -189,7 +209,7 @@ def score(
         actions = [{"action": a, "log_prior": lp, "score": s} for a, lp, s in rows]
         print_json({"goal": state.goal, "text": state.text, "prior": prior, "actions": actions})
         return
-    print_bars(state, rows, answer.tokens, answer.seconds)
+    print_bars(state, rows, answer)
 
 
 @app.command("list")
@@ -214,34 +234,61 @@ def list_priors(workspace: WorkspaceOption = None, json: JsonOption = False) -> 
 
 
 def _shot_counts(text: str) -> list[int]:
-    counts = [int(part) for part in text.split(",") if part.strip().isdigit()]
-    if not counts or len(counts) != len(text.split(",")):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
         raise ConfigError(
             f"`--shots {text}` is not a list of numbers of episodes.", "Try --shots 0,5,50"
         )
+    counts = [int(part) for part in parts]
+    if len(set(counts)) < len(counts):
+        raise ConfigError(f"`--shots {text}` has a number twice.", "Try --shots 0,5,50")
     return counts
+
+
+def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
+    """The journal that runs of the workspace use, so that what they paid for is free here."""
+    return None if no_journal else space.root / "journal.sqlite"
 
 
 def _demos_for(
     env: str, name: str | None, episodes: int, space: "Workspace", quiet: bool
 ) -> "Artifact":
-    """The demonstrations to use; those of default name are recorded when they do not suffice."""
-    from cepcli.artifacts import read_json
-    from cepcli.config import resolve
-    from cepcli.rl.demonstrations import DemosConfig, default_demos_name
+    """The demonstrations to use: `name`, else those of default name, recorded if there are none.
 
+    What has the default name but does not suffice is kept; more are recorded beside it.
+    """
+    from cepcli.config import resolve
+    from cepcli.envs.catalog import spec
+    from cepcli.rl.demonstrations import DemosConfig, default_demos_name, open_demos
+
+    spec(env)  # a mistyped environment is said first
     if name:
-        return space.open("demos", name)
+        return open_demos(space, name, env)
+    config = resolve(DemosConfig, flags={"env": env})
+    config = resolve(DemosConfig, flags={"env": env, "episodes": max(episodes, config.episodes)})
     name = default_demos_name(env)
     if name in space.names("demos"):
         found = space.open("demos", name)
-        if read_json(found.path / "summary.json")["train"]["episodes"] >= episodes:
+        lack = _lack(found, env, episodes)
+        if not lack:
             return found
-    config = resolve(DemosConfig, flags={"env": env})
-    config = resolve(DemosConfig, flags={"env": env, "episodes": max(episodes, config.episodes)})
-    if not quiet:
-        typer.echo(f"Recording {config.episodes} demonstrations of {env} as `{name}` …", err=True)
-    return _record(config, space, name, True, quiet)
+        note(quiet)(f"Leaving the demos `{name}` as they are: {lack}")
+        name = f"{name}-{config.episodes}"
+        if name in space.names("demos"):
+            return open_demos(space, name, env)
+    note(quiet)(f"Recording {config.episodes} demonstrations of {env} as `{name}`")
+    return _record(config, space, name, False, quiet)
+
+
+def _lack(found: "Artifact", env: str, episodes: int) -> str:
+    """Why demonstrations do not do for `episodes` shots of `env`; empty when they do."""
+    from cepcli.artifacts import read_json
+    from cepcli.rl.demonstrations import are_of_env
+
+    if not are_of_env(found, env):
+        return f"they are not of {env}"
+    there = read_json(found.path / "summary.json")["train"]["episodes"]
+    return "" if there >= episodes else f"{there} episodes, {episodes} needed"
 
 
 def _record(config: Any, space: "Workspace", name: str, overwrite: bool, quiet: bool) -> "Artifact":
@@ -261,8 +308,8 @@ def _record(config: Any, space: "Workspace", name: str, overwrite: bool, quiet: 
 def _finetune_all(
     env: str, counts: list[int], settings: list[Any], source: "Artifact", space: "Workspace",
     name: str | None, device: str | None, overwrite: bool, quiet: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """One row per prior: uniform, untuned, and each number of shots."""
+) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
+    """One row per prior (uniform, untuned, each number of shots), and the names of the tuned."""
     from cepcli.artifacts import read_json
     from cepcli.envs.catalog import spec
     from cepcli.prior.finetune import split_heldout
@@ -289,6 +336,7 @@ def _finetune_all(
         report_row("uniform", uniform_quality(test)),
         report_row(f"{settings[0].model} (untuned)", before),
     ]
+    made = []
     for count, config in zip(counts, settings, strict=True):
         if not count:
             continue
@@ -297,7 +345,8 @@ def _finetune_all(
         label = label or default_prior_name(env, count)
         artifact = _tune(data, config, space, label, before, device, overwrite, quiet)
         rows.append(report_row(label, read_json(artifact.path / "report.json")["after"]))
-    return rows
+        made.append(label)
+    return rows, made
 
 
 def _tune(

@@ -10,6 +10,7 @@ import typer
 from cepcli.cli.options import print_table
 
 if TYPE_CHECKING:
+    from cepcli.prior.base import PriorAnswer
     from cepcli.types import TextState
 
 _BAR_WIDTH = 40
@@ -115,7 +116,7 @@ def print_quality(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_bars(
-    state: "TextState", rows: Sequence[tuple[str, float, float]], tokens: float, seconds: float
+    state: "TextState", rows: Sequence[tuple[str, float, float]], answer: "PriorAnswer"
 ) -> None:
     """A state and the prior over its actions as bars, likeliest first."""
     import math
@@ -126,4 +127,7 @@ def print_bars(
         probability = math.exp(log_prior)
         bar = "█" * round(probability * _BAR_WIDTH)
         typer.echo(f"{action:<{width}}  {probability:6.3f}  {bar}")
-    typer.echo(f"\n{tokens:.0f} tokens, {1e3 * seconds:.0f} ms", err=True)
+    free = answer.seconds > 0 and answer.live_seconds == 0
+    remark = " when first asked; now from the journal" if free else ""
+    cost = f"{answer.tokens:.0f} tokens, {1e3 * answer.seconds:.0f} ms"
+    typer.echo(f"\n{cost}{remark}", err=True)

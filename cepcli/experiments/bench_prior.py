@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cepcli.errors import PriorError
 from cepcli.prior.hf import encode_prefix, fork, tree_log_likelihoods
 from cepcli.prior.language_model import EMBEDDED, LanguageModel, load_language_model
 from cepcli.prior.token_tree import Branch, build_tree
@@ -22,6 +23,8 @@ FIXED_TOKENS = 158
 STATE_TOKENS = 64
 #: Tokens of an action, the line break that ends it included; actions of one state have 2 to 5.
 _ACTION_TOKENS = (2, 6)
+#: Nats that the two ways may differ; their float32 sums run in another order.
+_TOLERANCE = 1e-4
 
 
 def bench_prior(
@@ -32,6 +35,9 @@ def bench_prior(
     Returns:
         "speedup" by number of candidates, "max_abs_difference" between the log-likelihoods in nats,
         "ms" of each way, and what was run.
+
+    Raises:
+        PriorError: if the two ways differ by more than rounding does.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -41,9 +47,16 @@ def bench_prior(
             rows = {str(count): _compare(model, count, repeats) for count in candidates}
     finally:
         torch.set_num_threads(before)
+    difference = float(np.max([row["difference"] for row in rows.values()]))
+    if not difference <= _TOLERANCE:  # nan is no agreement
+        raise PriorError(
+            f"Token-tree scores differ from naive ones by {difference:.1e} nats, expected at most "
+            f"{_TOLERANCE:.0e}: this installation's language models cannot be trusted.",
+            "See which versions are installed: cep doctor",
+        )
     return {
         "speedup": {count: row["naive"] / row["tree"] for count, row in rows.items()},
-        "max_abs_difference": max(row["difference"] for row in rows.values()),
+        "max_abs_difference": difference,
         "ms": {count: {k: row[k] for k in ("naive", "tree")} for count, row in rows.items()},
         "fixed_tokens": FIXED_TOKENS,
         "state_tokens": STATE_TOKENS,
@@ -73,7 +86,7 @@ def _compare(model: LanguageModel, candidates: int, repeats: int) -> dict[str, f
         tree = build_tree([Branch(prompt[kept:], actions)])
         fast = tree_log_likelihoods(model, tree, cache=fork(cache), offset=kept)
         ended = time.perf_counter()
-        difference = max(difference, float((naive - fast).abs().max()))
+        difference = float(np.maximum(difference, float((naive - fast).abs().max())))
         if turn:
             times["naive"].append(between - started)
             times["tree"].append(ended - between)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cepcli.errors import PriorError
+from cepcli.errors import ArtifactError, PriorError
 from cepcli.prior.base import PriorShape
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.decisions import Decision, episodes
@@ -262,8 +262,23 @@ def _branch(model: LanguageModel, template: PromptTemplate, decision: Decision) 
 
 
 def split_heldout(decisions: Sequence[Decision]) -> tuple[list[Decision], list[Decision]]:
-    """Held-out decisions for choosing (early stop, temperature) and for reporting, by episode."""
-    by_episode = list(episodes(decisions).values())
-    validation = [d for part in by_episode[::2] for d in part]
-    test = [d for part in by_episode[1::2] for d in part]
-    return validation, test or validation
+    """Held-out decisions for choosing (early stop, temperature) and for reporting.
+
+    Every other instance, in order of appearance, is for choosing. All episodes of an instance are
+    on one side: an environment with few instances plays each several times.
+
+    Raises:
+        ArtifactError: if there are fewer than two instances.
+    """
+    instances = list(dict.fromkeys(decision.instance for decision in decisions))
+    if len(instances) < 2:
+        raise ArtifactError(
+            f"The held-out demonstrations are of {len(instances)} instance of the environment; "
+            "choosing and reporting need one each.",
+            "Record more: cep prior demos --env ID --heldout-episodes 40 --name NAME; "
+            "then pass --demos NAME",
+        )
+    choosing = set(instances[::2])
+    validation = [d for d in decisions if d.instance in choosing]
+    test = [d for d in decisions if d.instance not in choosing]
+    return validation, test

@@ -1,8 +1,8 @@
 """The score journal: every answer of the LLM, kept for good, so that none is paid for twice.
 
 An append-only SQLite file maps (scorer fingerprint, prompt, action) to the raw score and to what
-it cost. Each call commits once, durably, before its answer is used; the first answer recorded is
-authoritative, also between processes that share the file.
+it cost. A few answers at a time are committed, durably, before any is used; the first answer
+recorded is authoritative, also between processes that share the file.
 """
 
 import contextlib
@@ -22,6 +22,9 @@ from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
 SCHEMA_VERSION = 1
 _APPLICATION_ID = int.from_bytes(b"cepj", "big")
 _BUSY_SECONDS = 60.0
+#: Prompts per call of the inner scorer, and so per commit: about a second of the embedded model on
+#: one CPU core, which is what a kill can lose. Four short prompts still share a row.
+_PROMPTS_PER_COMMIT = 4
 _SCHEMA = """
 CREATE TABLE scorers (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE);
 CREATE TABLE scores (
@@ -228,7 +231,7 @@ class JournaledScorer(Scorer):
     def score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
-        """Recorded scores, and one call of `inner` for everything that is missing."""
+        """Recorded scores; `inner` is asked for what is missing, a few prompts per call."""
         keys = [prompt_hash(prompt) for prompt in prompts]
         known = {key: self._journal.read(self.fingerprint, key) for key in keys}
         missing: dict[bytes, tuple[Prompt, dict[str, None]]] = {}
@@ -246,17 +249,19 @@ class JournaledScorer(Scorer):
 
     def _ask(self, missing: Mapping[bytes, tuple[Prompt, dict[str, None]]]) -> dict[bytes, float]:
         """Score and record what is missing; the seconds spent on each prompt just now."""
-        if not missing:
-            return {}
-        prompts = [prompt for prompt, _ in missing.values()]
-        action_sets = [tuple(actions) for _, actions in missing.values()]
-        answers = self._inner.score(prompts, action_sets)
-        records = {
-            key: _records(actions, answer)
-            for key, actions, answer in zip(missing, action_sets, answers, strict=True)
-        }
-        self._journal.write(self.fingerprint, records)
-        return {key: a.live_seconds for key, a in zip(missing, answers, strict=True)}
+        live: dict[bytes, float] = {}
+        keys = list(missing)
+        for start in range(0, len(keys), _PROMPTS_PER_COMMIT):
+            part = keys[start : start + _PROMPTS_PER_COMMIT]
+            action_sets = [tuple(missing[key][1]) for key in part]
+            answers = self._inner.score([missing[key][0] for key in part], action_sets)
+            records = {
+                key: _records(actions, answer)
+                for key, actions, answer in zip(part, action_sets, answers, strict=True)
+            }
+            self._journal.write(self.fingerprint, records)
+            live |= {key: a.live_seconds for key, a in zip(part, answers, strict=True)}
+        return live
 
 
 def _records(actions: Sequence[str], answer: ActionScores) -> dict[str, Record]:

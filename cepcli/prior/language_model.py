@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cepcli.artifacts import cache_home, read_json, sha256
+from cepcli.device import resolve_device
 from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.embedded import embedded_path
@@ -77,7 +78,7 @@ def load_language_model(
     Raises:
         PriorError: if there is no such model or adapter, or the device is not there.
     """
-    place = _device(device)
+    place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
     path = embedded_path() if name == EMBEDDED else _local(name)
     source = str(path or name)
@@ -117,18 +118,6 @@ def _cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise PriorError(f"`{device}` is not a device.", "Try --device cpu") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise PriorError(f"There is no device `{device}` here.", "Try --device cpu")
-    return place
-
-
 def _local(name: str) -> Path | None:
     """The directory that `name` means, or None when it can only be a hub id."""
     path = Path(name).expanduser()
@@ -148,20 +137,46 @@ def _local(name: str) -> Path | None:
 
 
 def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    where = f"`{name}`" if name == source else f"`{name}` in `{source}`"
     try:
         local = Path(source).is_dir() or not _hub_answers()
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=local)
-    except (OSError, ValueError, KeyError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, local_files_only=local,
+            output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+        model, report = loaded
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise PriorError(
-            f"The language model `{name}` could not be loaded: {first}",
-            "A directory needs config, weights and tokenizer; a hub id needs the network. "
-            "Without either: --prior embedded",
+            f"The language model {where} could not be loaded: {first}", _remedy(name, source)
         ) from error
+    absent = _not_loaded(report)
+    if absent:
+        raise PriorError(
+            f"{where} is no complete causal language model: as a {type(model).__name__} it has no "
+            f"fitting weights for {absent[0]} ({len(absent)} such in all).",
+            _remedy(name, source),
+        )
     return model, tokenizer
+
+
+def _not_loaded(report: dict[str, Any]) -> list[str]:
+    """Names of the weights that transformers would fill at random; tied ones are not among them."""
+    misfits = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    return sorted({*report["missing_keys"], *misfits})
+
+
+def _remedy(name: str, source: str) -> str:
+    if name == EMBEDDED:
+        return f"Delete the folder, and it is made again: rm -r {source}"
+    return (
+        "A directory needs config, weights and tokenizer of a causal language model; a hub id "
+        "needs the network. Without either: --prior embedded"
+    )
 
 
 def _hub_answers() -> bool:
@@ -186,8 +201,6 @@ def _merged(model: Any, adapter: Path) -> Any:
     Done here and not by peft, whose import takes seconds and which multiplies in the precision of
     the stored adapter.
     """
-    from safetensors.torch import load_file
-
     if not (adapter / _ADAPTER_FILE).is_file():
         raise PriorError(f"`{adapter}` holds no adapter.", "Make one: cep prior finetune --env ID")
     config = read_json(adapter / "adapter_config.json")
@@ -197,15 +210,35 @@ def _merged(model: Any, adapter: Path) -> Any:
             f"`{adapter}` is not a plain LoRA adapter ({', '.join(unusual) or 'other peft_type'}).",
             "Make one: cep prior finetune --env ID",
         )
-    weights = {key: value.float() for key, value in load_file(adapter / _ADAPTER_FILE).items()}
-    scale = float(config["lora_alpha"]) / int(config["r"])
-    for key, down in weights.items():
-        if key.endswith(".lora_A.weight"):
-            up = weights[key.replace(".lora_A.", ".lora_B.")]
-            name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            with torch.no_grad():
-                model.get_submodule(name).weight += scale * (up @ down)
+    weights = _adapter_weights(adapter / _ADAPTER_FILE)
+    try:
+        scale = float(config["lora_alpha"]) / int(config["r"])
+        for key, down in weights.items():
+            if key.endswith(".lora_A.weight"):
+                up = weights[key.replace(".lora_A.", ".lora_B.")]
+                name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+                with torch.no_grad():
+                    model.get_submodule(name).weight += scale * (up @ down)
+    except (KeyError, AttributeError, RuntimeError) as error:
+        raise PriorError(
+            f"The adapter `{adapter}` does not fit its model: {error}.",
+            "Make it again: cep prior finetune --env ID --overwrite",
+        ) from error
     return model
+
+
+def _adapter_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The matrices of an adapter, float32."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {key: value.float() for key, value in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise PriorError(
+            f"The adapter `{path}` is truncated or damaged ({error}); it was left untouched.",
+            "Make it again: cep prior finetune --env ID --overwrite",
+        ) from error
 
 
 def _revision(path: Path) -> str:

@@ -25,7 +25,8 @@ class LLMPrior(Prior):
     Args:
         scorer: says how likely the model finds each action after a prompt.
         template: renders a state into a prompt.
-        normalisation: "sum", "mean" (by token count), or "pmi" (minus the neutral-prompt score).
+        normalisation: "sum", "mean" (by token count), or "pmi" (minus the neutral-prompt score;
+            what that score took is in the journal but charged to no decision).
         shape: temperature and smoothing.
     """
 
@@ -60,13 +61,11 @@ class LLMPrior(Prior):
         """Score every admissible action of every state; each state counts as one query."""
         if not states:
             return []
-        neutral = self._score_neutral(states) if self.normalisation == "pmi" else None
+        if self.normalisation == "pmi":
+            self._score_neutral(states)
         prompts = [self.template.render(state) for state in states]
         raw = self.scorer.score(prompts, [state.actions for state in states])
-        answers = [self._answer(state, scores) for state, scores in zip(states, raw, strict=True)]
-        if neutral:  # what the neutral scores took is charged to the first state that needed them
-            answers[0] = _charged(answers[0], neutral)
-        return answers
+        return [self._answer(state, scores) for state, scores in zip(states, raw, strict=True)]
 
     def _answer(self, state: TextState, raw: ActionScores) -> PriorAnswer:
         scores = self.normalise(state.actions, raw)
@@ -87,22 +86,14 @@ class LLMPrior(Prior):
             return raw.log_likelihood - np.array([self._neutral[a] for a in actions])
         return raw.log_likelihood
 
-    def _score_neutral(self, states: Sequence[TextState]) -> ActionScores | None:
-        """Score the actions that never were under the neutral prompt, and keep the scores."""
+    def _score_neutral(self, states: Sequence[TextState]) -> None:
+        """Score the actions that never were under the neutral prompt, and keep the scores.
+
+        No decision is charged for it: it happens once per action, not per decision, and a resumed
+        run, which finds it in the journal, must account as one that was never stopped.
+        """
         new = dict.fromkeys(a for s in states for a in s.actions if a not in self._neutral)
         if not new:
-            return None
+            return
         [raw] = self.scorer.score([self.template.neutral()], [list(new)])
         self._neutral.update(zip(new, raw.log_likelihood.tolist(), strict=True))
-        return raw
-
-
-def _charged(answer: PriorAnswer, extra: ActionScores) -> PriorAnswer:
-    return PriorAnswer(
-        log_prior=answer.log_prior,
-        scores=answer.scores,
-        kind=answer.kind,
-        tokens=answer.tokens + extra.tokens,
-        seconds=answer.seconds + extra.seconds,
-        live_seconds=answer.live_seconds + extra.live_seconds,
-    )

@@ -1,6 +1,6 @@
 """A tuned prior as an artifact: tune, fit the temperature, measure before and after, store.
 
-The temperature is fitted, and early stopping decided, on one half of the held-out episodes; the
+The temperature is fitted, and early stopping decided, on one half of the held-out instances; the
 report is about the other half. What is measured is the stored adapter, read back from disk.
 """
 
@@ -79,15 +79,15 @@ def tune_prior(
     `before` is what `untuned_quality` says of the same decisions, for the report.
 
     Raises:
-        ArtifactError: if the name is taken.
+        ArtifactError: if the name is taken, or the held-out decisions are of one instance only.
         PriorError: if the model cannot be had, or there are too few demonstrations.
     """
     hooks = hooks or TuningHooks()
     shots = choose_shots(data.train, config.shots, config.seed)
+    validation, test = split_heldout(data.heldout)
     template = PromptTemplate(data.family)
     with workspace.lock("prior", name):
         folder = _begin(workspace, name, data, config, template.version, overwrite, hooks)
-        validation, test = split_heldout(data.heldout)
         hooks.note(f"Loading {config.model}")
         model = load_language_model(config.model, dtype=config.dtype, device=device)
         tuner = Tuner(model, template, shots, validation, config, folder / CHECKPOINT)
@@ -162,6 +162,7 @@ def _begin(
         "config": to_dict(config),
         "template": template,
         "demos": sha256(data.demos.path / "manifest.json"),
+        "heldout_split": "instance",
     }
     partial = workspace.partial("prior", name)
     left = (partial / CHECKPOINT).is_file() and (partial / _RECIPE).is_file()

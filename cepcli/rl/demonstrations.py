@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cepcli.artifacts import Artifact, Workspace, write_json, writing
-from cepcli.config import require, write_toml
+from cepcli.config import read_toml, require, write_toml
 from cepcli.envs.base import Split, SymbolicEnv, text_state
-from cepcli.envs.catalog import make_env
-from cepcli.errors import EnvError
+from cepcli.envs.catalog import make_env, spec
+from cepcli.errors import ArtifactError, EnvError
 from cepcli.prior.decisions import Decision, read_decisions, write_decisions
 from cepcli.seeding import generator, stream_seed
 
@@ -138,9 +138,41 @@ def record_episodes(
     return Recording(kept, failures)
 
 
+def are_of_env(demos: Artifact, env_id: str) -> bool:
+    """Whether demonstrations are of the environment `env_id`, by whichever of its names."""
+    return _canonical(_recorded_env(demos)) == _canonical(env_id)
+
+
+def open_demos(workspace: Workspace, name: str, env_id: str) -> Artifact:
+    """The demonstrations `name`, which must be of `env_id`.
+
+    Raises:
+        ArtifactError: if there are none, or they are of another environment.
+    """
+    demos = workspace.open("demos", name)
+    if not are_of_env(demos, env_id):
+        raise ArtifactError(
+            f"The demos `{name}` are of `{_recorded_env(demos)}`, expected `{env_id}`.",
+            f"Record some: cep prior demos --env {env_id}",
+        )
+    return demos
+
+
 def demos_decisions(artifact: Artifact, split: Split) -> list[Decision]:
     """The decisions of one split of a "demos" artifact."""
     return read_decisions(artifact.path / (TRAIN_FILE if split == "train" else HELDOUT_FILE))
+
+
+def _recorded_env(demos: Artifact) -> str:
+    return str(read_toml(demos.path / "config.toml").get("env", ""))
+
+
+def _canonical(env_id: str) -> str:
+    """The catalog's name of an environment; an unknown one keeps its own."""
+    try:
+        return spec(env_id).id
+    except EnvError:
+        return env_id
 
 
 def _play(

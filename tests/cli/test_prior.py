@@ -1,13 +1,14 @@
 """`cep prior` as typed."""
 
 import json
+from dataclasses import asdict, dataclass
 
 import pytest
 from typer.testing import CliRunner
 
-from cepcli.artifacts import Workspace
+from cepcli.artifacts import Workspace, write_json
 from cepcli.cli.prior import app
-from cepcli.errors import ConfigError, EnvError, PriorError
+from cepcli.errors import ArtifactError, ConfigError, EnvError, PriorError
 
 ENV = "babyai/goto-redball"
 WARNINGS = pytest.mark.filterwarnings(
@@ -54,6 +55,146 @@ def test_eval_of_the_uniform_prior_is_chance():
     found = last_json(result)
     assert found["top1"] == pytest.approx(1 / 6)
     assert "uniform" in run("eval", "uniform", "--env", ENV, "--demos", "d").stdout
+
+
+def test_eval_judges_the_half_that_no_tuning_was_stopped_on(workspace_root):
+    from cepcli.prior.finetune import split_heldout
+    from cepcli.rl.demonstrations import demos_decisions
+
+    record("--quiet", "--name", "d")
+    heldout = demos_decisions(Workspace(workspace_root).open("demos", "d"), "heldout")
+    args = ("eval", "uniform", "--env", ENV, "--demos", "d", "--quiet")
+    assert last_json(run(*args, "--json"))["decisions"] == len(split_heldout(heldout)[1])
+    assert len(split_heldout(heldout)[1]) < len(heldout)
+    assert "reporting half" in run(*args).stdout
+
+
+@pytest.fixture
+def scorers(monkeypatch):
+    """No language model is loaded; what would be asked of it goes to fake scorers, in order."""
+    from tests.fakes import FakeScorer
+
+    made = []
+
+    def scorer(*args, **kwargs):
+        made.append(FakeScorer())
+        return made[-1]
+
+    monkeypatch.setattr("cepcli.prior.language_model.load_language_model", lambda *a, **k: None)
+    monkeypatch.setattr("cepcli.prior.hf.HFScorer", scorer)
+    return made
+
+
+@pytest.mark.parametrize("command", [("eval", "embedded"), ("score", "--prior", "embedded")])
+def test_what_the_llm_answered_is_not_asked_again(scorers, workspace_root, command):
+    record("--quiet", "--name", "d")
+    demos = ("--demos", "d") if command[0] == "eval" else ()
+    args = (*command, "--env", ENV, *demos)
+    assert run(*args, "--no-journal").exit_code == 0
+    assert not (workspace_root / "journal.sqlite").exists()
+    first, second, live = run(*args), run(*args), run(*args, "--no-journal")
+    assert (workspace_root / "journal.sqlite").is_file()
+    assert first.stdout == second.stdout == live.stdout
+    assert [bool(scorer.calls) for scorer in scorers] == [True, True, False, True]
+    if command[0] == "score":
+        assert ["journal" in shown.stderr for shown in (first, second)] == [False, True]
+
+
+def test_demos_of_another_environment_are_refused():
+    record("--quiet", "--name", "d")
+    for command in (("eval", "uniform"), ("finetune",)):
+        with pytest.raises(ArtifactError, match="are of `babyai/goto-redball`"):
+            run(*command, "--env", "babyai/goto-local", "--demos", "d")
+
+
+@pytest.fixture
+def quick_demos(monkeypatch):
+    """Demonstrations recorded by default are few."""
+    from cepcli.rl.demonstrations import DemosConfig
+
+    @dataclass(frozen=True, slots=True)
+    class FewDemos(DemosConfig):
+        episodes: int = 4
+        heldout_episodes: int = 2
+
+    monkeypatch.setattr("cepcli.rl.demonstrations.DemosConfig", FewDemos)
+
+
+@pytest.fixture
+def tunings(monkeypatch):
+    """Tuning only writes its report; which configurations were tuned, on which demos."""
+    from cepcli.prior.evaluate import PriorQuality
+
+    quality = PriorQuality(2, 0.5, 1.0, 0.1, 0.5, 0.25, 1.4, 0.1)
+    made = []
+
+    def tune(data, config, workspace, name, **kwargs):
+        made.append((config.shots, data.demos.name))
+        folder = workspace.begin("prior", name)
+        write_json(folder / "report.json", {"after": asdict(quality)})
+        return workspace.finish("prior", name, seed=config.seed)
+
+    monkeypatch.setattr("cepcli.prior.tuned.tune_prior", tune)
+    monkeypatch.setattr("cepcli.prior.tuned.untuned_quality", lambda *args: quality)
+    return made
+
+
+def finetune(*more):
+    return run("finetune", "--env", ENV, "--quiet", *more)
+
+
+def test_shots_come_from_the_flag_else_the_configuration(tunings, quick_demos, tmp_path):
+    record("--quiet", "--episodes", "6", "--name", "d")
+    (tmp_path / "c.toml").write_text("shots = 2\n")
+    config = ("--config", str(tmp_path / "c.toml"))
+    for more in ((), config, ("--set", "shots=3"), (*config, "--shots", "4"), ("--shots", "0")):
+        assert finetune("--demos", "d", *more).exit_code == 0
+    assert [shots for shots, _ in tunings] == [5, 2, 3, 4]
+
+
+@pytest.mark.parametrize("shots", ["2,0", "0,2", "2"])
+def test_the_prior_to_use_is_one_that_was_tuned(tunings, shots):
+    record("--quiet", "--name", "d")
+    result = finetune("--demos", "d", "--shots", shots)
+    use = f"Use it: cep train --env {ENV} --prior babyai-goto-redball-2shot"
+    assert result.stdout.splitlines()[-1] == use
+    assert "reporting half" in result.stdout
+
+
+def test_untuned_only_names_no_prior_to_use(tunings):
+    record("--quiet", "--name", "d")
+    assert "Use it" not in finetune("--demos", "d", "--shots", "0").stdout
+    assert tunings == []
+
+
+@pytest.mark.parametrize("shots", ["5,5", "5,0,0,0"])
+def test_a_number_of_shots_given_twice_is_refused(tunings, shots):
+    with pytest.raises(ConfigError, match="twice"):
+        finetune("--shots", shots)
+
+
+def test_demos_of_the_default_name_are_never_replaced(tunings, quick_demos, workspace_root):
+    record("--quiet", "--seed", "9")
+    space = Workspace(workspace_root)
+    before = space.open("demos", "babyai-goto-redball").manifest
+    assert finetune("--shots", "3").exit_code == 0
+    result = run("finetune", "--env", ENV, "--shots", "4", "--overwrite")
+    assert "Leaving the demos `babyai-goto-redball` as they are: 3 episodes" in result.stderr
+    assert "as `babyai-goto-redball-4`" in result.stderr
+    assert space.open("demos", "babyai-goto-redball").manifest == before
+    again = run("finetune", "--env", ENV, "--shots", "4", "--name", "again")
+    assert "Recording" not in again.stderr
+    expected = [(3, "babyai-goto-redball"), *[(4, "babyai-goto-redball-4")] * 2]
+    assert tunings == expected
+
+
+def test_demos_of_the_default_name_may_be_of_another_environment(
+    tunings, quick_demos, workspace_root
+):
+    record("--quiet", "--name", "babyai-goto-local")
+    result = run("finetune", "--env", "babyai/goto-local", "--shots", "2")
+    assert "they are not of babyai/goto-local" in result.stderr
+    assert tunings == [(2, "babyai-goto-local-4")]
 
 
 def test_list_names_what_there_is():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cepcli.errors import PriorError
+from cepcli.errors import ArtifactError, PriorError
 from cepcli.prior.base import PriorShape
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.decisions import Decision
@@ -30,10 +30,11 @@ WARNINGS = pytest.mark.filterwarnings(
 )
 
 
-def decision(episode, step=0):
+def decision(episode, step=0, instance=None):
     text = TEXTS[episode % 2]
     state = TextState("go to the red ball", text, ACTIONS)
-    return Decision(episode, episode, step, state, ACTIONS[0] if episode % 2 == 0 else ACTIONS[2])
+    label = ACTIONS[0] if episode % 2 == 0 else ACTIONS[2]
+    return Decision(episode, episode if instance is None else instance, step, state, label)
 
 
 DECISIONS = [decision(episode, step) for episode in range(8) for step in range(2)]
@@ -77,7 +78,20 @@ def test_heldout_halves_share_no_episode():
     validation, test = split_heldout(DECISIONS)
     assert {d.episode for d in validation} == {0, 2, 4, 6}
     assert {d.episode for d in test} == {1, 3, 5, 7}
-    assert split_heldout(DECISIONS[:2]) == (DECISIONS[:2], DECISIONS[:2])
+
+
+def test_heldout_halves_share_no_instance_when_few_are_played_often():
+    decisions = [decision(episode, instance=episode // 2 % 3) for episode in range(12)]
+    validation, test = split_heldout(decisions)
+    assert {d.instance for d in validation} == {0, 2}
+    assert {d.instance for d in test} == {1}
+    assert sorted([*validation, *test], key=decisions.index) == decisions
+
+
+def test_one_heldout_instance_is_too_few():
+    with pytest.raises(ArtifactError, match="of 1 instance") as error:
+        split_heldout(DECISIONS[:2])
+    assert "--heldout-episodes" in error.value.hint
 
 
 def test_subset_keeps_order_and_size():
@@ -133,6 +147,49 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
     assert whole.history[-1]["nll"] != whole.history[0]["nll"]
     for name, weight in whole.adapter.weights().items():
         torch.testing.assert_close(resumed.adapter.weights()[name], weight, rtol=0, atol=0)
+
+
+@WARNINGS
+def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(workspace_root):
+    from cepcli.artifacts import Workspace, read_json
+    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.evaluate import PriorQuality, evaluate_prior
+    from cepcli.prior.load import load_prior
+    from cepcli.prior.tuned import TuningData, TuningHooks, tune_prior
+
+    space = Workspace(workspace_root)
+    space.begin("demos", "d")
+    data = TuningData(
+        "test/rule", "babyai", DECISIONS, DECISIONS, space.finish("demos", "d", seed=0)
+    )
+    config = FinetuneConfig(
+        shots=2, rank=2, max_steps=2, batch_decisions=2, evaluate_every=1, validation_decisions=2,
+        dtype="float32", targets=("v_proj",),
+    )  # fmt: skip
+    before = PriorQuality(8, 0.25, 1.5, 0.5, 0.25, 1 / 3, 1.0, 0.1)
+    steps, notes = [], []
+    hooks = TuningHooks(steps.append, notes.append)
+    artifact = tune_prior(data, config, space, "mine", before=before, hooks=hooks)
+
+    assert [step.step for step in steps] == [1, 2]
+    assert "Fitting the temperature" in notes
+    files = {output["file"] for output in artifact.manifest["outputs"]}
+    assert files == {
+        "adapter_config.json", "adapter_model.safetensors", "config.toml", "prior.json",
+        "report.json",
+    }  # fmt: skip
+    assert [i["name"] for i in artifact.manifest["inputs"]] == ["d"]
+    card, report = read_json(artifact.path / "prior.json"), read_json(artifact.path / "report.json")
+    assert (card["env"], card["shots"], card["normalisation"]) == ("test/rule", 2, "sum")
+    assert (report["before"]["nll"], report["train_decisions"]) == (1.5, 4)
+    assert len(report["validation"]) == 2
+
+    prior = load_prior(
+        "mine", family="babyai", workspace=space, config=PriorConfig(dtype="float32"), device="cpu"
+    )
+    assert prior.shape.temperature == card["temperature"] != 1.0
+    after = evaluate_prior(prior, split_heldout(DECISIONS)[1])
+    assert (after.nll, after.decisions) == (pytest.approx(report["after"]["nll"], abs=1e-4), 8)
 
 
 @pytest.mark.slow

@@ -62,12 +62,30 @@ def test_only_the_missing_actions_of_a_prompt_are_scored(journal):
     assert share.seconds == pytest.approx(0.125)
 
 
-def test_all_that_is_missing_goes_into_one_call_and_duplicates_are_asked_once(journal):
+def test_what_is_missing_of_few_prompts_goes_into_one_call_and_duplicates_are_asked_once(journal):
     scorer = JournaledScorer(inner := FakeScorer(), journal)
     answers = scorer.score([KITCHEN, CELLAR, KITCHEN], [("look",), ("look",), ("look", "go north")])
     assert inner.calls == [[(KITCHEN, ("look", "go north")), (CELLAR, ("look",))]]
     assert [a.live_seconds for a in answers] == [0.25, 0.25, 0.0]
     assert answers[0].log_likelihood[0] == answers[2].log_likelihood[0]
+
+
+def test_few_prompts_are_asked_at_a_time_and_each_part_is_on_disk_before_the_next(journal):
+    recorded = []
+
+    class Watched(FakeScorer):
+        def score(self, prompts, action_sets):
+            with Journal(journal.path) as other:
+                recorded.append(sum(stats.prompts for stats in other.stats()))
+            return super().score(prompts, action_sets)
+
+    prompts = [Prompt("p", str(i)) for i in range(10)]
+    answers = JournaledScorer(inner := Watched(), journal).score(prompts, [ACTIONS] * 10)
+    assert [len(call) for call in inner.calls] == [4, 4, 2]
+    assert recorded == [0, 4, 8]
+    for answer, direct in zip(answers, FakeScorer().score(prompts, [ACTIONS] * 10), strict=True):
+        assert answer.log_likelihood.tolist() == direct.log_likelihood.tolist()
+        assert answer.live_seconds == 0.25
 
 
 @pytest.mark.parametrize("component", [f.name for f in dataclasses.fields(FINGERPRINT)])

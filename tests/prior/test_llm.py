@@ -57,13 +57,11 @@ def test_temperature_and_smoothing():
     assert answer.live_seconds == 0.25
 
 
-def test_neutral_scores_are_asked_once_per_action_and_charged_to_the_first():
+def test_neutral_scores_are_asked_once_per_action_and_charged_to_no_decision():
     judged = prior("pmi")
-    first, second = judged.log_probs([STATE, STATE])
-    assert (first.tokens, second.tokens) == (20.0, 10.0)
-    assert first.seconds == 1.0
-    [third] = judged.log_probs([STATE])
-    assert third.tokens == 10.0
+    answers = judged.log_probs([STATE, STATE]) + judged.log_probs([STATE])
+    costs = [(answer.tokens, answer.seconds, answer.live_seconds) for answer in answers]
+    assert costs == [(10.0, 0.5, 0.25)] * 3
     assert judged.scorer.asked == [[STATE.actions], [STATE.actions] * 2, [STATE.actions]]
 
 

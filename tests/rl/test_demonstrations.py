@@ -3,12 +3,13 @@
 import pytest
 
 from cepcli.artifacts import Workspace, read_json
-from cepcli.errors import ConfigError, EnvError
+from cepcli.errors import ArtifactError, ConfigError, EnvError
 from cepcli.prior.decisions import episodes
 from cepcli.rl.demonstrations import (
     DemosConfig,
     default_demos_name,
     demos_decisions,
+    open_demos,
     record_demos,
     record_episodes,
 )
@@ -51,6 +52,16 @@ def test_seed_changes_the_instances(workspace):
     one = demos_decisions(record_demos(config(), workspace, "a"), "train")
     two = demos_decisions(record_demos(config(seed=1), workspace, "b"), "train")
     assert {d.instance for d in one} != {d.instance for d in two}
+
+
+def test_demonstrations_of_another_environment_are_refused(workspace):
+    record_demos(config(), workspace, "a")
+    assert open_demos(workspace, "a", ENV).name == "a"
+    assert open_demos(workspace, "a", "babyai/go-to-red-ball").name == "a"
+    with pytest.raises(ArtifactError, match="are of `babyai/goto-redball`") as error:
+        open_demos(workspace, "a", "babyai/goto-local")
+    assert error.value.hint.endswith("--env babyai/goto-local")
+    assert "babyai/goto-local" in error.value.message
 
 
 class HopelessEnv:
