@@ -81,7 +81,7 @@ def test_unreachable_hub_is_refused(workspace, monkeypatch):
 
 
 def test_missing_device_is_refused(workspace):
-    with pytest.raises(ConfigError, match="is not a device"):
+    with pytest.raises(ConfigError, match="no device"):
         load_prior(
             "embedded", family="babyai", workspace=workspace, config=PriorConfig(), device="tpux"
         )
