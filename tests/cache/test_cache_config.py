@@ -30,8 +30,9 @@ def test_a_value_out_of_range_is_refused_by_name(key, value):
 
 @pytest.mark.parametrize("mode", ["off", "exact", "lru"])
 def test_every_mode_and_the_bounds_themselves_are_accepted(mode):
-    CacheConfig(mode=mode, capacity=1, threshold=1.0, refresh_rate=1.0)
-    CacheConfig(mode=mode, threshold=-1.0, refresh_rate=0.0)
+    top = CacheConfig(mode=mode, capacity=1, threshold=1.0, refresh_rate=1.0)
+    bottom = CacheConfig(mode=mode, threshold=-1.0, refresh_rate=0.0)
+    assert (top.mode, top.capacity, bottom.threshold) == (mode, 1, -1.0)
 
 
 def test_every_field_explains_itself():
