@@ -31,14 +31,20 @@ def resolve(
     `presets[value of preset_key]` lies under all of them and over the defaults.
 
     Raises:
-        ConfigError: on an unknown key, a value of the wrong type, or an unreadable file.
+        ConfigError: on an unknown key, a value of the wrong type, an unreadable file, or a key that
+            both an override and a flag set.
     """
     values: dict[str, Any] = read_toml(file) if file else {}
+    flags = {key: value for key, value in (flags or {}).items() if value is not None}
     for override in overrides:
-        _assign(values, override)
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(values, key.split("."), value)
+        key = _assign(values, override)
+        if key in flags:
+            raise ConfigError(
+                f"`{key}` is given twice, by `--set {override}` and by its flag as {flags[key]!r}.",
+                "Keep one of the two.",
+            )
+    for key, value in flags.items():
+        _put(values, key.split("."), value)
     if presets is not None:
         default = cls.__dataclass_fields__[preset_key].default  # type: ignore[attr-defined]
         values = _merge(presets.get(values.get(preset_key, default), {}), values)
@@ -103,8 +109,10 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _assign(values: dict[str, Any], override: str) -> None:
+def _assign(values: dict[str, Any], override: str) -> str:
+    """Put one `key=value` into `values`; returns the key."""
     key, separator, text = override.partition("=")
+    key = key.strip()
     if not separator or not key:
         raise ConfigError(
             f"`--set {override}` is not of the form key=value.", "Try --set steps=500"
@@ -113,7 +121,8 @@ def _assign(values: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    _put(values, key.strip().split("."), value)
+    _put(values, key.split("."), value)
+    return key
 
 
 def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -21,19 +21,24 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
-def test_flags_win_over_set_over_file_over_presets(tmp_path):
+def test_flags_and_set_win_over_file_over_presets(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text("steps = 1\n[inner]\nrate = 0.1\n")
     presets = {"plain": {"steps": 7, "limit": 3, "inner": {"mode": "fast"}}}
     config = resolve(
         Outer,
         file=file,
-        overrides=["steps=2", "inner.rate=0.2"],
+        overrides=["inner.rate=0.2"],
         flags={"steps": 3, "limit": None},
         presets=presets,
         preset_key="kind",
     )
     assert config == Outer(steps=3, limit=3, inner=Inner(rate=0.2, mode="fast"))
+
+
+def test_a_key_given_by_flag_and_by_set_is_an_error_and_not_a_silent_choice():
+    with pytest.raises(ConfigError, match=r"`inner.rate` is given twice, by `--set inner.rate=0.2` .* 0.3"):
+        resolve(Outer, overrides=["inner.rate=0.2"], flags={"inner.rate": 0.3})
 
 
 def test_unknown_key_suggests_the_nearest_with_its_section():

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 10.0
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[list[bool]]:
-    """The first Ctrl-C asks to stop after the current decision; the second one stops at once."""
+    """The first Ctrl-C asks to stop after the current decision; the second one stops at once.
+
+    A scheduler's SIGTERM is treated likewise.
+    """
     requested: list[bool] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -26,11 +30,12 @@ def stop_on_interrupt() -> Iterator[list[bool]]:
             raise KeyboardInterrupt
         requested.append(True)
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in _STOPPING}
     try:
         yield requested
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class RunDisplay:

@@ -1,6 +1,7 @@
 """`cep doctor`: what is installed and found, and what to type for what is missing."""
 
 import importlib.util
+import os
 import shutil
 from importlib import metadata
 from typing import Any
@@ -80,11 +81,14 @@ def _workspace(option: Any) -> list[dict[str, Any]]:
 
     space = Workspace(workspace_root(option))
     folder = next(p for p in (space.root, *space.root.parents) if p.is_dir())
+    writable = os.access(folder, os.W_OK | os.X_OK)
     free = shutil.disk_usage(folder).free / 2**30
     priors, runs = space.names("prior"), space.names("run")
     return [
-        _check("workspace", free > 1, f"{space.root}, {free:.0f} GiB free, {len(runs)} runs",
-               "free some space, or pass --workspace DIR"),
+        _check("workspace", free > 1 and writable,
+               f"{space.root}, {free:.0f} GiB free, {len(runs)} runs"
+               + ("" if writable else ", not writable"),
+               "pass --workspace DIR, a folder that can be written and has space"),
         _check("shipped data", shipped_root().is_dir(), str(shipped_root()), "git checkout data"),
         _check("tuned priors", bool(priors), ", ".join(priors),
                "cep prior finetune --env babyai/goto-redball", optional=True),

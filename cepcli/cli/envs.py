@@ -1,11 +1,11 @@
 """`cep envs`: list the environments, look at one, check that they keep the contract."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_table
 from cepcli.errors import EnvError
 
 if TYPE_CHECKING:
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The environments: list, show, check.")
 
-_WORKSPACE = typer.Option(None, "--workspace", help="Where generated games are kept.")
-_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Which episode.")]
+
 _EXPERT_STEPS = 5
 
 
 @app.command("list")
-def list_envs(as_json: bool = _JSON) -> None:
+def list_envs(json: JsonOption = False) -> None:
     """List the registered environments."""
     from cepcli.envs import catalog
 
     specs = [catalog.spec(env_id) for env_id in catalog.env_ids()]
-    if as_json:
-        rows = [{"id": s.id, "family": s.family, "summary": s.summary} for s in specs]
-        typer.echo(json.dumps(rows, indent=1))
+    if json:
+        print_json([{"id": s.id, "family": s.family, "summary": s.summary} for s in specs])
         return
-    _print_table(["id", "family", "summary"], [[s.id, s.family, s.summary] for s in specs])
+    rows = [[s.id, s.family, s.summary] for s in specs]
+    print_table("Environments", ["id", "family", "summary"], rows)
 
 
 @app.command("show")
 def show_env(
-    env_id: str = typer.Argument(help="An id of `cep envs list`, or babyai/LEVEL."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Which episode to show."),
-    as_json: bool = _JSON,
-    workspace: Path | None = _WORKSPACE,
+    env_id: Annotated[str, typer.Argument(help="An id of `cep envs list`, or babyai/LEVEL.")],
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Show an environment: its options, a first state, and the expert's first steps."""
     from cepcli.envs import catalog
@@ -48,24 +48,25 @@ def show_env(
         shown = _describe(env, spec, seed)
     finally:
         env.close()
-    if as_json:
-        typer.echo(json.dumps(shown, indent=1))
+    if json:
+        print_json(shown)
         return
-    rows = [[key, _cell(value)] for key, value in shown.items()]
-    _print_table(["", ""], rows)
+    _print_pairs({key: _cell(value) for key, value in shown.items()})
 
 
 @app.command("check")
 def check_envs(
-    env_id: str | None = typer.Argument(None, help="One environment; all listed ones if absent."),
-    episodes: int = typer.Option(2, "--episodes", min=1, help="Episodes of each kind to play."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seeds environment and actions."),
-    workspace: Path | None = _WORKSPACE,
+    env_id: Annotated[
+        str | None, typer.Argument(help="One environment; all listed ones if absent.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each kind to play.")] = 2,
+    seed: SeedOption = 0,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Play each environment and check that it keeps the contract."""
     from cepcli.envs import catalog
 
-    ids = [env_id] if env_id else catalog.env_ids()
+    ids = catalog.env_ids() if env_id is None else [env_id]
     failed = 0
     for spec in [catalog.spec(each) for each in ids]:
         try:
@@ -136,11 +137,12 @@ def _cell(value: Any) -> str:
     return "\n".join(value) if isinstance(value, list) else str(value)
 
 
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
+def _print_pairs(pairs: dict[str, str]) -> None:
+    """Names and values, a value as many lines as it has."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*header, box=None, show_header=any(header), pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for pair in pairs.items():
+        table.add_row(*pair)
     Console(markup=False, highlight=False).print(table)

@@ -4,8 +4,10 @@ Subcommands import the library inside their functions, so that `cep --help` load
 """
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from cepcli import __version__
 from cepcli.cli import bench, cache, envs, prior, runs
@@ -13,8 +15,22 @@ from cepcli.cli.doctor import doctor
 from cepcli.cli.train import train
 from cepcli.errors import CepError
 
+
+class _Commands(TyperGroup):
+    """The root group: a Ctrl-C that no command has answered ends with a sentence and 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("cep: interrupted. Type the command again to start over.", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="cep",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

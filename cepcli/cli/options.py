@@ -6,6 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+#: A table of more columns becomes records in a terminal that is too narrow for it.
+_FEW_COLUMNS = 4
+_NO_LIMIT = 10_000
+#: A column of figures (or blanks) is set flush right.
+_FIGURE_BEGINS = ("", *"0123456789-+.")
+
 WorkspaceOption = Annotated[
     Path | None,
     typer.Option("--workspace", help="Where artifacts live; default $CEP_HOME or ./artifacts."),
@@ -36,14 +42,36 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout, wide enough for its content when stdout is no terminal."""
+    """A table on stdout: as wide as its content, or records in a terminal that is too narrow."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        figures = all(row[number][:1] in _FIGURE_BEGINS for row in rows)
+        table.add_column(column, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console()
-    Console(width=console.width if console.is_terminal else 160).print(table)
+    needed = _widest(table)
+    if console.is_terminal and needed > console.width and len(columns) > _FEW_COLUMNS:
+        _print_records(title, columns, rows)
+        return
+    Console(width=console.width if console.is_terminal else needed).print(table)
+
+
+def _widest(table: Any) -> int:
+    """The width at which no cell of `table` is folded."""
+    from rich.console import Console
+
+    return Console(width=_NO_LIMIT).measure(table).maximum
+
+
+def _print_records(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """The same without a grid, for terminals that are too narrow for one."""
+    typer.echo(title)
+    width = max(map(len, columns))
+    for row in rows:
+        typer.echo(f"\n{row[0]}")
+        for column, cell in zip(columns[1:], row[1:], strict=True):
+            typer.echo(f"  {column:<{width}}  {cell}")

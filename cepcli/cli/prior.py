@@ -70,7 +70,7 @@ def demos(
 
     flags = {"env": env, "episodes": episodes, "heldout_episodes": heldout_episodes, "seed": seed}
     settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
-    name = name or default_demos_name(env)
+    name = default_demos_name(env) if name is None else name
     with interruptible("Nothing is kept of it; type the command again to start over."):
         artifact = _record(settings, open_workspace(workspace), name, overwrite, quiet)
     summary = read_json(artifact.path / "summary.json")
@@ -157,16 +157,15 @@ def evaluate(
 
     settings = resolve(PriorConfig, file=config, overrides=set_ or [])
     space, family = open_workspace(workspace), spec(env).family
-    with interruptible("Nothing was changed."):
-        announce_first_use(name, quiet)
-        prior = load_prior(
-            name, family=family, workspace=space, config=settings, device=device or "cpu",
-            journal_path=_journal_path(space, no_journal),
-        )  # fmt: skip
-        heldout = demos_decisions(_demos_for(env, demos, 1, space, quiet), "heldout")
-        decisions = split_heldout(heldout)[1]
-        with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
-            found = evaluate_prior(prior, decisions, advance)
+    announce_first_use(name, quiet)
+    prior = load_prior(
+        name, family=family, workspace=space, config=settings, device=device or "cpu",
+        journal_path=_journal_path(space, no_journal),
+    )  # fmt: skip
+    heldout = demos_decisions(_demos_for(env, demos, 1, space, quiet), "heldout")
+    decisions = split_heldout(heldout)[1]
+    with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
+        found = evaluate_prior(prior, decisions, advance)
     rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
     if json:
         print_json({"env": env, **rows[-1]})
@@ -262,7 +261,7 @@ def _demos_for(
     from cepcli.rl.demonstrations import DemosConfig, default_demos_name, open_demos
 
     spec(env)  # a mistyped environment is said first
-    if name:
+    if name is not None:
         return open_demos(space, name, env)
     config = resolve(DemosConfig, flags={"env": env})
     config = resolve(DemosConfig, flags={"env": env, "episodes": max(episodes, config.episodes)})
@@ -341,8 +340,8 @@ def _finetune_all(
         if not count:
             continue
         several = len([c for c in counts if c]) > 1
-        label = f"{name}-{count}shot" if name and several else name
-        label = label or default_prior_name(env, count)
+        label = default_prior_name(env, count) if name is None else name
+        label = f"{name}-{count}shot" if name is not None and several else label
         artifact = _tune(data, config, space, label, before, device, overwrite, quiet)
         rows.append(report_row(label, read_json(artifact.path / "report.json")["after"]))
         made.append(label)
@@ -381,4 +380,6 @@ def _state_of(
     made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
     state = text_state(made.reset(seed=seed)[1])
     made.close()
-    return TextState(goal or state.goal, text or state.text, state.actions)
+    return TextState(
+        state.goal if goal is None else goal, state.text if text is None else text, state.actions
+    )

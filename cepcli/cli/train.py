@@ -63,7 +63,7 @@ def train(
     summaries = []
     for number in range(first.seed, first.seed + seeds):
         one = replace(first, seed=number)
-        label = f"{name}_s{number}" if name else None
+        label = None if name is None else f"{name}_s{number}"
         summaries.append(_train_one(one, workspace, label, resume, overwrite, quiet))
         if not json:
             print_summary(summaries[-1])
@@ -77,7 +77,7 @@ def _train_one(
     from cepcli.agents.runs import default_name, start_run
 
     space = open_workspace(workspace)
-    name = name or default_name(config)
+    name = default_name(config) if name is None else name
     return run_with_display(
         name,
         quiet,

@@ -75,14 +75,15 @@ def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
     assert {p: p.read_bytes() for p in before} == before
 
 
-def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch, stop):
     from cepcli.agents import training
 
     real = training._decide_and_step
 
     def interrupted(parts, progress, tau):
         if progress.step == 25:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(stop)
         return real(parts, progress, tau)
 
     monkeypatch.setattr(training, "_decide_and_step", interrupted)
@@ -108,6 +109,7 @@ def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch):
         (("--steps", "0"), "expected ≥ 1"),
         (("--devise", "cpu"), "--device"),
         (("--name", "../x"), "cannot name"),
+        (("--name", ""), "cannot name"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(train, flags, expected):
