@@ -37,7 +37,8 @@ def test_flags_and_set_win_over_file_over_presets(tmp_path):
 
 
 def test_a_key_given_by_flag_and_by_set_is_an_error_and_not_a_silent_choice():
-    with pytest.raises(ConfigError, match=r"`inner.rate` is given twice, by `--set inner.rate=0.2` .* 0.3"):
+    twice = r"`inner.rate` is given twice, by `--set inner.rate=0.2` .* 0.3"
+    with pytest.raises(ConfigError, match=twice):
         resolve(Outer, overrides=["inner.rate=0.2"], flags={"inner.rate": 0.3})
 
 
