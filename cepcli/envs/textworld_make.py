@@ -29,8 +29,8 @@ _GOAL_HELP = "detailed: the objective names every step; brief: only what is to b
 class GameOptions(ABC):
     """What every TextWorld family can be told; each family adds how its games are made."""
 
-    games: int = field(default=10, metadata={"help": "number of training games"})
-    heldout_games: int = field(default=10, metadata={"help": "number of held-out games"})
+    games: int = field(default=50, metadata={"help": "number of training games"})
+    heldout_games: int = field(default=20, metadata={"help": "number of held-out games"})
     first_seed: int = field(default=1, metadata={"help": "seed of the first training game"})
     first_heldout_seed: int = field(
         default=100_001, metadata={"help": "seed of the first held-out game"}
