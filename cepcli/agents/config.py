@@ -152,6 +152,9 @@ class TrainConfig:
         ):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, expected ≥ 1.")
+        for name, shown_by in (("env", "cep envs list"), ("prior", "cep prior list")):
+            if not getattr(self, name):
+                raise ConfigError(f"`{name}` is empty.", f"See what there is: {shown_by}")
         if self.agent in WITHOUT_LLM and self.prior != "uniform":
             raise ConfigError(
                 f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",

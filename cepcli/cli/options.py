@@ -57,7 +57,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     if console.is_terminal and needed > console.width and len(columns) > _FEW_COLUMNS:
         _print_records(title, columns, rows)
         return
-    Console(width=console.width if console.is_terminal else needed).print(table)
+    width = console.width if console.is_terminal else max(needed, len(title))
+    Console(width=width).print(table)
 
 
 def _widest(table: Any) -> int:

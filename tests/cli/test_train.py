@@ -110,6 +110,8 @@ def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch, stop):
         (("--devise", "cpu"), "--device"),
         (("--name", "../x"), "cannot name"),
         (("--name", ""), "cannot name"),
+        (("--env", ""), "`env` is empty"),
+        (("--prior", ""), "`prior` is empty"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(train, flags, expected):
