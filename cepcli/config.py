@@ -1,6 +1,7 @@
 """Configuration: frozen dataclasses, filled from defaults, a TOML file, `--set a.b=value`, flags.
 
-Later sources win. Unknown keys are errors that name the nearest known one.
+Later sources win, but no key may be set both by a flag and by `--set`, or twice. Unknown keys are
+errors that name the nearest known one.
 """
 
 import dataclasses
@@ -36,13 +37,17 @@ def resolve(
     """
     values: dict[str, Any] = read_toml(file) if file else {}
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
+    flagged = {key: f"its flag as {value!r}" for key, value in flags.items()}
+    seen: dict[str, str] = {}
     for override in overrides:
         key = _assign(values, override)
-        if key in flags:
-            raise ConfigError(
-                f"`{key}` is given twice, by `--set {override}` and by its flag as {flags[key]!r}.",
-                "Keep one of the two.",
-            )
+        for other, how in (flagged | seen).items():
+            if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                raise ConfigError(
+                    f"`{other}` is given twice, by `--set {override}` and by {how}.",
+                    "Keep one of the two.",
+                )
+        seen[key] = f"`--set {override}`"
     for key, value in flags.items():
         _put(values, key.split("."), value)
     if presets is not None:

@@ -36,6 +36,15 @@ def test_flags_and_set_win_over_file_over_presets(tmp_path):
     assert config == Outer(steps=3, limit=3, inner=Inner(rate=0.2, mode="fast"))
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [["steps=5", "steps=6"], ["inner.rate=0.2", "inner={mode='fast'}"], ["inner={rate=0.1}"]],
+)
+def test_a_key_or_its_section_given_twice_is_an_error(overrides):
+    with pytest.raises(ConfigError, match="is given twice"):
+        resolve(Outer, overrides=overrides, flags={"inner.mode": "slow"})
+
+
 def test_a_key_given_by_flag_and_by_set_is_an_error_and_not_a_silent_choice():
     twice = r"`inner.rate` is given twice, by `--set inner.rate=0.2` .* 0.3"
     with pytest.raises(ConfigError, match=twice):

@@ -145,8 +145,6 @@ def _entry_row(entry: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: object, width: int = 60) -> str:
-    """One line of text, cut to `width`, with nothing in it that could be taken for markup."""
-    from rich.markup import escape
-
+    """One line of text, cut to `width`."""
     line = " ".join(str(value).split())
-    return escape(line if len(line) <= width else line[: width - 1] + "…")
+    return line if len(line) <= width else line[: width - 1] + "…"

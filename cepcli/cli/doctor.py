@@ -81,7 +81,8 @@ def _workspace(option: Any) -> list[dict[str, Any]]:
 
     space = Workspace(workspace_root(option))
     folder = next(p for p in (space.root, *space.root.parents) if p.is_dir())
-    writable = os.access(folder, os.W_OK | os.X_OK)
+    usable = folder == space.root or not space.root.exists()
+    writable = usable and os.access(folder, os.W_OK | os.X_OK)
     free = shutil.disk_usage(folder).free / 2**30
     priors, runs = space.names("prior"), space.names("run")
     return [

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The environments: list, show, check.")
 
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Which episode.")]
-
 _EXPERT_STEPS = 5
 
 
@@ -35,7 +33,7 @@ def list_envs(json: JsonOption = False) -> None:
 @app.command("show")
 def show_env(
     env_id: Annotated[str, typer.Argument(help="An id of `cep envs list`, or babyai/LEVEL.")],
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which episode to show.")] = 0,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -60,7 +58,7 @@ def check_envs(
         str | None, typer.Argument(help="One environment; all listed ones if absent.")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each kind to play.")] = 2,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of episodes and random actions.")] = 0,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Play each environment and check that it keeps the contract."""

@@ -46,7 +46,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for number, column in enumerate(columns):
         figures = all(row[number][:1] in _FIGURE_BEGINS for row in rows)
         table.add_column(column, justify="right" if figures else "left", overflow="fold")
@@ -57,15 +57,16 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     if console.is_terminal and needed > console.width and len(columns) > _FEW_COLUMNS:
         _print_records(title, columns, rows)
         return
-    width = console.width if console.is_terminal else max(needed, len(title))
-    Console(width=width).print(table)
+    typer.echo(title)
+    width = console.width if console.is_terminal else needed
+    Console(width=width, markup=False, highlight=False).print(table)
 
 
 def _widest(table: Any) -> int:
     """The width at which no cell of `table` is folded."""
     from rich.console import Console
 
-    return Console(width=_NO_LIMIT).measure(table).maximum
+    return Console(width=_NO_LIMIT, markup=False).measure(table).maximum
 
 
 def _print_records(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -75,4 +76,5 @@ def _print_records(title: str, columns: list[str], rows: list[list[str]]) -> Non
     for row in rows:
         typer.echo(f"\n{row[0]}")
         for column, cell in zip(columns[1:], row[1:], strict=True):
-            typer.echo(f"  {column:<{width}}  {cell}")
+            if cell:
+                typer.echo(f"  {column:<{width}}  {cell}")

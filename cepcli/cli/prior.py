@@ -105,6 +105,7 @@ def finetune(
     quiet: QuietOption = False,
 ) -> None:
     """Tune a language model on few demonstrations; leaves a prior for `--prior NAME`."""
+    from cepcli.artifacts import check_name
     from cepcli.config import resolve
     from cepcli.prior.config import FinetuneConfig
 
@@ -118,6 +119,8 @@ def finetune(
     ]  # fmt: skip
     counts = [s.shots if n is None else n for n, s in zip(wanted, settings, strict=True)]
     space = open_workspace(workspace)
+    if name is not None:
+        check_name(name)
     with interruptible("Type the same command again to go on from the last validation."):
         announce_first_use(settings[0].model, quiet)
         source = _demos_for(env, demos, max(counts), space, quiet)
@@ -314,7 +317,7 @@ def _finetune_all(
     from cepcli.prior.finetune import split_heldout
     from cepcli.prior.tuned import (
         TuningData,
-        default_prior_name,
+        is_made_so,
         report_row,
         uniform_quality,
         untuned_quality,
@@ -328,6 +331,15 @@ def _finetune_all(
         demos_decisions(source, "heldout"),
         source,
     )
+    labelled = _labels(env, name, counts, settings)
+    finished = [
+        label
+        for label, config in labelled.items()
+        if not overwrite and is_made_so(space, label, data, config)
+    ]
+    for label in labelled:
+        if label not in finished:
+            space.check_new("prior", label, overwrite=overwrite)
     test = split_heldout(data.heldout)[1]
     note(quiet)(f"Measuring {settings[0].model} before tuning on {len(test)} decisions")
     before = untuned_quality(data.family, test, settings[0], device or "cpu")
@@ -336,16 +348,27 @@ def _finetune_all(
         report_row(f"{settings[0].model} (untuned)", before),
     ]
     made = []
-    for count, config in zip(counts, settings, strict=True):
-        if not count:
-            continue
-        several = len([c for c in counts if c]) > 1
-        label = default_prior_name(env, count) if name is None else name
-        label = f"{name}-{count}shot" if name is not None and several else label
-        artifact = _tune(data, config, space, label, before, device, overwrite, quiet)
+    for label, config in labelled.items():
+        if label in finished:
+            note(quiet)(f"Taking the prior `{label}` as it is: it was made so")
+            artifact = space.open("prior", label)
+        else:
+            artifact = _tune(data, config, space, label, before, device, overwrite, quiet)
         rows.append(report_row(label, read_json(artifact.path / "report.json")["after"]))
         made.append(label)
     return rows, made
+
+
+def _labels(env: str, name: str | None, counts: list[int], settings: list[Any]) -> dict[str, Any]:
+    """The settings of each prior to be tuned, by the name it will have."""
+    from cepcli.prior.tuned import default_prior_name
+
+    tuned = [(count, config) for count, config in zip(counts, settings, strict=True) if count]
+    if name is None:
+        return {default_prior_name(env, count): config for count, config in tuned}
+    if len(tuned) == 1:
+        return {name: tuned[0][1]}
+    return {f"{name}-{count}shot": config for count, config in tuned}
 
 
 def _tune(

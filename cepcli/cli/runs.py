@@ -41,10 +41,12 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
          f"{s['eval']['success_rate']:.2f}", str(s["queries"]["total"])]
         for s in finished
     ]  # fmt: skip
-    rows += [[name, "unfinished: cep runs resume " + name, *[""] * 6] for name in waiting]
-    rows += [[name, message, *[""] * 6] for name, message in broken.items()]
     columns = ["run", "env", "agent", "prior", "cache", "decisions", "success", "queries"]
     print_table(f"Runs in {space.root}", columns, rows)
+    for name in waiting:
+        typer.echo(f"{name} is unfinished: cep runs resume {name}")
+    for name, message in broken.items():
+        typer.echo(f"{name} is broken: {message}")
 
 
 @app.command()
@@ -77,7 +79,7 @@ def resume(
 
     space = open_workspace(workspace)
     summary = run_with_display(
-        run, quiet, lambda hooks, notify: resume_run(space, run, hooks, notify)
+        run, quiet, space, lambda hooks, notify: resume_run(space, run, hooks, notify)
     )
     print_json(summary) if json else print_summary(summary)
 

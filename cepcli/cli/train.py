@@ -51,6 +51,7 @@ def train(
 
     from cepcli.agents.config import PRESETS, TrainConfig
     from cepcli.config import resolve
+    from cepcli.envs.catalog import full_options
 
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
@@ -60,6 +61,7 @@ def train(
         TrainConfig, file=config, overrides=set_ or [], flags=flags,
         presets=PRESETS, preset_key="agent",
     )  # fmt: skip
+    first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []
     for number in range(first.seed, first.seed + seeds):
         one = replace(first, seed=number)
@@ -81,13 +83,14 @@ def _train_one(
     return run_with_display(
         name,
         quiet,
+        space,
         lambda hooks, notify: start_run(
             config, space, name, resume=resume, overwrite=overwrite, hooks=hooks, notify=notify
         ),
     )
 
 
-def run_with_display(name: str, quiet: bool, work: Any) -> dict[str, Any]:
+def run_with_display(name: str, quiet: bool, space: Any, work: Any) -> dict[str, Any]:
     """Run `work(hooks, notify)` under the live display; Ctrl-C ends with 130 and the way on."""
     from cepcli.cli.display import RunDisplay, stop_on_interrupt
 
@@ -95,8 +98,16 @@ def run_with_display(name: str, quiet: bool, work: Any) -> dict[str, Any]:
         try:
             return work(display.hooks(requested), display.notify)
         except (KeyboardInterrupt, Interrupted):
-            typer.echo(f"Stopped. Go on with: cep runs resume {name}", err=True)
+            typer.echo(f"Stopped. {_way_on(name, space)}", err=True)
             raise typer.Exit(130) from None
+
+
+def _way_on(name: str, space: Any) -> str:
+    """What to type to go on with the run, if anything of it is kept."""
+    if not space.partial("run", name).is_dir():
+        return "Nothing had begun; type the command again."
+    where = f" --workspace {space.root}" if space.root != open_workspace(None).root else ""
+    return f"Go on with: cep runs resume {name}{where}"
 
 
 def print_summary(summary: dict[str, Any]) -> None:

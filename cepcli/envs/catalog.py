@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from cepcli.config import build
+from cepcli.config import build, to_dict
 from cepcli.envs import babyai, textworld_games, textworld_make
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.errors import EnvError
@@ -99,6 +99,16 @@ def make_env(
         raise EnvError(f"`split` is {split!r}, expected train or heldout.")
     found = spec(env_id)
     return found.factory(found.id, split, workspace, build(found.options, options or {}), progress)
+
+
+def full_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with the defaults of what they leave out, so that a record of them is complete.
+
+    Raises:
+        EnvError: if there is no such environment.
+        ConfigError: on an unknown option or a value that does not fit.
+    """
+    return to_dict(build(spec(env_id).options, options))
 
 
 def env_ids() -> list[str]:

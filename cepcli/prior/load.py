@@ -55,7 +55,7 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
         artifact = workspace.open("prior", name)
         card = read_json(artifact.path / "prior.json")
         return PriorSource(card["model"], artifact, card)
-    if "/" in name or Path(name).is_dir():
+    if "/" in name or (name and Path(name).is_dir()):
         return PriorSource(name, None, {})
     raise PriorError(
         f"There is no prior `{name}`.",

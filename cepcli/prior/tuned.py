@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.artifacts import Artifact, Workspace, read_json, sha256, write_json, writing
-from cepcli.config import to_dict, write_toml
+from cepcli.config import read_toml, to_dict, write_toml
 from cepcli.prior.base import Prior, PriorShape, UniformPrior
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.decisions import Decision
@@ -146,6 +146,17 @@ def untuned_quality(
     scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
     shape = PriorShape(smoothing=config.smoothing)
     return evaluate_prior(LLMPrior(scorer, template, DEFAULT_NORMALISATION, shape), test)
+
+
+def is_made_so(workspace: Workspace, name: str, data: TuningData, config: FinetuneConfig) -> bool:
+    """Whether the prior `name` of the workspace is finished and was tuned with just these."""
+    if not workspace.exists("prior", name):
+        return False
+    artifact = workspace.open("prior", name)
+    inputs = [found["sha256"] for found in artifact.manifest["inputs"]]
+    return read_toml(artifact.path / "config.toml") == to_dict(config) and (
+        sha256(data.demos.path / "manifest.json") in inputs
+    )
 
 
 def _begin(

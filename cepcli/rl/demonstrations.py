@@ -5,7 +5,7 @@ path are labelled too; the label is always what the expert would do. Only solved
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from cepcli.artifacts import Artifact, Workspace, write_json, writing
 from cepcli.config import read_toml, require, write_toml
 from cepcli.envs.base import Split, SymbolicEnv, text_state
-from cepcli.envs.catalog import make_env, spec
+from cepcli.envs.catalog import full_options, make_env, spec
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.prior.decisions import Decision, read_decisions, write_decisions
 from cepcli.seeding import generator, stream_seed
@@ -83,6 +83,7 @@ def record_demos(
         ArtifactError: if the name is taken.
         EnvError: if the expert hardly ever solves the task.
     """
+    config = replace(config, env_options=full_options(config.env, config.env_options))
     with workspace.lock("demos", name):
         folder = workspace.begin("demos", name, overwrite=overwrite)
         counts = {}

@@ -19,6 +19,7 @@ from cepcli.agents.runs import start_run
 from cepcli.agents.training import Hooks
 from cepcli.artifacts import Workspace
 from cepcli.config import resolve
+from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
 from cepcli.errors import EnvError
 from cepcli.prior.base import PriorShape
@@ -109,6 +110,7 @@ def install(patch):
     """Put the corridor and its prior where a run looks for them; `patch` is a `setattr`."""
     patch(parts_module, "make_env", make_corridor)
     patch(parts_module, "load_prior", load_fake_prior)
+    patch(catalog, "full_options", lambda env, options: options)
     patch(parts_module, "MiniLM", lambda device: HashEncoder())
 
 

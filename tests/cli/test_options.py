@@ -46,4 +46,12 @@ def test_a_table_that_fits_the_terminal_is_a_table(terminal, capsys):
     drawn = terminal(120)
     options.print_table("Runs", COLUMNS, ROWS)
     assert "━" in drawn.getvalue()
-    assert not capsys.readouterr().out
+    assert capsys.readouterr().out == "Runs\n"
+
+
+def test_no_cell_and_no_title_is_taken_for_markup(capsys):
+    options.print_table("Runs in /tmp/a[/b]", ["run", "note"], [["r[old]", "[bold]x[/bold]"]])
+    out = capsys.readouterr().out
+    assert "Runs in /tmp/a[/b]" in out
+    assert "r[old]" in out
+    assert "[bold]x[/bold]" in out

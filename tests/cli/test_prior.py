@@ -243,3 +243,11 @@ def test_finetune_makes_a_prior_that_loads(workspace_root):
         "report.json",
     }  # fmt: skip
     assert run("score", "--env", ENV, "--prior", name).exit_code == 0
+    adapter = Workspace(workspace_root).open("prior", name).path / "adapter_model.safetensors"
+    made = adapter.stat().st_mtime_ns
+    again = run("finetune", "--env", ENV, "--shots", "0,2", "--demos", "d", "--json", *sets)
+    assert "as it is" in again.stderr
+    assert last_json(again)["rows"][-1] == rows[-1]
+    assert adapter.stat().st_mtime_ns == made
+    with pytest.raises(ArtifactError, match="exists already"):
+        run("finetune", "--env", ENV, "--shots", "2", "--demos", "d", *sets, "--set=alpha=4")

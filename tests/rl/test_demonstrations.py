@@ -3,6 +3,8 @@
 import pytest
 
 from cepcli.artifacts import Workspace, read_json
+from cepcli.config import read_toml
+from cepcli.envs.catalog import full_options
 from cepcli.errors import ArtifactError, ConfigError, EnvError
 from cepcli.prior.decisions import episodes
 from cepcli.rl.demonstrations import (
@@ -46,6 +48,12 @@ def test_every_label_is_admissible_and_every_episode_solved(workspace):
     assert all(d.action in d.state.actions for d in decisions)
     assert all(d.episode_return > 0 for d in decisions)
     assert next(d.step for d in decisions if d.episode == 0) == 0
+
+
+def test_the_record_holds_the_environments_defaults_too(workspace):
+    assert full_options("textworld/coin", {"games": 3})["heldout_games"] == 20
+    recorded = read_toml(record_demos(config(), workspace, "a").path / "config.toml")
+    assert recorded["env_options"] == full_options(recorded["env"], {})
 
 
 def test_seed_changes_the_instances(workspace):
