@@ -35,6 +35,20 @@ def resolve(
         ConfigError: on an unknown key, a value of the wrong type, an unreadable file, or a key that
             both an override and a flag set.
     """
+    values = given(file=file, overrides=overrides, flags=flags)
+    if presets is not None:
+        default = cls.__dataclass_fields__[preset_key].default  # type: ignore[attr-defined]
+        values = merge(presets.get(values.get(preset_key, default), {}), values)
+    return build(cls, values)
+
+
+def given(
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the user has set, as nested plain values; see `resolve`."""
     values: dict[str, Any] = read_toml(file) if file else {}
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
     flagged = {key: f"its flag as {value!r}" for key, value in flags.items()}
@@ -50,10 +64,7 @@ def resolve(
         seen[key] = f"`--set {override}`"
     for key, value in flags.items():
         _put(values, key.split("."), value)
-    if presets is not None:
-        default = cls.__dataclass_fields__[preset_key].default  # type: ignore[attr-defined]
-        values = _merge(presets.get(values.get(preset_key, default), {}), values)
-    return build(cls, values)
+    return values
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -104,12 +115,13 @@ def write_toml(path: Path, config: Any) -> None:
     path.write_text(tomli_w.dumps(to_dict(config)), encoding="utf-8")
 
 
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`, section by section."""
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = _merge(below, value)
+            value = merge(below, value)
         merged[key] = value
     return merged
 

@@ -7,17 +7,14 @@ from typing import Any
 from cepcli.errors import ArtifactError
 
 
-class MetricWriter:
-    """Appends metric rows; metric names are `group/name`.
+class RowWriter:
+    """Appends JSON objects, one a line; a row is handed to the system when `write` returns.
 
-    Resuming truncates `metrics.jsonl` to the length that the checkpoint recorded, so that a
-    resumed run leaves the same rows as an uninterrupted one.
+    Resuming truncates the file to the length that the checkpoint recorded, so that a resumed run
+    leaves the same rows as an uninterrupted one.
     """
 
-    def __init__(self, directory: Path, *, offset: int = 0, step: int = 0) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        path = directory / "metrics.jsonl"
+    def __init__(self, path: Path, *, offset: int = 0) -> None:
         found = path.stat().st_size if path.exists() else 0
         if found < offset:
             raise ArtifactError(
@@ -28,14 +25,36 @@ class MetricWriter:
         self._file = path.open("a+b")
         self._file.truncate(offset)
         self._file.seek(offset)
+
+    def write(self, row: Any) -> None:
+        """Append one row."""
+        self._file.write((json.dumps(row) + "\n").encode())
+        self._file.flush()
+
+    @property
+    def offset(self) -> int:
+        """Bytes so far."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class MetricWriter:
+    """Appends metric rows to `metrics.jsonl` and TensorBoard; metric names are `group/name`."""
+
+    def __init__(self, directory: Path, *, offset: int = 0, step: int = 0) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._rows = RowWriter(directory / "metrics.jsonl", offset=offset)
         # what was logged after the checkpoint that the run goes on from is logged again
         purge = step + 1 if step else None
         self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
         """Record metrics at a step; the row is on disk when this returns."""
-        self._file.write((json.dumps({"step": step, **metrics}) + "\n").encode())
-        self._file.flush()
+        self._rows.write({"step": step, **metrics})
         for name, value in metrics.items():
             if isinstance(value, int | float):
                 self._events.add_scalar(name, value, step)
@@ -44,11 +63,11 @@ class MetricWriter:
     @property
     def offset(self) -> int:
         """Bytes of `metrics.jsonl` so far."""
-        return self._file.tell()
+        return self._rows.offset
 
     def close(self) -> None:
         """Close both files."""
-        self._file.close()
+        self._rows.close()
         self._events.close()
 
 

@@ -8,6 +8,7 @@ time, so that a vector does not depend on what else was asked for.
 import json
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +40,32 @@ class TextEncoder(ABC):
     def encode(self, text: str) -> Float[ndarray, " dim"]:
         """The unit vector of a text, float32."""
 
+    def encode_many(self, texts: Sequence[str]) -> Float[ndarray, "texts dim"]:
+        """The unit vectors of texts, each the same as `encode` alone would give, to the bit."""
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            row[:] = self.encode(text)
+        return vectors
+
+
+def unit(vectors: Float[ndarray, "*rows dim"]) -> Float[ndarray, "*rows dim"]:
+    """`vectors` scaled to length 1, float32; one of length 0 becomes the first axis."""
+    lengths = np.sqrt(np.vecdot(vectors, vectors))[..., None]
+    if lengths.all():
+        return (vectors / lengths).astype(np.float32, copy=False)
+    first = np.eye(1, vectors.shape[-1])[0]
+    return np.where(lengths, vectors / np.where(lengths, lengths, 1.0), first).astype(np.float32)
+
 
 class MiniLM(TextEncoder):
-    """all-MiniLM-L6-v2 on one device."""
+    """all-MiniLM-L6-v2 on one device; its weights and tokenizer are in `directory`."""
 
     def __init__(self, device: str = "cpu") -> None:
         from tokenizers import Tokenizer
         from transformers import AutoModel
 
         path = MINILM.ensure(_unpack)
+        self.directory = path
         self.sha256 = sha256(path / "model.safetensors")
         try:
             self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
@@ -71,6 +89,13 @@ class MiniLM(TextEncoder):
             hidden = self._model(input_ids=ids).last_hidden_state[0].mean(0)
         vector = hidden.float().cpu().numpy()
         return vector / np.linalg.norm(vector)
+
+    def encode_tokens(self, tokens: Sequence[int]) -> Float[ndarray, "tokens dim"]:
+        """Mean last hidden state of each token alone between [CLS] and [SEP]; not normalised."""
+        first, last = (self._tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]"))
+        ids = torch.tensor([[first, token, last] for token in tokens], device=self._device)
+        with torch.inference_mode():
+            return self._model(input_ids=ids).last_hidden_state.mean(1).float().cpu().numpy()
 
 
 class EmbeddingTable:
@@ -115,6 +140,19 @@ class EmbeddingTable:
         self._row = {text: number for number, text in enumerate(texts)}
         self._vectors = np.zeros((max(256, 2 * len(texts)), self.encoder.dim), np.float32)
         self._vectors[: len(texts)] = vectors
+
+
+class Remembering(TextEncoder):
+    """The encoder of a table, answering from the table: each distinct text is encoded once."""
+
+    def __init__(self, table: EmbeddingTable) -> None:
+        self._table = table
+        self.dim = table.encoder.dim
+        self.sha256 = table.encoder.sha256
+
+    def encode(self, text: str) -> Float[ndarray, " dim"]:
+        """The unit vector of a text, float32."""
+        return self._table.vector(text)
 
 
 def _unpack(wheel: Path, target: Path) -> None:

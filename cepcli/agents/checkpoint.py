@@ -24,7 +24,7 @@ from cepcli.errors import ArtifactError
 SCHEMA_VERSION = 1
 _KEYS = {
     "schema_version", "config_sha256", "progress", "tracker", "acting", "auditing", "telemetry",
-    "learner", "files",
+    "control", "learner", "files",
 }  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
             "acting": bytes(parts.acting.get_state().numpy()).hex(),
             "auditing": parts.auditing.bit_generator.state,
             "telemetry": counters,
+            "control": parts.control.state() if parts.control is not None else None,
             "learner": _save_learner(partial, parts),
         }
         if parts.cache is not None:
@@ -88,6 +89,8 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
                 "Start the run again under another --name; the journal keeps the LLM's answers.",
             )
     parts.telemetry.restore(state["telemetry"], _arrays(path / "telemetry.npz"))
+    if parts.control is not None:
+        parts.control.restore(state["control"])
     if parts.table is not None:
         _load_learner(path, parts, state["learner"])
     if parts.cache is not None:

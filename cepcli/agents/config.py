@@ -41,9 +41,12 @@ class PosteriorConfig:
         default=False,
         metadata={"help": "draw candidates with replacement, weighing softmax(Q/τ) by count"},
     )
-    schedule: Literal["hit-rate", "linear", "constant"] = field(
+    schedule: Literal["hit-rate", "reliable-hit-rate", "linear", "constant"] = field(
         default="hit-rate",
-        metadata={"help": "τ = initial·exp(−decay·hit rate), or linear in steps"},
+        metadata={
+            "help": "τ = initial·exp(−decay·hit rate), over all hits or over those known to be "
+            "right (exact, or certified); or linear in steps"
+        },
     )
     temperature: float = field(default=0.8, metadata={"help": "initial τ, > 0"})
     decay: float = field(default=2.0, metadata={"help": "of the hit-rate schedule, ≥ 0"})
@@ -135,6 +138,10 @@ class TrainConfig:
     journal: bool = field(
         default=True,
         metadata={"help": "answer repeated LLM questions from the workspace's journal"},
+    )
+    trace: bool = field(
+        default=False,
+        metadata={"help": "record every decision, to be replayed by `cep cache replay`"},
     )
     env_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "options of the environment's family"}

@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, TextEncoder
+from cepcli.abstraction.catalog import make_encoder
+from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, Remembering, TextEncoder
+from cepcli.abstraction.keys import KeyEncoder, with_head
 from cepcli.agents.config import LEARNING, TrainConfig
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
 from cepcli.artifacts import Artifact, Workspace
 from cepcli.cache.cached_prior import CachedPrior
+from cepcli.cache.control import Control
+from cepcli.cache.controllers import make_controller
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.device import resolve_device
@@ -37,6 +41,8 @@ class Parts:
     prior: Prior
     bare_prior: Prior
     cache: PriorCache | None
+    control: Control | None
+    key: Callable[[str, str], np.ndarray]
     telemetry: CacheTelemetry
     table: EmbeddingTable | None
     learner: QLearner | None
@@ -50,8 +56,7 @@ class Parts:
         prior = self.bare_prior
         if self.cache is not None:
             unused = np.random.default_rng(0)
-            encode = _encode(self.table)
-            prior = CachedPrior(prior, self.cache.frozen(), encode, unused, telemetry)
+            prior = CachedPrior(prior, self.cache.frozen(), self.key, unused, telemetry)
         return Policy(self.config.posterior, prior, self.table, self.learner)
 
 
@@ -64,20 +69,22 @@ def build_parts(
     env = _env(config, workspace, "train", notify)
     bare = _prior(config, workspace, env.family, notify)
     learns = config.agent in LEARNING
-    needs_keys = isinstance(bare, LLMPrior) and config.cache.mode not in ("off", "exact")
+    needs_keys = isinstance(bare, LLMPrior) and config.cache.keyed
     table = None
-    if learns or needs_keys:
+    if learns or (needs_keys and config.cache.encoder == "minilm"):
         once = "" if MINILM.is_ready() else ", fetching it first, once"
         notify(f"Loading the text encoder{once}")
         table = EmbeddingTable(encoder or MiniLM(device))
     telemetry = CacheTelemetry(config.cache.hit_rate_decay)
     auditing = generator(config.seed, "audit")
-    cache, prior = None, bare
+    cache, control, prior, key = None, None, bare, _no_key
     if isinstance(bare, LLMPrior):
-        key_sha256 = table.encoder.sha256 if needs_keys and table is not None else ""
-        namespace = bare.namespace(key_sha256, env.family)
-        cache = PriorCache(config.cache, table.encoder.dim if table is not None else 1, namespace)
-        prior = CachedPrior(bare, cache, _encode(table), auditing, telemetry)
+        keys = _key_encoder(config, table, notify) if needs_keys else None
+        namespace = bare.namespace(keys.sha256 if keys is not None else "", env.family)
+        cache = PriorCache(config.cache, keys.dim if keys is not None else 1, namespace)
+        control = Control(make_controller(config.cache), config.cache.control_interval)
+        key = keys.key if keys is not None else _no_key
+        prior = CachedPrior(bare, cache, key, auditing, telemetry, control)
     learner = None
     if learns and table is not None:
         learner = QLearner(config.learner, config.posterior, table, seed=config.seed, device=device)
@@ -88,6 +95,8 @@ def build_parts(
         prior=prior,
         bare_prior=bare,
         cache=cache,
+        control=control,
+        key=key,
         telemetry=telemetry,
         table=table,
         learner=learner,
@@ -123,11 +132,18 @@ def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notif
     )
 
 
-def _encode(table: EmbeddingTable | None) -> Callable[[str], np.ndarray]:
-    def no_keys(text: str) -> np.ndarray:
-        raise AssertionError(f"no cache mode without an encoder asks for a key: {text!r}")
+def _key_encoder(config: TrainConfig, table: EmbeddingTable | None, notify: Notify) -> KeyEncoder:
+    """The cache's key encoder; MiniLM is shared with the learner, each text encoded once."""
+    cache = config.cache
+    if cache.encoder == "minilm" and table is not None:
+        encoder: TextEncoder = Remembering(table)
+    else:
+        encoder = make_encoder(cache.encoder, config.device, notify)
+    return with_head(KeyEncoder(encoder, cache.focus), cache.head)
 
-    return table.vector if table is not None else no_keys
+
+def _no_key(goal: str, text: str) -> np.ndarray:
+    raise AssertionError(f"no cache mode without keys asks for one: {goal!r}, {text!r}")
 
 
 def with_prior_defaults(config: TrainConfig) -> TrainConfig:

@@ -1,5 +1,6 @@
 """How an agent decides: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ), and the agents that are limits of it."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,18 +28,33 @@ from cepcli.types import TextState
 
 
 class Decision(NamedTuple):
-    """One choice: the action's index, how the prior answered, and how far π went from it."""
+    """One choice, and what it was made from.
+
+    Attributes:
+        action: index of the action.
+        answer: how the prior answered.
+        rows: the state as the learner stores it; None without one.
+        kl_to_prior: KL(π‖p̂), nats.
+        variability: entropy of π over that of the uniform policy, 0..1.
+        q_values: Q as the posterior took it, one per action; None without a learner.
+    """
 
     action: int
     answer: PriorAnswer
     rows: StateRows | None
     kl_to_prior: float
+    variability: float
+    q_values: list[float] | None
 
 
-def temperature(config: PosteriorConfig, hit_rate: float, progress: float) -> float:
+def temperature(
+    config: PosteriorConfig, hit_rate: float, reliable_hit_rate: float, progress: float
+) -> float:
     """τ now, from the windowed cache hit rate or from the fraction of the run done."""
     if config.schedule == "hit-rate":
         return temperature_schedule(hit_rate, config.temperature, config.decay)
+    if config.schedule == "reliable-hit-rate":
+        return temperature_schedule(reliable_hit_rate, config.temperature, config.decay)
     if config.schedule == "linear":
         fraction = min(max(progress, 0.0), 1.0)
         return config.temperature + fraction * (config.final_temperature - config.temperature)
@@ -96,13 +112,19 @@ class Policy:
     ) -> Decision:
         log_prior = torch.from_numpy(answer.log_prior)
         rows = self._rows(state, answer)
-        log_policy = log_prior
+        log_policy, q_values = log_prior, None
         if self._learner is not None and rows is not None:
             q_values = self._learner.q_values(rows).double()
             log_policy = self._posterior(log_prior, q_values, tau, generator)
         action = int(log_policy.argmax() if greedy else sample_action(log_policy, generator))
-        divergence = float(kl_divergence(log_policy, log_prior))
-        return Decision(action, answer, rows, divergence)
+        return Decision(
+            action,
+            answer,
+            rows,
+            float(kl_divergence(log_policy, log_prior)),
+            _variability(log_policy),
+            None if q_values is None else q_values.tolist(),
+        )
 
     def _posterior(
         self,
@@ -129,3 +151,12 @@ class Policy:
             tuple(self._table.row(action) for action in state.actions),
             tuple(float(x) for x in answer.log_prior.astype(np.float32)),
         )
+
+
+def _variability(log_policy: Float[Tensor, " actions"]) -> float:
+    """Entropy over log n; 0 where there is but one action."""
+    actions = len(log_policy)
+    if actions == 1:
+        return 0.0
+    entropy = torch.special.entr(log_policy.exp()).sum()
+    return float(entropy) / math.log(actions)

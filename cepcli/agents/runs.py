@@ -14,8 +14,7 @@ from cepcli.agents.checkpoint import checkpoints, load_checkpoint
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.evaluation import evaluate
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
-from cepcli.agents.policy import temperature
-from cepcli.agents.training import Hooks, Progress, train
+from cepcli.agents.training import Hooks, Progress, current_temperature, train
 from cepcli.artifacts import (
     Workspace,
     check_name,
@@ -90,7 +89,7 @@ def evaluate_run(
     if parts.cache is not None and not frozen_cache:
         off = replace(config.cache, mode="off")
         parts.cache = PriorCache(off, parts.cache.dim, parts.cache.namespace)
-    tau = temperature(config.posterior, parts.telemetry.hit_rate, progress.step / config.steps)
+    tau = current_temperature(parts, progress)
     began = time.perf_counter()
     result = evaluate(parts, episodes, tau)
     wall_seconds = time.perf_counter() - began
@@ -126,11 +125,18 @@ def summarise(
         "steps": steps,
         "decisions": decisions,
         **telemetry.summary(),
+        "certificate": _certificate(parts),
         "wall_seconds": wall_seconds,
         "eval": evaluation,
         "device": config.device,
         "versions": versions(),
     }
+
+
+def _certificate(parts: Parts) -> dict[str, Any] | None:
+    """What the cache promises about its semantic hits, if it does."""
+    found = parts.control.certificate if parts.control is not None else None
+    return None if found is None else found._asdict()
 
 
 def _check_free(

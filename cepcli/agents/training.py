@@ -15,6 +15,7 @@ from cepcli.agents.checkpoint import checkpoints, load_checkpoint, save_checkpoi
 from cepcli.agents.evaluation import Evaluation, evaluate
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Decision, temperature
+from cepcli.cache.trace import TraceWriter
 from cepcli.errors import Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.rl.losses import TDLoss
@@ -35,6 +36,7 @@ class Progress:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     wall_seconds: float = 0.0
     metrics_offset: int = 0
+    trace_offset: int = 0
 
     def record_decision(self, text: str, action: str) -> None:
         """Extend the hash chain over (state, action): equal hashes mean equal decisions."""
@@ -74,10 +76,12 @@ def train(parts: Parts, run: Path, hooks: Hooks) -> Progress:
     progress = _start(parts, run)
     began = time.perf_counter() - progress.wall_seconds
     writer = MetricWriter(run, offset=progress.metrics_offset, step=progress.step)
+    trace = _trace(parts, run, progress.trace_offset)
 
     def save() -> None:
         progress.wall_seconds = time.perf_counter() - began
         progress.metrics_offset = writer.offset
+        progress.trace_offset = trace.offset if trace else 0
         save_checkpoint(run, progress.step, parts, asdict(progress))
 
     def check_interrupt() -> None:
@@ -87,9 +91,7 @@ def train(parts: Parts, run: Path, hooks: Hooks) -> Progress:
 
     try:
         while True:
-            tau = temperature(
-                config.posterior, parts.telemetry.hit_rate, progress.step / config.steps
-            )
+            tau = current_temperature(parts, progress)
 
             if progress.step >= progress.next_eval:
                 finished = progress.step >= config.steps
@@ -102,8 +104,9 @@ def train(parts: Parts, run: Path, hooks: Hooks) -> Progress:
                 return progress
             check_interrupt()
 
-            decision = _decide_and_step(parts, progress, tau)
+            decision = _decide_and_step(parts, progress, tau, trace)
             losses = parts.learner.learn(tau) if parts.learner else None
+            _tell_control(parts, decision, losses)
 
             progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
             if progress.step % config.log_interval == 0:
@@ -113,6 +116,31 @@ def train(parts: Parts, run: Path, hooks: Hooks) -> Progress:
             hooks.on_step(parts, progress)
     finally:
         writer.close()
+        if trace:
+            trace.close()
+
+
+def current_temperature(parts: Parts, progress: Progress) -> float:
+    """τ at this moment of the run."""
+    config, telemetry = parts.config, parts.telemetry
+    done = progress.step / config.steps
+    return temperature(config.posterior, telemetry.hit_rate, telemetry.reliable_hit_rate, done)
+
+
+def _trace(parts: Parts, run: Path, offset: int) -> TraceWriter | None:
+    """Where decisions are recorded, if they are to be and an LLM is asked at all."""
+    if not parts.config.trace or parts.cache is None:
+        return None
+    namespace, shape = parts.cache.namespace, parts.prior.shape
+    return TraceWriter(run, parts.config.env, namespace, shape, offset=offset)
+
+
+def _tell_control(parts: Parts, decision: Decision, losses: TDLoss | None) -> None:
+    if parts.control is None:
+        return
+    parts.control.tell("variability", decision.variability)
+    if losses is not None:
+        parts.control.tell("td_error", float(losses.td_error))
 
 
 def _start(parts: Parts, run: Path) -> Progress:
@@ -125,11 +153,15 @@ def _next_eval(step: int, steps: int, interval: int) -> int:
     return min((step // interval + 1) * interval, steps) if step < steps else steps + 1
 
 
-def _decide_and_step(parts: Parts, progress: Progress, tau: float) -> Decision:
+def _decide_and_step(
+    parts: Parts, progress: Progress, tau: float, trace: TraceWriter | None
+) -> Decision:
     """One decision: π ∝ prior·exp(Q/τ), the environment's answer, and what the learner keeps."""
     tracker = parts.tracker
     state = tracker.state
     decision = parts.policy.decide(state, tau, parts.acting)
+    if trace:
+        trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
     action = state.actions[decision.action]
     if parts.config.agent == "expert":
         action = tracker.env.expert_action()
@@ -144,6 +176,8 @@ def _decide_and_step(parts: Parts, progress: Progress, tau: float) -> Decision:
         )
     if terminated or truncated:
         progress.record_episode(tracker.success, tracker.episode_return)
+        if parts.control is not None:
+            parts.control.tell("episode_return", tracker.episode_return)
         tracker.next_episode()
     return decision
 
@@ -170,6 +204,11 @@ def _metrics(
     }
     if parts.cache is not None:
         row["cache/entries"] = len(parts.cache)
+        knobs = parts.cache.knobs
+        row["cache/capacity"] = knobs.capacity
+        row["cache/threshold"] = knobs.threshold
+        row["cache/refresh_rate"] = knobs.refresh_rate
+        row["cache/reliable_hit_rate"] = parts.telemetry.reliable_hit_rate
     if parts.learner is not None:
         row["train/q_scale"] = parts.learner.scale
     if losses is not None:

@@ -3,8 +3,14 @@
 Each state is answered by the first that applies: an exact hit (an entry of the same text; never
 audited, because a deterministic scorer would only repeat itself), a semantic hit (an entry of a
 similar text, sometimes audited), a partial hit (an entry that lacks some actions: only those are
-scored), a miss. Several states in one call are answered as they would be one after another, but the
-LLM is asked once for all of them.
+scored; in mode `certified` all are, since the LLM is asked anyway and takes hardly longer), a miss.
+A miss compares the nearest entry with the fresh answer for free. Several states in one call are
+answered as they would be one after another, but the LLM is asked once for all of them.
+
+In a loop of your own, around any prior:
+
+    prior = CachedPrior.around(my_prior, encode=my_encoder, config=CacheConfig(mode="certified"))
+    [answer] = prior.log_probs([TextState(goal, text, actions)])
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +20,10 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from cepcli.cache.store import Entry, PriorCache
-from cepcli.cache.telemetry import Audit, CacheTelemetry
+from cepcli.cache.certificate import Comparison
+from cepcli.cache.control import Control
+from cepcli.cache.store import Entry, Neighbour, PriorCache
+from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.posterior.maths import kl_divergence, span
 from cepcli.prior.base import AnswerKind, Prior, PriorAnswer, PriorShape
 from cepcli.types import TextState
@@ -37,9 +45,11 @@ class _Plan:
         kind: how it is answered.
         sources: each action's score, or the pending one; for an audit, the fresh ones.
         asked: the actions to be scored under this state's prompt, and their pending scores.
-        cached: for an audit, the scores that a hit would have used.
         entry: the entry that answers, or is to be filled.
-        similarity: cosine to the entry that was audited.
+        compared: the nearest entry, where its prior is to be compared with the fresh one.
+        cached: the scores that a hit on it would have used.
+        similarity: cosine to it.
+        probability: with which it is compared: the refresh rate for a hit, 1 for a miss.
         seconds: spent on the cache so far.
     """
 
@@ -48,9 +58,10 @@ class _Plan:
     sources: list[float | _Pending]
     asked: dict[str, _Pending]
     entry: Entry | None
+    compared: Entry | None = None
     cached: list[float | _Pending] | None = None
-    audited: Entry | None = None
     similarity: float = 1.0
+    probability: float = 1.0
     seconds: float = 0.0
 
 
@@ -61,24 +72,28 @@ class CachedPrior(Prior):
         inner: the prior whose answers are kept; it must give an action the same normalised score
             whatever other actions it is asked about.
         cache: where they are kept; look-ups only if it is read-only.
-        encode: text to unit key, float32; called only where an exact probe failed in mode `lru`.
+        encode: goal and text to unit key, float32; called only where an exact probe failed and the
+            mode compares texts.
         generator: decides which semantic hits are audited.
         telemetry: counts every decision.
+        control: moves the cache's parameters; None leaves them as they are.
     """
 
     def __init__(
         self,
         inner: Prior,
         cache: PriorCache,
-        encode: Callable[[str], np.ndarray],
+        encode: Callable[[str, str], np.ndarray],
         generator: np.random.Generator,
         telemetry: CacheTelemetry,
+        control: Control | None = None,
     ) -> None:
         self._inner = inner
         self._cache = cache
         self._encode = encode
         self._generator = generator
         self._telemetry = telemetry
+        self._control = control
         self._pending: dict[tuple[int, str], _Pending] = {}
         self._expecting: list[Entry] = []
 
@@ -93,8 +108,11 @@ class CachedPrior(Prior):
             answers = [replace(a, kind="miss") for a in self._inner.log_probs(states)]
         else:
             answers = self._answer(states)
+        reliable = self._control is not None and self._control.reliable
         for answer in answers:
-            self._telemetry.record(answer)
+            self._telemetry.record(answer, semantic_is_reliable=reliable)
+        if self._control is not None and not self._cache.read_only:
+            self._control.tick(self._cache, self._telemetry)
         return answers
 
     def _answer(self, states: Sequence[TextState]) -> list[PriorAnswer]:
@@ -121,19 +139,33 @@ class CachedPrior(Prior):
         if entry is not None:
             missing = entry.lacks(state.actions, own_text=True)
             return self._reuse(state, entry, missing, "exact")
-        key = self._encode(state.text) if cache.keyed else None
-        neighbour = cache.similar(state.goal, key) if key is not None else None
+        key = self._encode(state.goal, state.text) if cache.keyed else None
+        neighbour = cache.nearest(state.goal, key) if key is not None else None
         if neighbour is None:
             return self._miss(state, key)
-        audited = not cache.read_only and self._generator.random() < cache.config.refresh_rate
-        entry = neighbour.entry
-        if audited:
-            cached = self._sources(entry, state.actions)
-            plan = self._miss(state, key)
-            plan.kind, plan.audited, plan.similarity = "audit", entry, neighbour.similarity
-            plan.cached = [plan.asked[a] if s is None else s for a, s in cached]
+        missing = neighbour.entry.lacks(state.actions, own_text=False)
+        answers = cache.answers(neighbour) and not (missing and cache.config.mode == "certified")
+        comparable = not missing and neighbour.similarity > neighbour.entry.repels
+        if comparable and self._control is not None and not cache.read_only:
+            self._control.controller.look_up()
+        if not answers:
+            return self._compared_miss(state, key, neighbour, comparable)
+        if not cache.read_only and self._generator.random() < cache.knobs.refresh_rate:
+            plan = self._compared_miss(state, key, neighbour, True)
+            plan.kind, plan.probability = "audit", cache.knobs.refresh_rate
             return plan
-        return self._reuse(state, entry, entry.lacks(state.actions, own_text=False), "semantic")
+        return self._reuse(state, neighbour.entry, missing, "semantic")
+
+    def _compared_miss(
+        self, state: TextState, key: np.ndarray | None, neighbour: Neighbour, comparable: bool
+    ) -> _Plan:
+        """A miss whose fresh answer is compared with the nearest entry's, if that is of use."""
+        cached = self._sources(neighbour.entry, state.actions)
+        plan = self._miss(state, key)
+        if comparable and not self._cache.read_only:
+            plan.compared, plan.similarity = neighbour.entry, neighbour.similarity
+            plan.cached = [plan.asked[a] if s is None else s for a, s in cached]
+        return plan
 
     def _reuse(self, state: TextState, entry: Entry, missing: list[str], kind: AnswerKind) -> _Plan:
         """A hit on `entry`, or a partial hit if some actions are missing."""
@@ -197,8 +229,9 @@ class CachedPrior(Prior):
         start = perf_counter()
         scores = _values(plan.sources)
         log_prior = self.shape.log_prior(scores)
-        if plan.cached is not None and plan.audited is not None:
-            self._audit(plan.audited, plan.similarity, _values(plan.cached), log_prior)
+        if plan.cached is not None and plan.compared is not None:
+            log_cached = self.shape.log_prior(_values(plan.cached))
+            self._compare(plan.compared, plan, log_cached, log_prior)
         seconds = plan.seconds + perf_counter() - start
         if cost is None:
             return PriorAnswer(log_prior, scores, plan.kind, cache_seconds=seconds)
@@ -212,17 +245,25 @@ class CachedPrior(Prior):
             cache_seconds=seconds,
         )
 
-    def _audit(
-        self, entry: Entry, similarity: float, cached: np.ndarray, log_fresh: np.ndarray
+    def _compare(
+        self, entry: Entry, plan: _Plan, log_cached: np.ndarray, log_fresh: np.ndarray
     ) -> None:
         """Compare the prior that a hit would have given with the fresh one."""
-        log_cached, fresh = map(torch.from_numpy, (self.shape.log_prior(cached), log_fresh))
-        audit = Audit(
-            similarity, float(span(log_cached, fresh)), float(kl_divergence(log_cached, fresh))
+        cached, fresh = torch.from_numpy(log_cached), torch.from_numpy(log_fresh)
+        audit = plan.kind == "audit"
+        found = Comparison(
+            plan.similarity,
+            float(span(cached, fresh)),
+            float(kl_divergence(cached, fresh)),
+            plan.probability,
+            audit,
         )
-        entry.audits += 1
-        entry.last_span, entry.last_kl = audit.span, audit.kl
-        self._telemetry.record_audit(audit)
+        if audit:
+            self._cache.audited(entry, found.span, found.kl)
+        self._telemetry.record_comparison(found)
+        failed = self._control is not None and self._control.observe(found)
+        if failed and self._cache.config.certified.renew:
+            entry.repels = max(entry.repels, found.similarity)
 
     def _roll_back(self) -> None:
         """Take back the scores that never came."""

@@ -1,31 +1,34 @@
-"""A prior cache on disk: keys as npz, entries as JSON lines, and a head that binds them.
+"""A prior cache on disk: keys, entries and graphs as npz, and a head that binds them.
 
-`cache.json` is written last and names the other two by the hash of their content, so a save that
-is interrupted leaves the previous cache whole. Nothing is pickled; a damaged file is an error that
+`cache.json` is written last and names the others by the hash of their content, so a save that is
+interrupted leaves the previous cache whole. Nothing is pickled; a damaged file is an error that
 names it, and is never repaired or overwritten.
 """
 
 import hashlib
 import io
-import json
 import zipfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt64
 from numpy import ndarray
 
 from cepcli import artifacts
+from cepcli.cache import columns
+from cepcli.cache.migrations import MIGRATIONS, Parts
 from cepcli.errors import ArtifactError, CacheError
 from cepcli.prior.base import Namespace, ScorerFingerprint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 HEAD = "cache.json"
+_KIND = "prior-cache"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Saved:
     """The content of a saved cache.
 
@@ -33,40 +36,59 @@ class Saved:
         namespace: what the entries belong to.
         mode: the mode that it was filled in.
         dim: dimension of the keys.
-        state: counters of the cache as a whole.
-        entries: one record per entry, least recently used first.
+        state: counters and parameters of the cache as a whole.
+        columns: the entries, least recently used first (`columns.pack`).
         keys: one unit row per entry; no rows if the mode keeps no keys.
+        ghosts: identities of evicted entries (`Ghosts.oldest_first`).
+        graphs: what the index needs beside keys and rows (`Index.state`).
     """
 
     namespace: Namespace
     mode: str
     dim: int
-    state: dict[str, int]
-    entries: list[dict[str, Any]]
+    state: dict[str, Any]
+    columns: dict[str, ndarray]
     keys: Float32[ndarray, "rows dim"]
+    ghosts: UInt64[ndarray, " ghosts"] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    graphs: dict[str, ndarray] = field(default_factory=dict)
+    _entries: list[dict[str, Any]] | None = None
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """One record per entry, made when first asked for; `write` heeds what is changed there."""
+        if self._entries is None:
+            self._entries = columns.records(self.columns)
+        return self._entries
+
+    def packed(self) -> dict[str, ndarray]:
+        """The entries as columns, with what was changed in `entries`."""
+        return self.columns if self._entries is None else columns.pack(self._entries)
 
 
 def write(directory: Path, saved: Saved) -> None:
     """Write a cache into `directory`, replacing the one there in a single step."""
-    lines = "".join(json.dumps(e) + "\n" for e in saved.entries)
-    buffer = io.BytesIO()
-    np.savez(buffer, keys=saved.keys)
-    contents = {"entries": (lines.encode(), "jsonl"), "keys": (buffer.getvalue(), "npz")}
+    entries = saved.packed()
     head: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "kind": "prior-cache",
+        "kind": _KIND,
         "namespace": asdict(saved.namespace),
         "mode": saved.mode,
         "dim": saved.dim,
-        "size": len(saved.entries),
+        "size": len(entries["slot"]),
         "state": saved.state,
         "files": {},
     }
+    parts: Parts = {"entries": entries | {"ghosts": saved.ghosts}, "keys": {"keys": saved.keys}}
+    if saved.graphs:
+        parts["graphs"] = saved.graphs
     with artifacts.writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        for part, (content, suffix) in contents.items():
+        for part, arrays in parts.items():
+            buffer = io.BytesIO()
+            np.savez(buffer, allow_pickle=False, **arrays)
+            content = buffer.getbuffer()
             digest = hashlib.sha256(content).hexdigest()
-            name = f"{part}-{digest[:16]}.{suffix}"
+            name = f"{part}-{digest[:16]}.npz"
             (directory / name).write_bytes(content)
             head["files"][part] = {"file": name, "bytes": len(content), "sha256": digest}
         artifacts.write_json(directory / HEAD, head)
@@ -74,25 +96,31 @@ def write(directory: Path, saved: Saved) -> None:
 
 
 def read(directory: Path) -> Saved:
-    """The cache in `directory`.
+    """The cache in `directory`, checked against the hashes of its files.
 
     Raises:
-        CacheError: if there is none, or a file is missing, truncated or foreign.
+        CacheError: if there is none, or a file is missing, truncated, foreign, of a newer version
+            of cep, or holds numbers that are not finite.
     """
     head = _read_head(directory)
-    entries_file, entries = _read_part(directory, head, "entries")
-    keys_file, keys = _read_part(directory, head, "keys")
     try:
-        return Saved(
+        paths = {part: _intact(directory, head, part) for part in head["files"]}
+        parts = _parsed(head, paths)
+        entries = parts["entries"]
+        saved = Saved(
             namespace=_namespace(head["namespace"]),
             mode=str(head["mode"]),
             dim=int(head["dim"]),
             state=dict(head["state"]),
-            entries=_parse_entries(entries_file, entries),
-            keys=_parse_keys(keys_file, keys, int(head["dim"])),
+            columns={name: array for name, array in entries.items() if name != "ghosts"},
+            keys=np.ascontiguousarray(parts["keys"]["keys"], np.float32),
+            ghosts=entries["ghosts"].astype(np.uint64),
+            graphs=parts.get("graphs", {}),
         )
     except (KeyError, TypeError) as error:
         raise damaged(directory / HEAD, f"lacks {error}") from error
+    _check(saved, paths)
+    return saved
 
 
 def namespace_of(directory: Path) -> Namespace:
@@ -102,6 +130,16 @@ def namespace_of(directory: Path) -> Namespace:
         return _namespace(head["namespace"])
     except (KeyError, TypeError) as error:
         raise damaged(directory / HEAD, f"lacks {error}") from error
+
+
+def namespace_differences(one: Namespace, other: Namespace) -> list[str]:
+    """The names of the components in which two namespaces differ."""
+    return [
+        name
+        for ours, theirs in ((one.scorer, other.scorer), (one, other))
+        for name in type(ours).__dataclass_fields__
+        if name != "scorer" and getattr(ours, name) != getattr(theirs, name)
+    ]
 
 
 def damaged(path: Path, why: str) -> CacheError:
@@ -126,55 +164,75 @@ def _read_head(directory: Path) -> dict[str, Any]:
         head = artifacts.read_json(path)
     except ArtifactError as error:
         raise CacheError(error.message, error.hint) from error
-    if not isinstance(head, dict) or head.get("kind") != "prior-cache":
+    if not isinstance(head, dict) or head.get("kind") != _KIND:
         raise damaged(path, "is not the head of a prior cache")
-    if head.get("schema_version") != SCHEMA_VERSION:
+    if head.get("schema_version") not in (*MIGRATIONS, SCHEMA_VERSION):
         raise CacheError(
             f"`{path}` has schema version {head.get('schema_version')}, "
-            f"this cep reads {SCHEMA_VERSION}.",
+            f"this cep reads up to {SCHEMA_VERSION}.",
             "Install the version of cep that wrote it.",
         )
     return head
 
 
-def _read_part(directory: Path, head: dict[str, Any], part: str) -> tuple[Path, bytes]:
+def _intact(directory: Path, head: dict[str, Any], part: str) -> Path:
     """A file that the head names, if its content is what the head says."""
+    name, size, digest = (head["files"][part][k] for k in ("file", "bytes", "sha256"))
+    path = directory / Path(name).name
     try:
-        name, size, digest = (head["files"][part][k] for k in ("file", "bytes", "sha256"))
-        path = directory / Path(name).name
-    except (KeyError, TypeError) as error:
-        raise damaged(directory / HEAD, f"lacks {error}") from error
-    try:
-        content = path.read_bytes()
+        found = path.stat().st_size
+        if found != size:
+            raise damaged(path, f"is truncated or foreign ({found} bytes, expected {size})")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise damaged(path, "is not what was saved (its sha256 differs)")
     except OSError as error:
         raise CacheError(f"Cannot read `{path}`: {error.strerror}.") from error
-    if len(content) != size:
-        raise damaged(path, f"is truncated or foreign ({len(content)} bytes, expected {size})")
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise damaged(path, "is not what was saved (its sha256 differs)")
-    return path, content
+    return path
 
 
-def _parse_entries(path: Path, content: bytes) -> list[dict[str, Any]]:
+def _parsed(head: dict[str, Any], paths: Mapping[str, Path]) -> Parts:
+    """The arrays of every file; brings `head` and them to this version."""
+    parts: Parts = {}
+    for part, path in paths.items():
+        try:
+            parts[part] = _parse(path)
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise damaged(path, f"is not a file of arrays ({error})") from error
+    for version in range(head["schema_version"], SCHEMA_VERSION):
+        try:
+            head["state"], parts = MIGRATIONS[version](head["state"], parts)
+        except ValueError as error:
+            raise damaged(paths["entries"], f"holds a malformed entry ({error})") from error
+    return parts
+
+
+def _parse(path: Path) -> dict[str, ndarray]:
+    if path.suffix != ".npz":
+        return {"content": np.fromfile(path, np.uint8)}
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _check(saved: Saved, paths: Mapping[str, Path]) -> None:
+    """Raise a CacheError if the arrays are not what a cache can hold."""
+    keys = saved.keys
+    if keys.ndim != 2 or keys.shape[1] != saved.dim:
+        raise damaged(
+            paths["keys"], f"has keys of shape {keys.shape}, expected rows of {saved.dim}"
+        )
+    if not np.isfinite(keys).all():
+        raise damaged(paths["keys"], "is unsound: it holds keys that are not finite")
     try:
-        return [json.loads(line) for line in content.decode().splitlines()]
+        columns.check(saved.columns)
+    except KeyError as error:
+        raise damaged(paths["entries"], f"lacks {error}") from error
     except ValueError as error:
-        raise damaged(path, f"is not JSON lines ({error})") from error
-
-
-def _parse_keys(path: Path, content: bytes, dim: int) -> Float32[ndarray, "rows dim"]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            keys = np.ascontiguousarray(arrays["keys"], np.float32)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise damaged(path, f"is not an npz of keys ({error})") from error
-    if keys.ndim != 2 or keys.shape[1] != dim:
-        raise damaged(path, f"has keys of shape {keys.shape}, expected rows of {dim}")
-    return keys
+        raise damaged(paths["entries"], str(error)) from error
 
 
 def _remove_stale(directory: Path, current: set[str]) -> None:
-    for pattern in ("entries-*.jsonl", "keys-*.npz"):
+    for pattern in ("entries-*.jsonl", "entries-*.npz", "keys-*.npz", "graphs-*.npz"):
         for path in directory.glob(pattern):
             if path.name not in current:
                 path.unlink()

@@ -1,89 +1,57 @@
 """The prior cache: what the LLM said about a state, found again by the same or a similar text.
 
-An exact text is a hash probe and always valid. In mode `lru` the nearest key of the same goal
-answers, too, if it is similar enough. Beyond the capacity the least recently used entry goes.
+An exact text is a dictionary probe and always valid. Where the mode compares texts, the nearest key
+of the same goal answers, too, if it is similar enough. Beyond the capacity an entry goes, chosen by
+the eviction policy.
 """
 
 import copy
-import hashlib
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from cepcli.cache import storage
-from cepcli.cache.config import CacheConfig
-from cepcli.cache.index import FlatIndex
+from cepcli.cache import columns, storage
+from cepcli.cache.config import CacheConfig, Knobs
+from cepcli.cache.entry import Entry, scores_of, text_digest, text_hash
+from cepcli.cache.eviction import Ghosts, make_eviction, new_table
+from cepcli.cache.index import Index, make_index
 from cepcli.errors import CacheError
 from cepcli.prior.base import Namespace
 
+__all__ = ["Entry", "Neighbour", "PriorCache", "text_hash"]
 
-def text_hash(goal: str, text: str) -> str:
-    """SHA-256 of goal and text, the identity of an entry."""
-    return hashlib.sha256(f"{goal}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@dataclass(slots=True)
-class Entry:
-    """What is known about one text.
-
-    Attributes:
-        slot: the entry's number, in order of insertion; never used twice in one cache.
-        identity: `text_hash` of goal and text.
-        goal: the task text that the state belonged to.
-        text: the state's description.
-        scores: normalised score of each action scored so far, in nats.
-        borrowed: actions whose score was given under a similar text, not this one: good for
-            semantic hits, but an exact hit must ask for them.
-        inserted: value of the cache's clock at insertion.
-        last_use: value of the cache's clock when it last answered.
-        hits: how often it answered.
-        audits: how often its answer was compared with a fresh one.
-        last_span: span of the latest comparison.
-        last_kl: KL(cached‖fresh) of the latest comparison.
-    """
-
-    slot: int
-    identity: str
-    goal: str
-    text: str
-    scores: dict[str, float]
-    borrowed: set[str] = field(default_factory=set)
-    inserted: int = 0
-    last_use: int = 0
-    hits: int = 0
-    audits: int = 0
-    last_span: float = 0.0
-    last_kl: float = 0.0
-
-    def lacks(self, actions: Iterable[str], *, own_text: bool) -> list[str]:
-        """The actions without a valid score, for this very text or for a similar one."""
-        if own_text and self.borrowed:
-            return [a for a in actions if a not in self.scores or a in self.borrowed]
-        return [a for a in actions if a not in self.scores]
+_NEARLY_ONE = 1.0 - 1e-5
+_BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 class Neighbour(NamedTuple):
-    """The nearest entry and its cosine similarity."""
+    """The nearest entry and its cosine similarity: 1 if and only if the keys are identical."""
 
     entry: Entry
     similarity: float
 
 
 class PriorCache:
-    """At most `config.capacity` entries of one namespace.
+    """At most `knobs.capacity` entries of one namespace.
 
     A read-only cache answers look-ups; nothing in it changes, neither entries nor recency.
 
     Args:
-        config: mode, capacity, threshold.
+        config: mode, and what the parameters are at first.
         dim: dimension of the keys; any number if the mode needs none.
         namespace: what the entries belong to.
+
+    Raises:
+        CacheError: if the configuration needs a library that is not installed.
+
+    Attributes:
+        knobs: capacity, threshold and refresh rate that hold now; `set_knobs` changes them.
+        ghost_hits: texts inserted so far that had been evicted not long before.
     """
 
     def __init__(self, config: CacheConfig, dim: int, namespace: Namespace) -> None:
@@ -91,9 +59,13 @@ class PriorCache:
         self.dim = dim
         self.namespace = namespace
         self.read_only = False
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._by_slot: dict[int, Entry] = {}
-        self._index = FlatIndex(dim, config.capacity)
+        self.knobs = config.knobs
+        self.ghost_hits = 0
+        self._entries = new_table(config)
+        self._texts: dict[str, dict[str, Entry]] = {}
+        self._index = self._new_index(config.limit)
+        self._eviction = make_eviction(config, self._entries)
+        self._ghosts = Ghosts(self.knobs.capacity)
         self._clock = 0
         self._next_slot = 0
 
@@ -102,12 +74,12 @@ class PriorCache:
 
     def __iter__(self) -> Iterator[Entry]:
         """Entries, least recently used first."""
-        return iter(self._entries.values())
+        return iter(sorted(self._entries.values(), key=lambda entry: entry.last_use))
 
     @property
     def keyed(self) -> bool:
         """Whether entries have keys, so that similar texts can be found."""
-        return self.config.mode == "lru"
+        return self.config.keyed
 
     def freeze(self) -> None:
         """Make the cache read-only for good."""
@@ -119,28 +91,57 @@ class PriorCache:
         view.read_only = True
         return view
 
+    def set_knobs(self, knobs: Knobs) -> None:
+        """Change the parameters; what no longer fits is evicted at once, but not the newest."""
+        assert not self.read_only, "a read-only cache stays as it is"
+        assert 1 <= knobs.capacity <= self.config.limit, knobs
+        if knobs.capacity != self.knobs.capacity:
+            self._shrink(knobs.capacity, spared=max(self._entries, default=-1))
+            self._ghosts.resize(knobs.capacity)
+        self.knobs = knobs
+
     def exact(self, goal: str, text: str) -> Entry | None:
         """The entry of this very text."""
-        return self._entries.get(text_hash(goal, text))
+        texts = self._texts.get(goal)
+        return None if texts is None else texts.get(text)
 
     def nearest(self, goal: str, key: Float32[ndarray, " dim"]) -> Neighbour | None:
         """The entry with the most similar key, however little similar it is."""
         found = self._index.nearest(key, self._partition(goal))
-        return None if found is None else Neighbour(self._by_slot[found[0]], found[1])
+        if found is None:
+            return None
+        slot, similarity = found
+        if similarity > _NEARLY_ONE:
+            same = np.array_equal(self._index.key(slot, self._partition(goal)), key)
+            similarity = 1.0 if same else min(similarity, _BELOW_ONE)
+        return Neighbour(self._entries[slot], similarity)
+
+    def answers(self, neighbour: Neighbour) -> bool:
+        """Whether an entry answers for a text this similar: δ is reached, and it isn't repelled."""
+        entry, similarity = neighbour
+        return similarity >= self.knobs.threshold and similarity > entry.repels
 
     def similar(self, goal: str, key: Float32[ndarray, " dim"]) -> Neighbour | None:
-        """The entry with the most similar key, if its similarity reaches the threshold."""
+        """The entry with the most similar key, if it answers."""
         found = self.nearest(goal, key)
-        return found if found and found.similarity >= self.config.threshold else None
+        return found if found and self.answers(found) else None
 
     def use(self, entry: Entry) -> None:
         """Note that an entry answered; no effect if it was evicted meanwhile or is read-only."""
-        if self.read_only or entry.slot not in self._by_slot:
+        if self.read_only or entry.slot not in self._entries:
             return
         self._clock += 1
+        self._eviction.use(entry, self._clock)
         entry.last_use = self._clock
         entry.hits += 1
-        self._entries.move_to_end(entry.identity)
+
+    def audited(self, entry: Entry, span: float, kl: float) -> None:
+        """Note that an entry's answer was compared with a fresh one: their span, and KL in nats."""
+        assert not self.read_only, "a read-only cache stays as it is"
+        entry.audits += 1
+        entry.last_span, entry.last_kl = span, kl
+        if entry.slot in self._entries:
+            self._eviction.audit(entry, kl)
 
     def insert(
         self,
@@ -159,141 +160,170 @@ class PriorCache:
         """
         assert not self.read_only, "a read-only cache stores nothing"
         assert (key is not None) == self.keyed, "a key is needed exactly where texts are compared"
-        identity = text_hash(goal, text)
-        if identity in self._entries:
-            self.remove(self._entries[identity])
-        while len(self._entries) >= self.config.capacity:
-            self.remove(next(iter(self._entries.values())))
+        known = self.exact(goal, text)
+        if known is not None:
+            self.remove(known)
+        elif self._ghosts.recall(text_digest(goal, text)):
+            self.ghost_hits += 1
+        self._shrink(self.knobs.capacity - 1)
         self._clock += 1
         entry = Entry(
             self._next_slot,
-            identity,
-            goal,
+            sys.intern(goal),
             text,
-            dict(scores),
-            inserted=self._clock,
+            scores_of(scores),
             last_use=self._clock,
         )
         self._next_slot += 1
         self._put(entry)
+        self._eviction.add(entry)
         if key is not None:
             self._index.add(entry.slot, key, self._partition(goal))
         return entry
 
     def remove(self, entry: Entry) -> None:
         """Forget an entry; no effect if it is gone already."""
-        if self._by_slot.pop(entry.slot, None) is None:
+        if self._entries.pop(entry.slot, None) is None:
             return
-        del self._entries[entry.identity]
+        texts = self._texts[entry.goal]
+        del texts[entry.text]
+        if not texts:
+            del self._texts[entry.goal]
         if self.keyed:
-            self._index.remove(entry.slot)
+            self._index.remove(entry.slot, self._partition(entry.goal))
 
     def key(self, entry: Entry) -> Float32[ndarray, " dim"]:
         """An entry's unit key."""
-        return self._index.key(entry.slot)
+        return self._index.key(entry.slot, self._partition(entry.goal))
 
     def restore(self, other: "PriorCache") -> None:
-        """Take over the content of `other`, a cache of the same namespace."""
+        """Take over the content of `other`, a cache of the same namespace and configuration."""
         assert other.namespace == self.namespace, "caches of different namespaces do not mix"
-        self.dim = other.dim
-        self._entries, self._by_slot, self._index = other._entries, other._by_slot, other._index
-        self._clock, self._next_slot = other._clock, other._next_slot
+        assert other.config == self.config, "caches of different configurations do not mix"
+        read_only = self.read_only
+        self.__dict__.update(other.__dict__)
+        self.read_only = read_only
 
     def save(self, directory: Path) -> None:
         """Write everything, recency included, into `directory`, in a single step."""
-        keys = np.zeros((0, self.dim), np.float32)
-        if self.keyed and self._entries:
-            keys = np.stack([self.key(entry) for entry in self])
-        storage.write(
-            directory,
-            storage.Saved(
-                namespace=self.namespace,
-                mode=self.config.mode,
-                dim=self.dim,
-                state={"clock": self._clock, "next_slot": self._next_slot},
-                entries=[self._record(entry) for entry in self],
-                keys=keys,
-            ),
+        storage.write(directory, self.saved())
+
+    def saved(self) -> storage.Saved:
+        """The content, as it is written to disk."""
+        entries = list(self)
+        keys, rows = self._keys_and_rows(entries)
+        found = zip(entries, rows.tolist(), strict=True)
+        return storage.Saved(
+            namespace=self.namespace,
+            mode=self.config.mode,
+            dim=self.dim,
+            state={
+                "clock": self._clock,
+                "next_slot": self._next_slot,
+                "ghost_hits": self.ghost_hits,
+                "knobs": list(self.knobs),
+                "configured": list(self.config.knobs),
+            },
+            columns=columns.pack([columns.record(e, e.identity, row) for e, row in found]),
+            keys=keys,
+            ghosts=self._ghosts.oldest_first,
+            graphs=self._index.state(),
         )
 
     @classmethod
     def load(cls, directory: Path, namespace: Namespace, config: CacheConfig) -> "PriorCache":
         """The cache in `directory`, which decides exactly as the saved one did.
 
-        If `config.capacity` is smaller than the saved cache, the least recently used entries go.
+        Parameters that a controller had moved stay where they were, except those that `config`
+        sets otherwise than the saved cache's did. If `config.capacity` is smaller than the saved
+        cache, the least recently used entries go.
 
         Raises:
             CacheError: if there is none, it is damaged, or belongs to another namespace.
         """
         saved = storage.read(directory)
         if saved.namespace != namespace:
+            names = storage.namespace_differences(saved.namespace, namespace)
             raise CacheError(
                 f"The prior cache in `{directory}` belongs to [{saved.namespace}], not to "
-                f"[{namespace}]; they differ in {', '.join(_differences(saved, namespace))}.",
+                f"[{namespace}]; they differ in {', '.join(names)}.",
                 "Use the model and encoder it was made with, or start another cache.",
             )
         cache = cls(config, saved.dim, namespace)
-        if cache.keyed and len(saved.keys) != len(saved.entries):
+        if cache.keyed and len(saved.keys) != len(saved.columns["slot"]):
             raise CacheError(
                 f"The prior cache in `{directory}` was filled in mode {saved.mode} and has no keys "
                 f"to find similar texts by, as mode {config.mode} needs.",
                 "Use it in mode exact, or start another cache.",
             )
-        cache._fill(saved, directory)
+        try:
+            cache._fill(saved)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise storage.damaged(directory, f"holds a malformed entry ({error!r})") from error
         return cache
 
-    def _fill(self, saved: storage.Saved, directory: Path) -> None:
-        records = saved.entries[-self.config.capacity :]
-        keys = saved.keys[-self.config.capacity :]
-        try:
-            entries = [_entry(record) for record in records]
-            rows = [int(record["row"]) for record in records]
-            self._clock, self._next_slot = saved.state["clock"], saved.state["next_slot"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise storage.damaged(directory, f"holds a malformed entry ({error!r})") from error
+    def _fill(self, saved: storage.Saved) -> None:
+        entries = columns.entries(saved.columns)
         for entry in entries:
             self._put(entry)
         if self.keyed:
-            for number in sorted(range(len(entries)), key=rows.__getitem__):
-                entry = entries[number]
-                self._index.add(entry.slot, keys[number], self._partition(entry.goal))
+            self._index = self._new_index(max(self.config.limit, len(entries)))
+            members: dict[str, list[int]] = {}
+            for number in np.argsort(saved.columns["row"], kind="stable").tolist():
+                members.setdefault(self._partition(entries[number].goal), []).append(number)
+            goals = {goal: np.array(numbers, np.int64) for goal, numbers in members.items()}
+            self._index.fill(saved.columns["slot"], saved.keys, goals, saved.graphs)
+        self._eviction = make_eviction(self.config, self._entries)
+        self._clock, self._next_slot = saved.state["clock"], saved.state["next_slot"]
+        self.knobs = self._knobs(saved)
+        self.ghost_hits = saved.state.get("ghost_hits", 0)
+        self._ghosts = Ghosts(self.knobs.capacity)
+        self._ghosts.restore(saved.ghosts)
+        for entry in entries[: -self.knobs.capacity]:
+            self.remove(entry)
+
+    def _knobs(self, saved: storage.Saved) -> Knobs:
+        """Where a controller had left them, if mode and configuration are still the same."""
+        if saved.mode != self.config.mode or "knobs" not in saved.state:
+            return self.config.knobs
+        moved, before = Knobs(*saved.state["knobs"]), Knobs(*saved.state["configured"])
+        now = self.config.knobs
+        same = [mine == then for mine, then in zip(now, before, strict=True)]
+        return Knobs(
+            min(moved.capacity, self.config.limit) if same[0] else now.capacity,
+            moved.threshold if same[1] else now.threshold,
+            moved.refresh_rate if same[2] else now.refresh_rate,
+        )
+
+    def _keys_and_rows(
+        self, entries: Sequence[Entry]
+    ) -> tuple[Float32[ndarray, "keyed dim"], Int64[ndarray, " rows"]]:
+        """Each entry's key, if it has one, and its row within its partition."""
+        slots = np.array([entry.slot for entry in entries], np.int64)
+        if not self.keyed:
+            return np.zeros((0, self.dim), np.float32), slots
+        keys, rows = np.empty((len(slots), self.dim), np.float32), np.empty_like(slots)
+        rising = np.argsort(slots)
+        for goal in {self._partition(entry.goal) for entry in entries}:
+            found, vectors = self._index.keys(goal)
+            numbers = rising[np.searchsorted(slots[rising], found)]
+            keys[numbers], rows[numbers] = vectors, np.arange(len(found))
+        return keys, rows
 
     def _put(self, entry: Entry) -> None:
-        self._entries[entry.identity] = entry
-        self._by_slot[entry.slot] = entry
+        self._entries[entry.slot] = entry
+        self._texts.setdefault(entry.goal, {})[entry.text] = entry
+
+    def _shrink(self, size: int, *, spared: int = -1) -> None:
+        """Evict down to `size` entries, but not the one of slot `spared`."""
+        while len(self._entries) > size:
+            victim = self._eviction.victim(spared)
+            self._ghosts.remember(text_digest(victim.goal, victim.text))
+            self.remove(victim)
+
+    def _new_index(self, capacity: int) -> Index:
+        kind = self.config.index if self.keyed else "flat"
+        return make_index(kind, self.dim, capacity)
 
     def _partition(self, goal: str) -> str:
         return goal if self.config.per_goal else ""
-
-    def _record(self, entry: Entry) -> dict[str, Any]:
-        return {
-            "slot": entry.slot,
-            "identity": entry.identity,
-            "row": self._index.row(entry.slot) if self.keyed else entry.slot,
-            "goal": entry.goal,
-            "text": entry.text,
-            "scores": entry.scores,
-            "borrowed": sorted(entry.borrowed),
-            "inserted": entry.inserted,
-            "last_use": entry.last_use,
-            "hits": entry.hits,
-            "audits": entry.audits,
-            "last_span": entry.last_span,
-            "last_kl": entry.last_kl,
-        }
-
-
-def _entry(record: Mapping[str, Any]) -> Entry:
-    values = {key: value for key, value in record.items() if key != "row"}
-    return Entry(**{**values, "borrowed": set(record["borrowed"])})
-
-
-def _differences(saved: storage.Saved, namespace: Namespace) -> list[str]:
-    """The names of the components in which two namespaces differ."""
-    pairs = [(saved.namespace.scorer, namespace.scorer), (saved.namespace, namespace)]
-    return [
-        name
-        for ours, theirs in pairs
-        for name in type(ours).__dataclass_fields__
-        if name != "scorer" and getattr(ours, name) != getattr(theirs, name)
-    ]

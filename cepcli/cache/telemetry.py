@@ -4,30 +4,17 @@ A hit is a decision answered without the LLM (exact or semantic); a query is one
 whatever the reason (miss, partial hit or audit). Every decision is one or the other, or free.
 """
 
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 
+from cepcli.cache.certificate import Comparison
 from cepcli.prior.base import AnswerKind, PriorAnswer
 
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 HITS: tuple[AnswerKind, ...] = ("exact", "semantic")
 QUERIES: tuple[AnswerKind, ...] = ("miss", "partial", "audit")
 _TOTALS = ("tokens", "llm_seconds_recorded", "llm_seconds_live", "cache_seconds")
-
-
-class Audit(NamedTuple):
-    """One comparison of a cached prior with a fresh one.
-
-    Attributes:
-        similarity: cosine between the two texts' keys.
-        span: max g − min g of g = log p̂ − log p.
-        kl: KL(p̂‖p), in nats.
-    """
-
-    similarity: float
-    span: float
-    kl: float
 
 
 class Samples:
@@ -80,14 +67,18 @@ class CacheTelemetry:
     Args:
         hit_rate_decay: λ of the running hit rate h ← λ·h + (1−λ)·hit, which starts at 0 because a
             cache starts empty.
+
+    `reliable_hit_rate` is the same over hits whose answer is known to be right or certified: exact
+    hits, and semantic hits while a certificate holds.
     """
 
     def __init__(self, hit_rate_decay: float) -> None:
         self._decay = hit_rate_decay
         self.hit_rate = 0.0
+        self.reliable_hit_rate = 0.0
         self.counts: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0.0)
-        self.audits: list[Audit] = []
+        self.comparisons: list[Comparison] = []
         self.samples = {"latency": Samples(), "cache": Samples(), "llm": Samples()}
 
     @property
@@ -105,7 +96,12 @@ class CacheTelemetry:
         """States sent to the LLM: misses, partial hits and audits."""
         return sum(self.counts[kind] for kind in QUERIES)
 
-    def record(self, answer: PriorAnswer) -> None:
+    @property
+    def audits(self) -> list[Comparison]:
+        """The comparisons of audited hits."""
+        return [found for found in self.comparisons if found.hit]
+
+    def record(self, answer: PriorAnswer, *, semantic_is_reliable: bool = False) -> None:
         """Count one decision.
 
         `latency` is cache time plus recorded LLM time: what the decision costs when the journal is
@@ -114,6 +110,9 @@ class CacheTelemetry:
         self.counts[answer.kind] += 1
         hit = answer.kind in HITS
         self.hit_rate = self._decay * self.hit_rate + (1.0 - self._decay) * hit
+        reliable = hit and (semantic_is_reliable or answer.kind == "exact")
+        self.reliable_hit_rate *= self._decay
+        self.reliable_hit_rate += (1.0 - self._decay) * reliable
         costs = (answer.tokens, answer.seconds, answer.live_seconds, answer.cache_seconds)
         for name, cost in zip(_TOTALS, costs, strict=True):
             self.totals[name] += cost
@@ -122,9 +121,9 @@ class CacheTelemetry:
         if answer.kind in QUERIES:
             self.samples["llm"].add(answer.seconds)
 
-    def record_audit(self, audit: Audit) -> None:
-        """Keep the result of one audit."""
-        self.audits.append(audit)
+    def record_comparison(self, comparison: Comparison) -> None:
+        """Keep the result of one audit, or of a miss compared with its nearest entry."""
+        self.comparisons.append(comparison)
 
     def summary(self) -> dict[str, Any]:
         """Plain values for `summary.json`; a quantity without observations is None."""
@@ -154,31 +153,36 @@ class CacheTelemetry:
         """JSON values and arrays from which `restore` goes on."""
         values = {
             "hit_rate": self.hit_rate,
+            "reliable_hit_rate": self.reliable_hit_rate,
             "counts": dict(self.counts),
             "totals": dict(self.totals),
             "samples": {name: samples.counters for name, samples in self.samples.items()},
         }
         arrays = {name: samples.kept for name, samples in self.samples.items()}
-        arrays["audits"] = np.array(self.audits, np.float64).reshape(-1, len(Audit._fields))
+        rows = np.array(self.comparisons, np.float64)
+        arrays["comparisons"] = rows.reshape(-1, len(Comparison._fields))
         return values, arrays
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Take over what `state` returned."""
         self.hit_rate = values["hit_rate"]
+        self.reliable_hit_rate = values["reliable_hit_rate"]
         self.counts = dict(values["counts"])
         self.totals = dict(values["totals"])
         for name, samples in self.samples.items():
             samples.restore(arrays[name], values["samples"][name])
-        self.audits = [Audit(*map(float, row)) for row in arrays["audits"]]
+        self.comparisons = [
+            Comparison(*map(float, row[:-1]), hit=bool(row[-1])) for row in arrays["comparisons"]
+        ]
 
     def _audit_summary(self) -> dict[str, Any]:
-        if not self.audits:
+        audits = self.audits
+        if not audits:
             return {"count": 0, "kl_mean": None, "kl_max": None, "span_max": None}
-        similarity, span, kl = zip(*self.audits, strict=True)
         return {
-            "count": len(self.audits),
-            "similarity_min": min(similarity),
-            "kl_mean": float(np.mean(kl)),
-            "kl_max": max(kl),
-            "span_max": max(span),
+            "count": len(audits),
+            "similarity_min": min(found.similarity for found in audits),
+            "kl_mean": float(np.mean([found.kl for found in audits])),
+            "kl_max": max(found.kl for found in audits),
+            "span_max": max(found.span for found in audits),
         }

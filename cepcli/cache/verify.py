@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cepcli.cache.config import is_keyed
+from cepcli.cache.entry import text_hash
 from cepcli.cache.storage import Saved
-from cepcli.cache.store import text_hash
 
 _NORM_TOLERANCE = 1e-3
 
@@ -34,7 +35,7 @@ def defects(saved: Saved) -> list[str]:
 
 
 def _key_defects(saved: Saved) -> list[str]:
-    expected = len(saved.entries) if saved.mode == "lru" else 0
+    expected = len(saved.entries) if is_keyed(saved.mode) else 0
     if len(saved.keys) != expected:
         return [f"There are {len(saved.keys)} keys, expected {expected}."]
     norms = np.linalg.norm(saved.keys, axis=1)
@@ -50,6 +51,9 @@ def _entry_defects(entry: dict[str, Any]) -> list[str]:
     if not scores:
         found.append("has no scores")
     found += [f"scores `{a}` as {s}" for a, s in scores.items() if not math.isfinite(s)]
+    repels = entry.get("repels", -1.0)
+    if not -1.0 <= repels <= 1.0:
+        found.append(f"repels up to {repels}, which is no cosine")
     if not set(entry.get("borrowed", ())) <= set(scores):
         found.append("borrows a score that it does not have")
     return found

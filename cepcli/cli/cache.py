@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cepcli.cli.cache_tools import export, merge, train_head
 from cepcli.cli.options import (
     JsonOption,
     WorkspaceOption,
@@ -15,11 +16,17 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
+from cepcli.cli.replay import replay
 
 if TYPE_CHECKING:
     from cepcli.cache.storage import Saved
 
 app = typer.Typer(no_args_is_help=True, help="Look into a prior cache, and check it.")
+
+app.command()(replay)
+app.command(name="train-head")(train_head)
+app.command()(export)
+app.command()(merge)
 
 CacheArgument = Annotated[
     str, typer.Argument(metavar="CACHE", help="Name of a run, or path of a cache directory.")

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from cepcli import __version__
 from cepcli.cli import bench, cache, envs, prior, runs
+from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
 from cepcli.cli.train import train
 from cepcli.errors import CepError
@@ -43,6 +44,7 @@ app.add_typer(prior.app, name="prior")
 app.add_typer(envs.app, name="envs")
 app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
+app.command()(ablate)
 app.command()(doctor)
 
 

@@ -119,13 +119,7 @@ def compare(
 
 def print_comparison(rows: list[dict[str, Any]], shown: list[str], *, markdown: bool) -> None:
     """The table of `cep runs compare`: means over seeds, 95 % intervals where there are any."""
-    from cepcli.report.comparison import FIGURES
-
-    def cell(value: dict[str, Any], form: str) -> str:
-        mean = format(value["mean"], form)
-        if value["low"] is None or value["low"] == value["high"]:
-            return mean
-        return f"{mean} [{format(value['low'], form)}, {format(value['high'], form)}]"
+    from cepcli.report.comparison import FIGURES, cell
 
     columns = ["run", "seeds", *(FIGURES[key][0] for key in shown)]
     table = [

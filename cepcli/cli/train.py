@@ -29,7 +29,9 @@ def train(
         str | None,
         typer.Option(help="embedded, uniform, a tuned prior's name, a model's path or hub id."),
     ] = None,
-    cache: Annotated[str | None, typer.Option(help="off, exact or lru.")] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="off, exact, lru, fifo, surrogate or certified.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Decisions to take.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, with consecutive seeds.")] = 1,
@@ -38,6 +40,9 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
     no_journal: Annotated[
         bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
+    ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Record every decision for `cep cache replay`.")
     ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -56,6 +61,7 @@ def train(
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
         "seed": seed, "device": device, "journal": False if no_journal else None,
+        "trace": trace or None,
     }  # fmt: skip
     first = resolve(
         TrainConfig, file=config, overrides=set_ or [], flags=flags,

@@ -86,7 +86,7 @@ def _bench_one(
     sampler = torch.Generator().manual_seed(stream_seed(seed, "bench-actions"))
     given = iter(keys[random.integers(capacity, size=repeats + _WARM_UP)])
     telemetry = CacheTelemetry(config.hit_rate_decay)
-    prior: Prior = CachedPrior(UniformPrior(), cache, lambda _: next(given), random, telemetry)
+    prior: Prior = CachedPrior(UniformPrior(), cache, lambda *_: next(given), random, telemetry)
 
     def decide(text: str) -> None:
         (answer,) = prior.log_probs([TextState("goal", text, names)])

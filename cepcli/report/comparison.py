@@ -5,7 +5,7 @@ with a single seed there is no interval. Retention and savings are of decisions,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,9 @@ class Group:
     summaries: list[dict[str, Any]]
 
     def values(self, key: str) -> list[float]:
-        """One derived figure per seed; see `FIGURES`."""
-        return [float(FIGURES[key][1](summary)) for summary in self.summaries]
-
-    def estimate(self, key: str) -> Estimate:
-        """That figure over seeds."""
-        return Estimate.of(self.values(key))
+        """One derived figure per seed that has it; see `FIGURES`."""
+        found = [FIGURES[key][1](summary) for summary in self.summaries]
+        return [float(value) for value in found if value is not None]
 
 
 def area_under_curve(summary: dict[str, Any]) -> float:
@@ -100,6 +97,8 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "llm_seconds": ("LLM s", lambda s: s["llm_seconds_recorded"], ".0f"),
     "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f"),
     "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f"),
+    "latency_p95_ms": ("p95 ms/decision", lambda s: s["latency_ms"]["p95"] or 0.0, ".2f"),
+    "audit_kl": ("KL of audits", lambda s: s["audited"]["kl_mean"], ".3f"),
 }
 
 
@@ -136,7 +135,22 @@ def comparison(groups: Sequence[Group]) -> list[dict[str, Any]]:
     for group in groups:
         row: dict[str, Any] = {"run": group.label, "seeds": len(group.summaries)}
         for key in FIGURES:
-            found = group.estimate(key)
-            row[key] = {"mean": found.mean, "low": found.low, "high": found.high}
+            row[key] = estimated(group.values(key))
         rows.append(row)
     return rows
+
+
+def estimated(values: Sequence[float]) -> dict[str, float | None] | None:
+    """Mean and 95 % interval over seeds as JSON values; None without a value."""
+    return asdict(Estimate.of(values)) if values else None
+
+
+def cell(estimate: dict[str, Any] | None, form: str) -> str:
+    """An estimate as text: the mean, and its interval where there is one."""
+    if estimate is None:
+        return "–"
+    mean, low, high = (
+        None if estimate[key] is None else format(estimate[key], form)
+        for key in ("mean", "low", "high")
+    )
+    return f"{mean}" if low is None or low == high else f"{mean} [{low}, {high}]"

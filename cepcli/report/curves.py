@@ -39,7 +39,7 @@ def plot_run(run: Path) -> Path:
         bottom.plot(steps, counts, label=label)
     bottom.set(xlabel="decisions", ylabel="count so far")
     bottom.legend()
-    return _save(figure, run / "curve.png")
+    return save_picture(figure, run / "curve.png")
 
 
 def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
@@ -58,7 +58,20 @@ def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
     _stacked_answers(right, groups)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=8)
-    return _save(figure, path)
+    return save_picture(figure, path)
+
+
+def plot_tradeoff(groups: Sequence[Group], path: Path) -> Path:
+    """Success against queries per decision: a small point a seed, a large one their mean."""
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    for group in groups:
+        queries, success = group.values("queries_per_decision"), group.values("success")
+        [mean] = axes.plot(np.mean(queries), np.mean(success), "o", markersize=9, label=group.label)
+        axes.plot(queries, success, ".", color=mean.get_color(), alpha=0.6)
+    axes.set(xlabel="LLM queries per decision", ylabel="held-out success rate", ylim=(-0.02, 1.02))
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=8)
+    return save_picture(figure, path)
 
 
 def _band(summaries: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any, Any]:
@@ -91,7 +104,8 @@ def _stacked_answers(axes: Any, groups: Sequence[Group]) -> None:
     axes.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save_picture(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all, and close it."""
     if path.suffix != ".png" or (path.exists() and not path.is_file()):
         raise ArtifactError(f"`{path}` cannot hold a picture.", "Name a file that ends in .png.")
     partial = path.with_suffix(".tmp.png")

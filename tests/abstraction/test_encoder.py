@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cepcli.abstraction.encoder import EmbeddingTable, MiniLM, TextEncoder
+from cepcli.abstraction.encoder import EmbeddingTable, MiniLM, TextEncoder, unit
 
 
 class Counting(TextEncoder):
@@ -61,3 +61,25 @@ def test_vector_of_a_new_text_that_makes_the_table_grow():
     for n in range(2000):
         text = f"text {n}"
         assert np.array_equal(table.vector(text), table.vectors[table.row(text)])
+
+
+def test_many_texts_are_encoded_as_each_alone(minilm):
+    texts = ["You see a red ball.", "A much longer text than the other one is.", "Wall."]
+    many = minilm.encode_many(texts)
+    assert many.dtype == np.float32
+    assert all(
+        np.array_equal(row, minilm.encode(text)) for row, text in zip(many, texts, strict=True)
+    )
+    assert minilm.encode_many([]).shape == (0, 384)
+
+
+def test_lone_tokens_have_the_mean_hidden_state_of_their_text(minilm):
+    [cat] = minilm.encode_tokens([minilm._tokenizer.token_to_id("cat")])
+    assert cat / np.linalg.norm(cat) == pytest.approx(minilm.encode("cat"), abs=1e-5)
+
+
+def test_unit_vectors_and_what_becomes_of_nothing():
+    made = unit(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    assert made.dtype == np.float32
+    assert made.tolist() == [[np.float32(0.6), np.float32(0.8)], [1.0, 0.0]]
+    assert unit(np.array([0.0, 2.0])).tolist() == [0.0, 1.0]

@@ -60,18 +60,19 @@ def test_greedy_takes_the_most_probable(corridor):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "hit_rate", "progress", "expected"),
+    ("schedule", "hit_rate", "reliable", "progress", "expected"),
     [
-        ("hit-rate", 0.0, 0.5, 0.8),
-        ("hit-rate", 1.0, 0.5, 0.8 * math.exp(-2.0)),
-        ("linear", 1.0, 0.0, 0.8),
-        ("linear", 0.0, 1.0, 0.05),
-        ("constant", 0.9, 0.9, 0.8),
+        ("hit-rate", 0.0, 0.0, 0.5, 0.8),
+        ("hit-rate", 1.0, 0.5, 0.5, 0.8 * math.exp(-2.0)),
+        ("reliable-hit-rate", 1.0, 0.5, 0.5, 0.8 * math.exp(-1.0)),
+        ("linear", 1.0, 0.0, 0.0, 0.8),
+        ("linear", 0.0, 0.0, 1.0, 0.05),
+        ("constant", 0.9, 0.9, 0.9, 0.8),
     ],
 )
-def test_temperature_schedules(schedule, hit_rate, progress, expected):
+def test_temperature_schedules(schedule, hit_rate, reliable, progress, expected):
     config = PosteriorConfig(schedule=schedule)
-    assert temperature(config, hit_rate, progress) == pytest.approx(expected)
+    assert temperature(config, hit_rate, reliable, progress) == pytest.approx(expected)
 
 
 def test_untrained_learner_leaves_the_prior_alone(corridor):

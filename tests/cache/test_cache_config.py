@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from cepcli.cache.config import CacheConfig
+from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs, is_keyed
 from cepcli.config import resolve
 from cepcli.errors import ConfigError
 
@@ -21,6 +21,12 @@ from cepcli.errors import ConfigError
         ("refresh_rate", 1.1),
         ("hit_rate_decay", 0.0),
         ("hit_rate_decay", 1.0),
+        ("eviction", "random"),
+        ("index", "tree"),
+        ("audit_penalty", -0.1),
+        ("audit_penalty", float("nan")),
+        ("audit_penalty", float("inf")),
+        ("control_interval", 0),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(key, value):
@@ -28,11 +34,44 @@ def test_a_value_out_of_range_is_refused_by_name(key, value):
         resolve(CacheConfig, flags={key: value})
 
 
-@pytest.mark.parametrize("mode", ["off", "exact", "lru"])
+MODES = ["off", "exact", "lru", "fifo", "surrogate", "certified"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_and_the_bounds_themselves_are_accepted(mode):
     top = CacheConfig(mode=mode, capacity=1, threshold=1.0, refresh_rate=1.0)
     bottom = CacheConfig(mode=mode, threshold=-1.0, refresh_rate=0.0)
     assert (top.mode, top.capacity, bottom.threshold) == (mode, 1, -1.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_modes_that_compare_texts_have_keys(mode):
+    assert CacheConfig(mode=mode).keyed is (mode not in ("off", "exact"))
+    assert is_keyed(mode) is CacheConfig(mode=mode).keyed
+
+
+def test_the_eviction_policy_follows_the_mode_unless_it_is_given():
+    policies = {mode: CacheConfig(mode=mode).policy for mode in MODES}
+    expected = dict.fromkeys(MODES, "lru") | {"fifo": "fifo", "certified": "utility"}
+    assert policies == expected
+    assert all(CacheConfig(mode=mode, eviction="lfu").policy == "lfu" for mode in MODES)
+
+
+def test_knobs_are_the_configured_ones_but_certified_starts_without_similar_texts():
+    assert CacheConfig(mode="lru", capacity=5, threshold=0.9, refresh_rate=0.1).knobs == Knobs(
+        5, 0.9, 0.1
+    )
+    assert CacheConfig(mode="surrogate", threshold=0.9).knobs.threshold == 0.9
+    assert CacheConfig(mode="certified", threshold=0.9).knobs.threshold == NO_SIMILARITY
+    assert NO_SIMILARITY > 1.0
+
+
+def test_only_a_controller_may_go_beyond_the_capacity_and_never_starts_beyond_its_limit():
+    assert CacheConfig(mode="lru", capacity=10, most_capacity=5).limit == 10
+    assert CacheConfig(mode="certified", capacity=10, most_capacity=50).limit == 50
+    for mode in ("surrogate", "certified"):
+        with pytest.raises(ConfigError, match="`most_capacity` is 5, expected at least"):
+            CacheConfig(mode=mode, capacity=10, most_capacity=5)
 
 
 def test_every_field_explains_itself():

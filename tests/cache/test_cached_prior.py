@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
+from cepcli.cache.entry import scores_of
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.prior.base import PriorShape
@@ -46,7 +47,7 @@ class Rig:
         generator = np.random.default_rng(0)
         return CachedPrior(self.inner, cache, self.encode, generator, self.telemetry)
 
-    def encode(self, text):
+    def encode(self, goal, text):
         self.encoded.append(text)
         return encode(text)
 
@@ -257,7 +258,7 @@ def test_answers_of_mode_exact_are_always_the_fresh_ones(batches):
 def test_a_read_only_cache_answers_and_nothing_changes():
     rig = Rig(refresh_rate=1.0)
     rig.ask((0, ("north", "south")), (50,))
-    before = [dataclasses.replace(e, scores=dict(e.scores)) for e in rig.cache]
+    before = [dataclasses.replace(e, scores=scores_of(e.scores)) for e in rig.cache]
     rig.prior = rig.over(rig.cache.frozen())
     asked = [(0, ("north",)), (1, ("south",)), (1,), (0,), (200,), (200,)]
     answers = rig.ask(*asked)

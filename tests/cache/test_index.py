@@ -1,11 +1,16 @@
-"""The flat index against brute force, and what a checkpoint needs of it."""
+"""Both indexes against brute force, and what a checkpoint needs of them."""
+
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cepcli.cache.index import FlatIndex
+from cepcli.cache.graph import KeyGraph
+from cepcli.cache.index import GRAPH_FROM, FlatIndex, HnswIndex, make_index
+from cepcli.errors import CacheError
 
 DIM = 4
 
@@ -25,26 +30,197 @@ operations = st.lists(
 )
 
 
-@given(operations)
-def test_any_history_agrees_with_brute_force(history):
-    index, known, next_slot = FlatIndex(DIM, capacity=40), {}, 0
+def play(index, known, history, room=40):
+    """Apply a history to an index and to a plain dictionary; yields what to look up after each."""
+    next_slot = max(known, default=-1) + 1
     for operation, number, goal in history:
-        if operation == "add" and len(known) < 40:
+        if operation == "add" and len(known) < room:
             index.add(next_slot, unit(number), goal)
             known[next_slot] = (goal, unit(number))
             next_slot += 1
         elif operation == "replace" and known:
             slot = sorted(known)[number % len(known)]
-            index.replace(slot, unit(number))
+            index.replace(slot, unit(number), known[slot][0])
             known[slot] = (known[slot][0], unit(number))
         elif operation == "remove" and known:
             slot = sorted(known)[number % len(known)]
-            index.remove(slot)
+            index.remove(slot, known[slot][0])
             del known[slot]
-        check_nearest(index, known, unit(number), goal)
+        yield unit(number), goal
+
+
+def reloaded(index, known, make):
+    """An index filled with what the first one's checkpoint holds, in another order."""
+    again, slots = make(), np.array(list(known)[::-1], np.int64)
+    keys = [index.key(slot, known[slot][0]) for slot in slots.tolist()]
+    members = {
+        goal: [slots.tolist().index(slot) for slot in index.keys(goal)[0] if slot in known]
+        for goal in {goal for goal, _ in known.values()}
+    }
+    goals = {goal: np.array(numbers, np.int64) for goal, numbers in members.items()}
+    again.fill(slots, np.array(keys, np.float32).reshape(-1, DIM), goals, index.state())
+    return again
+
+
+@given(operations)
+def test_any_history_agrees_with_brute_force(history):
+    index, known = FlatIndex(DIM, capacity=40), {}
+    for key, goal in play(index, known, history):
+        check_nearest(index, known, key, goal)
     assert len(index) == len(known)
-    for slot, (_, key) in known.items():
-        np.testing.assert_array_equal(index.key(slot), key)
+    for slot, (goal, key) in known.items():
+        np.testing.assert_array_equal(index.key(slot, goal), key)
+
+
+def hnsw():
+    return HnswIndex(DIM, capacity=40, graph_from=3)
+
+
+@given(operations)
+@settings(max_examples=60)
+def test_a_graph_returns_true_cosines_and_nearly_always_the_nearest(history):
+    index, known, right, asked = hnsw(), {}, 0, 0
+    for key, goal in play(index, known, history):
+        same = {slot: float(k @ key) for slot, (g, k) in known.items() if g == goal}
+        found = index.nearest(key, goal)
+        assert (found is None) == (not same)
+        if found is not None:
+            assert found[1] == pytest.approx(same[found[0]], abs=1e-5)
+            right += found[1] >= max(same.values()) - 1e-5
+            asked += 1
+    assert len(index) == len(known)
+    assert right >= 0.95 * asked
+    for slot, (goal, key) in known.items():
+        np.testing.assert_allclose(index.key(slot, goal), key, atol=1e-7)
+
+
+@given(operations, operations, st.booleans())
+@settings(max_examples=60)
+def test_an_index_that_comes_back_answers_and_goes_on_as_before(before, after, graph):
+    make = hnsw if graph else lambda: FlatIndex(DIM, 40)
+    index, known = make(), {}
+    for _ in play(index, known, before):
+        pass
+    again = reloaded(index, known, make)
+    assert len(again) == len(index)
+    for number in range(30):
+        for goal in ("red", "blue"):
+            assert again.nearest(unit(number), goal) == index.nearest(unit(number), goal)
+    for key, goal in play(again, dict(known), after):
+        found = again.nearest(key, goal)
+        if found is not None:
+            cosine = float(again.key(found[0], goal) @ key)
+            assert found[1] == pytest.approx(cosine, abs=1e-5)
+    for _ in play(index, known, after):
+        pass
+    if not graph:
+        for number in range(30):
+            assert again.nearest(unit(number), "red") == index.nearest(unit(number), "red")
+
+
+def clustered(random, rows, dim=32, clusters=40):
+    centres = random.standard_normal((clusters, dim))
+    keys = centres[random.integers(clusters, size=rows)]
+    keys = keys + 0.35 * random.standard_normal((rows, dim))
+    return (keys / np.linalg.norm(keys, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_graph_whose_entries_were_all_replaced_still_finds_the_nearest():
+    random, rows = np.random.default_rng(0), 1500
+    index = HnswIndex(32, rows, graph_from=100)
+    keys = clustered(random, 3 * rows)
+    for slot, key in enumerate(keys):
+        if slot >= rows:
+            index.remove(slot - rows, "goal")
+        index.add(slot, key, "goal")
+    queries, live = clustered(random, 300), keys[2 * rows :]
+    found = np.array([index.nearest(query, "goal")[0] for query in queries]) - 2 * rows
+    assert np.mean(found == (queries @ live.T).argmax(1)) >= 0.99
+
+
+def test_a_graph_grows_to_the_capacity_and_is_given_up_when_empty():
+    index = HnswIndex(DIM, capacity=2100, graph_from=10)
+    for slot in range(2100):
+        index.add(slot, unit(slot), "goal")
+    with pytest.raises(AssertionError, match="full"):
+        index.add(9999, unit(0), "goal")
+    assert index.nearest(unit(2099), "goal") == (2099, pytest.approx(1.0, abs=1e-5))
+    for slot in range(2100):
+        index.remove(slot, "goal")
+    assert (len(index), index.nearest(unit(0), "goal"), index.state()) == (0, None, {})
+    index.add(5, unit(5), "goal")
+    assert index.nearest(unit(5), "goal")[0] == 5
+
+
+def test_a_search_that_comes_upon_deleted_nodes_only_falls_back_to_all_keys():
+    index = HnswIndex(DIM, capacity=20, graph_from=3)
+    for slot in range(6):
+        index.add(slot, unit(slot), "goal")
+
+    class Lost:
+        def __getstate__(self):
+            return graph.__getstate__()
+
+        def knn_query(self, *args, **options):
+            raise RuntimeError("Cannot return the results in a contiguous 2D array.")
+
+    kept = index._graphs["goal"]
+    graph, kept._index = kept._index, Lost()
+    assert index.nearest(unit(4), "goal") == (4, pytest.approx(1.0, abs=1e-6))
+
+
+def test_a_graph_of_other_slots_is_not_used():
+    index, known = hnsw(), {}
+    for _ in play(index, known, [("add", number, "red") for number in range(8)]):
+        pass
+    del known[3]
+    again = reloaded(index, known, hnsw)
+    assert len(again) == 7
+    assert again.nearest(unit(3), "red")[0] != 3
+
+
+@pytest.mark.parametrize("name", ["links", "levels", "numbers", "upper_links"])
+def test_links_that_lead_nowhere_are_refused(name):
+    index = hnsw()
+    for slot in range(30):
+        index.add(slot, unit(slot), "red")
+    state = KeyGraph.state(index._graphs["red"])
+    broken = state[name].copy()
+    broken[..., -1:] = 255 if broken.dtype == np.uint8 else 9
+    if not broken.size:
+        broken = np.zeros(68, np.uint8)
+    if name == "numbers":
+        broken[:] = (0, 99, 10)
+    slots, keys = index.keys("red")
+    with pytest.raises(ValueError, match="nowhere"):
+        KeyGraph.restored(state | {name: broken}, slots, keys, 40)
+    assert KeyGraph.restored(state, slots, keys, 40) is not None
+
+
+def test_auto_is_exact_up_to_the_crossover_and_a_graph_beyond():
+    assert isinstance(make_index("auto", DIM, GRAPH_FROM), FlatIndex)
+    assert isinstance(make_index("auto", DIM, GRAPH_FROM + 1), HnswIndex)
+    assert isinstance(make_index("flat", DIM, 100_000), FlatIndex)
+    assert isinstance(make_index("hnsw", DIM, 1), HnswIndex)
+
+
+def test_without_hnswlib_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    with pytest.raises(CacheError) as error:
+        make_index("hnsw", DIM, 10)
+    assert "pip install hnswlib" in error.value.hint
+    assert isinstance(make_index("auto", DIM, 10), FlatIndex)
+
+
+def test_a_flat_look_up_allocates_nothing_that_grows_with_the_block():
+    index = FlatIndex(DIM, 20_000)
+    index.put(np.arange(20_000), np.tile(unit(1), (20_000, 1)), "goal")
+    index.nearest(unit(0), "goal")
+    tracemalloc.start()
+    index.nearest(unit(0), "goal")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000
 
 
 def check_nearest(index, known, key, goal):
@@ -59,17 +235,17 @@ def check_nearest(index, known, key, goal):
 
 
 @given(st.lists(st.booleans(), max_size=40))
-def test_adding_again_in_row_order_gives_the_same_answers_to_ties(kept):
+def test_filling_again_in_row_order_gives_the_same_answers_to_ties(kept):
     index = FlatIndex(DIM, 50)
     for slot in range(len(kept)):
         index.add(slot, unit(slot % 3), "goal")
     for slot, keep in enumerate(kept):
         if not keep:
-            index.remove(slot)
+            index.remove(slot, "goal")
     again = FlatIndex(DIM, 50)
-    slots = [slot for slot, keep in enumerate(kept) if keep]
-    for slot in sorted(slots, key=index.row):
-        again.add(slot, index.key(slot), "goal")
+    if len(index):
+        slots, keys = index.keys("goal")
+        again.fill(slots, keys, {"goal": np.arange(len(slots))}, {})
     for number in range(3):
         assert again.nearest(unit(number), "goal") == index.nearest(unit(number), "goal")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cepcli.cache import storage
-from cepcli.cache.config import CacheConfig
+from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs
 from cepcli.cache.store import PriorCache, text_hash
 from cepcli.errors import CacheError
 from tests.fakes import NAMESPACE
@@ -159,7 +160,7 @@ def test_another_namespace_is_refused_naming_both(tmp_path, part, name):
     assert f"differ in {name}." in error.value.message
 
 
-@pytest.mark.parametrize("pattern", ["cache.json", "entries-*.jsonl", "keys-*.npz"])
+@pytest.mark.parametrize("pattern", ["cache.json", "entries-*.npz", "keys-*.npz"])
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "missing", "empty"])
 def test_a_damaged_file_is_named_and_left_untouched(tmp_path, pattern, damage):
     cache = make()
@@ -182,9 +183,10 @@ def test_a_changed_digit_and_a_shorter_file_are_told_apart(tmp_path):
     cache = make()
     insert(cache, "a", go=-1.25)
     cache.save(tmp_path)
-    (path,) = tmp_path.glob("entries-*.jsonl")
+    (path,) = tmp_path.glob("entries-*.npz")
     content = path.read_bytes()
-    for wrong, what in ((content.replace(b"-1.25", b"-1.35"), "sha256"), (content[:-1], "truncat")):
+    changed = content.replace(np.float64(-1.25).tobytes(), np.float64(-1.35).tobytes())
+    for wrong, what in ((changed, "sha256"), (content[:-1], "truncat")):
         path.write_bytes(wrong)
         with pytest.raises(CacheError, match=what):
             PriorCache.load(tmp_path, NAMESPACE, cache.config)
@@ -193,7 +195,9 @@ def test_a_changed_digit_and_a_shorter_file_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"schema_version": 2}, "schema version 2"),
+        ({"schema_version": 3}, "schema version 3"),
+        ({"schema_version": 0}, "schema version 0"),
+        ({"schema_version": None}, "schema version None"),
         ({"kind": "song"}, "not the head"),
         ({"namespace": {}}, "lacks"),
         ({"files": {}}, "lacks"),
@@ -277,3 +281,185 @@ def test_restore_takes_over_everything(tmp_path):
     fresh.restore(PriorCache.load(tmp_path, NAMESPACE, fresh.config))
     assert list(fresh) == list(cache)
     assert insert(fresh, "c") == insert(cache, "c")
+
+
+def test_a_cache_starts_with_the_knobs_of_its_configuration():
+    cache = make(7, threshold=0.9, refresh_rate=0.25)
+    assert cache.knobs == Knobs(7, 0.9, 0.25)
+    assert make(mode="certified", capacity=7).knobs.threshold == NO_SIMILARITY
+
+
+def beside(key, cosine):
+    """A unit key at a cosine to another one."""
+    across = np.array([key[1], -key[0], key[3], -key[2]], np.float32)
+    return (cosine * key + np.sqrt(1 - cosine**2) * across).astype(np.float32)
+
+
+def test_similar_texts_answer_by_the_threshold_of_the_moment():
+    cache = make(threshold=0.9)
+    insert(cache, "a")
+    near = beside(unit("a"), 0.95)
+    assert cache.similar("goal", near) is not None
+    cache.set_knobs(cache.knobs._replace(threshold=0.97))
+    assert cache.similar("goal", near) is None
+    cache.set_knobs(cache.knobs._replace(threshold=NO_SIMILARITY))
+    assert cache.similar("goal", unit("a")) is None
+    assert cache.exact("goal", "a") is not None
+
+
+def test_at_threshold_one_only_identical_keys_answer():
+    cache = make(threshold=1.0)
+    random = np.random.default_rng(0)
+    for number in range(200):
+        key = random.standard_normal(DIM).astype(np.float32)
+        key /= np.linalg.norm(key)
+        cache.insert(f"goal {number}", "text", key, {"go": -1.0})
+        found = cache.similar(f"goal {number}", key.copy())
+        assert found is not None
+        assert found.similarity == 1.0
+        other = key.copy()
+        other[0] = np.nextafter(key[0], np.float32(2.0))
+        assert cache.similar(f"goal {number}", other) is None
+        assert cache.nearest(f"goal {number}", other).similarity < 1.0
+
+
+def test_an_entry_that_was_wrong_answers_only_more_similar_texts():
+    cache = make(threshold=0.5)
+    entry = insert(cache, "a")
+    assert cache.similar("goal", beside(unit("a"), 0.6)) is not None
+    entry.repels = 0.8
+    assert cache.similar("goal", beside(unit("a"), 0.6)) is None
+    assert cache.similar("goal", beside(unit("a"), 0.79)) is None
+    assert cache.similar("goal", beside(unit("a"), 0.81)) is not None
+    assert cache.nearest("goal", beside(unit("a"), 0.6)).entry is entry
+
+
+def test_a_fresh_entry_repels_nothing():
+    cache = make(threshold=-1.0)
+    insert(cache, "a")
+    assert cache.similar("goal", beside(unit("a"), -0.9999)) is not None
+
+
+def test_a_smaller_capacity_evicts_at_once_and_a_larger_one_makes_room():
+    cache = make(5, mode="surrogate", most_capacity=8)
+    for text in "abcde":
+        insert(cache, text)
+    cache.set_knobs(cache.knobs._replace(capacity=2))
+    assert order(cache) == [("goal", "d"), ("goal", "e")]
+    assert cache.nearest("goal", unit("a")).entry.text in "de"
+    cache.set_knobs(cache.knobs._replace(capacity=8))
+    for text in "fghijklm":
+        insert(cache, text)
+    assert len(cache) == 8
+    for capacity in (0, 9):
+        with pytest.raises(AssertionError):
+            cache.set_knobs(cache.knobs._replace(capacity=capacity))
+
+
+def test_a_cache_of_one_entry_keeps_the_last():
+    for mode in ("lru", "fifo", "certified", "exact"):
+        cache = make(1, mode=mode, eviction=None)
+        insert(cache, "a")
+        insert(cache, "b")
+        assert order(cache) == [("goal", "b")]
+
+
+def test_texts_that_come_back_after_their_eviction_are_counted_once():
+    cache = make(2)
+    for text in "abc":
+        insert(cache, text)
+    assert cache.ghost_hits == 0
+    insert(cache, "a")
+    assert cache.ghost_hits == 1
+    insert(cache, "a")
+    cache.remove(cache.exact("goal", "a"))
+    insert(cache, "a")
+    assert cache.ghost_hits == 1
+
+
+def test_knobs_and_ghosts_come_back(tmp_path):
+    cache = make(4, mode="surrogate", threshold=0.9)
+    for text in "abcdefgh":
+        insert(cache, text)
+    moved = Knobs(3, 0.8, 0.5)
+    cache.set_knobs(moved)
+    cache.exact("goal", "h").repels = 0.75
+    insert(cache, "a")
+    cache.save(tmp_path)
+    loaded = PriorCache.load(tmp_path, NAMESPACE, cache.config)
+    assert (loaded.knobs, loaded.ghost_hits) == (moved, 1)
+    assert loaded.exact("goal", "h").repels == 0.75
+    for other in (cache, loaded):
+        insert(other, "b")
+        insert(other, "zzz")
+    assert loaded.ghost_hits == cache.ghost_hits == 2
+    assert order(loaded) == order(cache)
+
+
+def test_what_the_configuration_sets_anew_goes_before_what_a_controller_left(tmp_path):
+    cache = make(4, mode="surrogate", threshold=0.9, refresh_rate=0.1)
+    cache.set_knobs(Knobs(3, 0.8, 0.5))
+    cache.save(tmp_path)
+
+    def knobs(**options):
+        base = {"mode": "surrogate", "capacity": 4, "threshold": 0.9, "refresh_rate": 0.1}
+        return PriorCache.load(tmp_path, NAMESPACE, CacheConfig(**{**base, **options})).knobs
+
+    assert knobs() == Knobs(3, 0.8, 0.5)
+    assert knobs(threshold=0.95) == Knobs(3, 0.95, 0.5)
+    assert knobs(capacity=2) == Knobs(2, 0.8, 0.5)
+    assert knobs(refresh_rate=0.2) == Knobs(3, 0.8, 0.2)
+    assert knobs(mode="lru") == Knobs(4, 0.9, 0.1)
+
+
+def test_restore_takes_over_knobs_and_stays_what_it_was(tmp_path):
+    cache = make(4, mode="surrogate")
+    cache.set_knobs(Knobs(2, 0.8, 0.5))
+    insert(cache, "a")
+    cache.save(tmp_path)
+    fresh = make(4, mode="surrogate")
+    fresh.restore(PriorCache.load(tmp_path, NAMESPACE, fresh.config))
+    assert fresh.knobs == Knobs(2, 0.8, 0.5)
+    assert not fresh.read_only
+    assert order(fresh) == [("goal", "a")]
+
+
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+def test_every_index_serves_the_cache_alike_and_comes_back(tmp_path, index, monkeypatch):
+    monkeypatch.setattr("cepcli.cache.index.GRAPH_FROM", 5)
+    cache = make(30, index=index, threshold=0.9)
+    for number in range(50):
+        entry = insert(cache, f"text {number}", goal="red" if number % 3 else "blue")
+        assert cache.similar(entry.goal, unit(entry.text)).entry is entry
+    cache.save(tmp_path)
+    loaded = PriorCache.load(tmp_path, NAMESPACE, cache.config)
+    for number in range(60):
+        for goal in ("red", "blue"):
+            assert loaded.nearest(goal, unit(f"text {number}")) == cache.nearest(
+                goal, unit(f"text {number}")
+            )
+    insert(loaded, "another", goal="red")
+    assert len(loaded) == 30
+    smaller = PriorCache.load(tmp_path, NAMESPACE, dataclasses.replace(cache.config, capacity=7))
+    assert [e.text for e in smaller] == [e.text for e in cache][-7:]
+    assert smaller.nearest("red", unit("text 49")).entry.text == "text 49"
+
+
+def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte():
+    verbs, things = ("take", "open", "drop", "close", "eat"), ("door", "box", "key", "lamp")
+    names = [f"{verb} the {thing}" for verb in verbs for thing in things]
+    random = np.random.default_rng(0)
+    count = 3000
+    for policy in ("lru", "fifo", "lfu", "utility"):
+        config = CacheConfig(mode="lru", capacity=count, eviction=policy, index="flat")
+        cache = PriorCache(config, 1, NAMESPACE)
+        tracemalloc.start()
+        for number in range(2 * count):
+            text = f"state {number} ".ljust(150, "x")
+            actions = [str(bytearray(names[i], "ascii"), "ascii") for i in random.permutation(20)]
+            scores = {action: float(random.normal()) for action in actions[:8]}
+            entry = cache.insert("goal", text, np.ones(1, np.float32), scores)
+            cache.use(entry)
+        taken = tracemalloc.get_traced_memory()[0] / count
+        tracemalloc.stop()
+        assert taken < 1024, policy

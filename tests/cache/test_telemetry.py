@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cepcli.cache.telemetry import KINDS, Audit, CacheTelemetry, Samples
+from cepcli.cache.certificate import Comparison
+from cepcli.cache.telemetry import KINDS, CacheTelemetry, Samples
 from cepcli.prior.base import PriorAnswer
 
 ZERO = np.zeros(1)
@@ -32,7 +33,8 @@ def filled(sequence, telemetry=None):
     for number, kind in enumerate(sequence):
         telemetry.record(answer(kind, number))
         if kind == "audit":
-            telemetry.record_audit(Audit(0.99, 0.5 + number, 0.01 * number))
+            telemetry.record_comparison(Comparison(0.99, 0.5 + number, 0.01 * number, 0.1))
+            telemetry.record_comparison(Comparison(0.5, 9.0, 9.0, 1.0, False))
     return telemetry
 
 

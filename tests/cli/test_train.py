@@ -81,10 +81,10 @@ def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch, stop):
 
     real = training._decide_and_step
 
-    def interrupted(parts, progress, tau):
+    def interrupted(parts, progress, tau, trace):
         if progress.step == 25:
             signal.raise_signal(stop)
-        return real(parts, progress, tau)
+        return real(parts, progress, tau, trace)
 
     monkeypatch.setattr(training, "_decide_and_step", interrupted)
     done = train("--name", "r")

@@ -17,6 +17,7 @@ def summary(run, seed, success, queries=50):
         "run": f"{run}_s{seed}", "seed": seed, "decisions": 100, "wall_seconds": 9.0,
         "queries": {"total": queries}, "hits": {"exact": 30, "semantic": 20},
         "llm_seconds_recorded": 25.0, "latency_ms": {"p50": 1.0, "p95": 2.0},
+        "audited": {"kl_mean": None},
         "eval": {
             "episodes": 4, "success_rate": success, "return_mean": success,
             "curve": [[0, 0.0], [50, success], [100, success]],

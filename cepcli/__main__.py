@@ -1,0 +1,5 @@
+"""`python -m cepcli` is `cep`."""
+
+from cepcli.cli.main import main
+
+main()

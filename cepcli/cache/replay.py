@@ -1,0 +1,184 @@
+"""Plays a recorded trace through a cache without the LLM: what would it have cost, how wrong?
+
+The very cache that runs is replayed, `CachedPrior` over a prior that knows the trace's answers; so
+a figure of a replay is a figure of the product. Keys are made beforehand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from numpy import ndarray
+
+from cepcli.cache.cached_prior import CachedPrior
+from cepcli.cache.config import CacheConfig
+from cepcli.cache.control import Control
+from cepcli.cache.controllers import make_controller
+from cepcli.cache.store import PriorCache
+from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.trace import Trace, TracedDecision, fresh_scores
+from cepcli.posterior.maths import kl_bound, kl_divergence, log_posterior, span
+from cepcli.prior.base import Prior, PriorAnswer, PriorShape
+from cepcli.seeding import generator
+from cepcli.types import TextState
+
+#: The unit key of each (goal, text).
+Keys = dict[tuple[str, str], Float32[ndarray, " dim"]]
+
+
+class TracePrior(Prior):
+    """Answers as the LLM did when the trace was recorded; knows nothing else."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._answers: dict[TextState, PriorAnswer] = {}
+
+    @property
+    def shape(self) -> PriorShape:
+        """The recorded prior's."""
+        return self._trace.shape
+
+    def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
+        """The recorded answers."""
+        return [self._answer(state) for state in states]
+
+    def _answer(self, state: TextState) -> PriorAnswer:
+        found = self._answers.get(state)
+        if found is None:
+            scores = fresh_scores(self._trace, state)
+            found = PriorAnswer(self.shape.log_prior(scores), scores, "miss")
+            self._answers[state] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a cache did on a trace.
+
+    Attributes:
+        config: the cache's configuration.
+        telemetry: its counts.
+        certificate: what it promised at the end, or None.
+        kl: KL(π̂‖π) of each semantic hit, between the posteriors at the traced Q and τ (between the
+            priors where the trace has no Q), nats.
+        bound: span²/8 of each semantic hit, which holds for every Q and τ.
+        decision: which decision each of them was.
+        seconds: wall time of the replay, keys not included.
+    """
+
+    config: CacheConfig
+    telemetry: CacheTelemetry
+    certificate: Any
+    kl: Float[ndarray, " hits"]
+    bound: Float[ndarray, " hits"]
+    decision: ndarray
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values: counts, hit rate, queries per decision, KL mean, p95, share over κ."""
+        counts = self.telemetry.summary()
+        decisions = self.telemetry.decisions
+        kappa = self.config.certified.kappa
+        certificate = self.certificate
+        return {
+            "cache": self.config.mode,
+            "capacity": self.config.capacity,
+            "threshold": self.config.threshold,
+            "eviction": self.config.policy,
+            "decisions": decisions,
+            "queries": counts["queries"],
+            "hits": counts["hits"],
+            "hit_rate": self.telemetry.hits / decisions,
+            "queries_per_decision": self.telemetry.queries / decisions,
+            "kl_mean": _mean(self.kl),
+            "kl_p95": float(np.percentile(self.kl, 95)) if len(self.kl) else 0.0,
+            "share_over_kappa": _mean(self.kl > kappa),
+            "share_bound_over_kappa": _mean(self.bound > kappa),
+            "certificate": None if certificate is None else certificate._asdict(),
+            "decisions_per_second": decisions / self.seconds,
+        }
+
+
+def replay(
+    trace: Trace,
+    config: CacheConfig,
+    keys: Keys,
+    *,
+    seed: int = 0,
+    decisions: Sequence[TracedDecision] | None = None,
+) -> Replay:
+    """Play `decisions` (all of the trace's, unless given) through a cache of `config`.
+
+    Args:
+        trace: gives the answers.
+        config: the cache.
+        keys: of every state; may be empty if the mode compares none.
+        seed: of the audits.
+        decisions: another order or selection, as of a resampled trace.
+
+    Raises:
+        CacheError: if the trace has no fresh scores for a decision.
+    """
+    inner = TracePrior(trace)
+    dim = len(next(iter(keys.values()))) if keys else 1
+    cache = PriorCache(config, dim, trace.namespace)
+    telemetry = CacheTelemetry(config.hit_rate_decay)
+    control = Control(make_controller(config), config.control_interval)
+
+    def encode(goal: str, text: str) -> ndarray:
+        return keys[goal, text]
+
+    prior = CachedPrior(inner, cache, encode, generator(seed, "audit"), telemetry, control)
+    played = trace.decisions if decisions is None else decisions
+    start = perf_counter()
+    hits = [
+        (number, answer)
+        for number, decision in enumerate(played)
+        for answer in prior.log_probs([decision.state])
+        if answer.kind == "semantic"
+    ]
+    seconds = perf_counter() - start
+    kl, bound = _errors([played[n] for n, _ in hits], [a for _, a in hits], inner)
+    return Replay(
+        config,
+        telemetry,
+        control.certificate,
+        kl,
+        bound,
+        np.array([number for number, _ in hits], np.int64),
+        seconds,
+    )
+
+
+def _errors(
+    decisions: Sequence[TracedDecision], answers: Sequence[PriorAnswer], inner: TracePrior
+) -> tuple[ndarray, ndarray]:
+    """KL(π̂‖π) and span²/8 of each answer against the fresh one, by number of actions at once."""
+    kl, bound = np.zeros(len(answers)), np.zeros(len(answers))
+    fresh = inner.log_probs([decision.state for decision in decisions])
+    sizes = np.array([len(decision.state.actions) for decision in decisions], np.int64)
+    for size in np.unique(sizes):
+        rows = np.flatnonzero(sizes == size).tolist()
+        log_cached = torch.from_numpy(np.stack([answers[i].log_prior for i in rows]))
+        log_fresh = torch.from_numpy(np.stack([fresh[i].log_prior for i in rows]))
+        bound[rows] = kl_bound(span(log_cached, log_fresh)).numpy()
+        gains = torch.tensor([_gain(decisions[i]) for i in rows], dtype=torch.float64)
+        kl[rows] = kl_divergence(
+            log_posterior(log_cached, gains, 1.0), log_posterior(log_fresh, gains, 1.0)
+        ).numpy()
+    return kl, bound
+
+
+def _gain(decision: TracedDecision) -> list[float]:
+    """Q/τ of each action; zeros without Q."""
+    if decision.q_values is None:
+        return [0.0] * len(decision.state.actions)
+    return [q / decision.temperature for q in decision.q_values]
+
+
+def _mean(values: ndarray) -> float:
+    return float(np.mean(values)) if len(values) else 0.0

@@ -1,0 +1,107 @@
+"""`cep cache train-head|export|merge`: learn better keys, take caches elsewhere.
+
+Example: cep cache train-head my-run --encoder hash --focus -o head.safetensors
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cepcli.cli.options import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WorkspaceOption,
+    print_json,
+    print_table,
+)
+
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where to write it.")]
+
+
+def train_head(
+    trace: Annotated[str, typer.Argument(help="A run made with --trace, or a trace's path.")],
+    output: OutputOption,
+    encoder: Annotated[str, typer.Option(help="minilm, static or hash.")] = "hash",
+    focus: Annotated[
+        bool, typer.Option("--focus/--no-focus", help="Mark what the goal names in the text.")
+    ] = True,
+    per_goal: Annotated[
+        bool, typer.Option("--per-goal/--any-goal", help="Compare texts of one goal only.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a key head on a trace, and show what it buys on texts it has not seen."""
+    from cepcli.abstraction.config import HeadConfig
+    from cepcli.abstraction.keys import make_key_encoder
+    from cepcli.cache.heads import train_on
+    from cepcli.cache.trace import read_trace
+    from cepcli.cli.replay import find_trace
+    from cepcli.config import resolve
+
+    def notify(text: str) -> None:
+        if not quiet:
+            typer.echo(f"{text} …", err=True)
+
+    config = resolve(HeadConfig, overrides=set_ or [])
+    recorded = read_trace(find_trace(trace, workspace))
+    keys = make_key_encoder(encoder, focus=focus, notify=notify)
+    head, rows = train_on(recorded, keys, config, per_goal=per_goal, seed=seed, notify=notify)
+    head.save(output)
+    if json:
+        print_json({"head": str(output), "sha256": head.sha256, "rows": rows})
+        return
+    cells = [
+        [row["keys"], str(row["dim"]), f"{row['lipschitz_q99']:.2f}",
+         "none" if row["threshold"] is None else f"{row['threshold']:.4f}",
+         f"{row['hit_rate']:.1%}"]
+        for row in rows
+    ]  # fmt: skip
+    title = f"{encoder} keys on texts not trained on; hits where 95 % keep to 0.1 nats of KL"
+    print_table(title, ["keys", "dimension", "L (99 % of pairs)", "δ", "hits"], cells)
+    goal = "" if per_goal else " --set cache.per_goal=false"
+    typer.echo(
+        f"Use it: cep train --cache certified --set cache.encoder={encoder} "
+        f"--set cache.focus={str(focus).lower()} --set cache.head={output}{goal}"
+    )
+
+
+def export(
+    cache: Annotated[str, typer.Argument(help="Name of a run, or path of a cache directory.")],
+    output: OutputOption,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write a cache's entries as a Parquet file."""
+    from cepcli.cache import storage
+    from cepcli.cache.transfer import export_parquet
+    from cepcli.cli.cache import find_cache
+
+    saved = storage.read(find_cache(cache, workspace))
+    export_parquet(saved, output)
+    typer.echo(f"{output}: {len(saved.entries)} entries")
+
+
+def merge(
+    caches: Annotated[list[str], typer.Argument(metavar="CACHE…", help="Runs or directories.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new directory.")],
+    capacity: Annotated[int, typer.Option(help="Most entries of the result.")] = 100_000,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Merge caches of one namespace into one; the most recently used entries stay."""
+    from cepcli.cache import storage
+    from cepcli.cache.transfer import merge as merged
+    from cepcli.cli.cache import find_cache
+    from cepcli.errors import CacheError
+
+    if output.exists():
+        raise CacheError(f"`{output}` exists already.", "Name a directory that does not.")
+    saved = merged(
+        [storage.read(find_cache(cache, workspace)) for cache in caches], capacity=capacity
+    )
+    storage.write(output, saved)
+    typer.echo(f"{output}: {len(saved.entries)} entries of {len(caches)} caches")

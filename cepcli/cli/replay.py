@@ -1,0 +1,141 @@
+"""`cep cache replay`: what caches of other settings would have done with a recorded run.
+
+Example: cep cache replay my-run --cache lru,certified --threshold 0.9,0.95,0.99 --encoder hash
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cepcli.cli.options import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WorkspaceOption,
+    open_workspace,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from cepcli.cache.config import CacheConfig
+    from cepcli.cache.trace import Trace
+
+
+def replay(
+    trace: Annotated[str, typer.Argument(help="A run made with --trace, or a trace's path.")],
+    cache: Annotated[str, typer.Option(help="Modes, as exact,lru,certified.")] = "exact,lru",
+    capacity: Annotated[str | None, typer.Option(help="Numbers of entries K.")] = None,
+    threshold: Annotated[str | None, typer.Option(help="Similarity thresholds δ.")] = None,
+    eviction: Annotated[str | None, typer.Option(help="lru, fifo, lfu, utility.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Key encoder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the audits.")] = 0,
+    set_: SetOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Replay a trace through caches, without the LLM: queries against KL, a row per setting."""
+    from cepcli.cache.replay import replay as play
+    from cepcli.cache.trace import read_trace
+    from cepcli.report.pareto import plot_pareto
+
+    lists = {"mode": cache, "capacity": capacity, "threshold": threshold, "eviction": eviction}
+    configs = _grid({k: v for k, v in lists.items() if v is not None}, encoder, set_ or [])
+    space = open_workspace(workspace)
+    recorded = read_trace(find_trace(trace, workspace))
+    keys = _keys(recorded, configs, quiet)
+    rows = []
+    for config in configs:
+        rows.append(play(recorded, config, keys if config.keyed else {}, seed=seed).summary())
+        if not quiet:
+            typer.echo(f"{len(rows)}/{len(configs)} settings …", err=True)
+    picture = plot_pareto(rows, output or space.root / "replay.png")
+    if json:
+        print_json({"trace": trace, "env": recorded.env, "rows": rows, "picture": str(picture)})
+        return
+    _print(rows, recorded)
+    typer.echo(f"Queries against KL: {picture}")
+
+
+def _grid(lists: dict[str, str], encoder: str | None, sets: list[str]) -> "list[CacheConfig]":
+    """Every combination; what makes no difference to a mode is left out of it."""
+    import itertools
+
+    from cepcli.cache.config import CacheConfig
+    from cepcli.config import resolve
+
+    configs = []
+    for values in itertools.product(*(text.split(",") for text in lists.values())):
+        flags: dict[str, Any] = {
+            key: _number(key, value) for key, value in zip(lists, values, strict=True)
+        }
+        config = resolve(CacheConfig, overrides=sets, flags={**flags, "encoder": encoder})
+        if not config.keyed:
+            drop = {"threshold", "encoder"}
+            rest = {key: value for key, value in flags.items() if key not in drop}
+            config = resolve(CacheConfig, overrides=sets, flags=rest)
+        if config not in configs:
+            configs.append(config)
+    return configs
+
+
+def _number(key: str, text: str) -> Any:
+    from cepcli.errors import ConfigError
+
+    if key in ("mode", "eviction"):
+        return text.strip()
+    try:
+        return int(text) if key == "capacity" else float(text)
+    except ValueError as error:
+        raise ConfigError(f"`--{key}` has `{text}` in it, expected numbers.") from error
+
+
+def find_trace(trace: str, workspace: Path | None) -> Path:
+    """The file or the run's directory that `trace` means; an unfinished run will do."""
+    if Path(trace).exists():
+        return Path(trace)
+    space = open_workspace(workspace)
+    partial = space.partial("run", trace)
+    return partial if partial.is_dir() else space.open("run", trace).path
+
+
+def _keys(trace: "Trace", configs: "list[CacheConfig]", quiet: bool) -> Any:
+    """The key of every text of the trace, if any of the caches compares texts."""
+    from cepcli.abstraction.keys import make_key_encoder
+
+    keyed = [config for config in configs if config.keyed]
+    if not keyed:
+        return {}
+    states = {(d.state.goal, d.state.text) for d in trace.decisions}
+    if not quiet:
+        typer.echo(f"Making the keys of {len(states)} texts ({keyed[0].encoder}) …", err=True)
+    first = keyed[0]
+    encoder = make_key_encoder(first.encoder, focus=first.focus, head=first.head)
+    return {state: encoder.key(*state) for state in sorted(states)}
+
+
+def _print(rows: list[dict[str, Any]], trace: "Trace") -> None:
+    columns = ["cache", "K", "δ", "eviction", "hits", "queries/decision", "KL mean", "KL p95",
+               "KL over κ", "bound over κ", "decisions/s"]  # fmt: skip
+    cells = [
+        [row["cache"], str(row["capacity"]), _threshold(row), row["eviction"],
+         f"{row['hit_rate']:.1%}", f"{row['queries_per_decision']:.3f}", f"{row['kl_mean']:.4f}",
+         f"{row['kl_p95']:.4f}", f"{row['share_over_kappa']:.2%}",
+         f"{row['share_bound_over_kappa']:.2%}", f"{row['decisions_per_second']:.0f}"]
+        for row in rows
+    ]  # fmt: skip
+    title = f"{len(trace.decisions)} decisions of {trace.env}; KL of semantic hits in nats"
+    print_table(title, columns, cells)
+
+
+def _threshold(row: dict[str, Any]) -> str:
+    """δ as configured, or where the controller ended."""
+    if row["certificate"] is not None:
+        end = row["certificate"]["threshold"]
+        return "closed" if end is None else f"→ {end:g}"
+    return "" if row["cache"] in ("off", "exact") else f"{row['threshold']:g}"

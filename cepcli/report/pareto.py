@@ -1,0 +1,32 @@
+"""The Pareto picture of a replay: LLM queries against the error of reused priors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cepcli.report.curves import plt, save_picture
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Numbers of the points that no other one beats in both coordinates, by the first one."""
+    order = sorted(range(len(points)), key=lambda i: points[i])
+    kept: list[int] = []
+    for number in order:
+        if not kept or points[number][1] < points[kept[-1]][1]:
+            kept.append(number)
+    return kept
+
+
+def plot_pareto(rows: Sequence[dict[str, Any]], path: Path) -> Path:
+    """Queries per decision against the KL's 95th percentile, a point per setting."""
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    points = [(row["queries_per_decision"], row["kl_p95"]) for row in rows]
+    for mode in dict.fromkeys(row["cache"] for row in rows):
+        own = [point for point, row in zip(points, rows, strict=True) if row["cache"] == mode]
+        axes.plot(*zip(*own, strict=True), "o", label=mode)
+    front = [points[number] for number in pareto(points)]
+    axes.plot(*zip(*front, strict=True), color="0.7", zorder=0, label="Pareto front")
+    axes.set(xlabel="LLM queries per decision", ylabel="KL of semantic hits, 95th percentile, nats")
+    axes.set_xlim(left=0)
+    axes.legend()
+    return save_picture(figure, path)

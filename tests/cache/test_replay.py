@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+
+from cepcli.cache.config import CacheConfig
+from cepcli.cache.control_config import CertifiedConfig
+from cepcli.cache.replay import replay
+from cepcli.errors import CacheError
+from tests.cache.worlds import ACTIONS, adversarial_world, keys_of, smooth_world, trace_of
+
+
+def played(keys, scores, order=None, *, config, seed=0, **world):
+    texts = [f"t{n}" for n in range(len(keys))]
+    order = range(len(keys)) if order is None else order
+    trace = trace_of(texts, scores, order, **world)
+    return replay(trace, config, keys_of(texts, keys), seed=seed)
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+def test_off_asks_for_every_decision_and_is_never_wrong(random):
+    keys, scores = smooth_world(random, clusters=3, members=5)
+    found = played(keys, scores, config=CacheConfig(mode="off"))
+    assert found.telemetry.queries == 15
+    assert found.summary()["queries_per_decision"] == 1.0
+    assert len(found.kl) == 0
+
+
+def test_exact_asks_once_for_each_text(random):
+    keys, scores = smooth_world(random, clusters=3, members=5)
+    order = np.tile(np.arange(15), 4)
+    found = played(keys, scores, order, config=CacheConfig(mode="exact"))
+    assert found.telemetry.queries == 15
+    assert found.telemetry.counts["exact"] == 45
+    assert found.summary()["kl_mean"] == 0.0
+
+
+def test_the_error_of_a_semantic_hit_is_that_of_the_entry_that_answered():
+    keys = np.array([[1.0, 0.0], [0.999, 0.0447]], np.float32)
+    scores = np.array([[0.0, 0.0, 0.0], [np.log(4.0), 0.0, 0.0]])
+    config = CacheConfig(mode="lru", threshold=0.99, refresh_rate=0.0)
+    found = played(keys, scores, config=config, q_values=None)
+    cached, fresh = np.full(3, 1 / 3), 0.95 * np.array([4, 1, 1]) / 6 + 0.05 / 3
+    assert found.decision.tolist() == [1]
+    assert found.kl == pytest.approx([np.sum(cached * np.log(cached / fresh))])
+    gap = np.log(cached / fresh)
+    assert found.bound == pytest.approx([np.ptp(gap) ** 2 / 8])
+
+
+def test_the_error_is_that_of_the_posterior_at_the_traced_q_and_temperature():
+    keys = np.array([[1.0, 0.0], [0.999, 0.0447]], np.float32)
+    scores = np.array([[0.0, 0.0, 0.0], [np.log(4.0), 0.0, 0.0]])
+    config = CacheConfig(mode="lru", threshold=0.99, refresh_rate=0.0)
+    q_values = (1.0, 0.0, 0.0)
+    found = played(keys, scores, config=config, q_values=q_values)
+    weights = np.exp(np.array(q_values) / 0.5)
+    cached = weights / weights.sum()
+    fresh = (0.95 * np.array([4, 1, 1]) / 6 + 0.05 / 3) * weights
+    fresh /= fresh.sum()
+    assert found.kl == pytest.approx([np.sum(cached * np.log(cached / fresh))])
+
+
+def test_a_trace_without_fresh_scores_is_refused():
+    trace = trace_of(["a"], [[0.0, 0.0, 0.0]], [0])
+    trace.scores.clear()
+    with pytest.raises(CacheError, match="no fresh score for `left`"):
+        replay(trace, CacheConfig(mode="exact"), {})
+
+
+def certified(**values):
+    return CacheConfig(mode="certified", certified=CertifiedConfig(kappa=0.25, alpha=0.1, **values))
+
+
+def test_certified_reuses_much_where_similar_texts_have_similar_priors(random):
+    keys, scores = smooth_world(random)
+    found = played(keys, scores, config=certified())
+    assert found.certificate.threshold is not None
+    assert found.summary()["hit_rate"] > 0.5
+    assert found.summary()["share_bound_over_kappa"] <= 0.1
+
+
+def test_certified_withstands_near_identical_keys_with_opposite_priors_and_fixed_does_not(random):
+    keys, scores = adversarial_world(random)
+    fixed = played(keys, scores, config=CacheConfig(mode="lru", threshold=0.99)).summary()
+    safe = played(keys, scores, config=certified()).summary()
+    assert fixed["share_bound_over_kappa"] > 0.25
+    hits = safe["hits"]["semantic"]
+    assert hits * safe["share_bound_over_kappa"] <= 0.1 * max(hits, 1)
+    assert safe["queries_per_decision"] > 0.95  # the price: there is nothing to be reused
+
+
+def test_certified_notices_that_the_world_has_changed(random):
+    keys, scores = smooth_world(random)
+    bad_keys, bad_scores = adversarial_world(random, share=0.5)
+    found = played(
+        np.concatenate([keys, bad_keys]), np.concatenate([scores, bad_scores]), config=certified()
+    )
+    late = found.decision >= len(keys) + 500
+    assert found.certificate.threshold is None
+    assert late.sum() < 0.02 * (len(bad_keys) - 500)
+
+
+def test_an_entry_found_wrong_does_not_answer_as_far_again():
+    """Twins of one text alternate between two priors; each failure teaches the entry."""
+    random = np.random.default_rng(1)
+    keys, scores = smooth_world(random, clusters=20, members=40)
+    twins, opposite = adversarial_world(random, pairs=40, share=1.0)
+    keys, scores = np.concatenate([keys, twins]), np.concatenate([scores, opposite])
+    found = played(keys, scores, config=certified())
+    again = played(keys, scores, config=certified(renew=False))
+    assert found.bound.sum() <= again.bound.sum()
+
+
+def test_the_same_seed_replays_alike_and_another_audits_elsewhere(random):
+    keys, scores = smooth_world(random, clusters=10, members=30)
+    config = CacheConfig(mode="lru", threshold=0.9, refresh_rate=0.2)
+    first, second = (played(keys, scores, config=config, seed=0) for _ in range(2))
+    other = played(keys, scores, config=config, seed=1)
+    assert first.decision.tolist() == second.decision.tolist()
+    assert first.decision.tolist() != other.decision.tolist()
+
+
+def test_action_sets_that_never_repeat_are_misses_not_errors(random):
+    keys, scores = smooth_world(random, clusters=2, members=10)
+    texts = [f"t{n}" for n in range(len(keys))]
+    trace = trace_of(texts, scores, [])
+    from cepcli.cache.trace import TracedDecision
+    from cepcli.types import TextState
+
+    for number, (text, row) in enumerate(zip(texts, scores, strict=True)):
+        own = tuple(f"{action} {number}" for action in ACTIONS)
+        trace.scores["g", text] = dict(zip(own, row, strict=True))
+        trace.decisions.append(TracedDecision(TextState("g", text, own), 0, "miss", None, 1.0))
+    for mode in ("lru", "certified"):
+        found = replay(
+            trace,
+            CacheConfig(mode=mode, threshold=0.5, refresh_rate=0.0),
+            keys_of(texts, keys),
+        )
+        assert found.telemetry.hits == 0
+        assert found.telemetry.queries == len(texts)

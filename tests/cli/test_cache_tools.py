@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from cepcli.abstraction.config import HeadConfig
+from cepcli.abstraction.hashing import HashEncoder
+from cepcli.abstraction.keys import KeyEncoder
+from cepcli.cache.heads import train_on
+from cepcli.errors import CacheError
+from tests.cache.worlds import trace_of
+from tests.cli.test_train import train
+
+__all__ = ["train"]
+
+
+@pytest.fixture
+def traced(train):
+    """A run with a fresh score for every decision."""
+    done = train("--name", "t", "--cache", "off", "--trace")
+    assert done.code == 0, done.err
+    return "t_s0"
+
+
+def test_replay_gives_a_row_per_setting_and_a_picture(traced, cep, tmp_path):
+    picture = tmp_path / "p.png"
+    done = cep(
+        "cache", "replay", traced, "--cache", "off,exact,lru", "--threshold", "0.5,0.99",
+        "--capacity", "3,100", "--encoder", "hash", "-o", picture, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    rows = done.json["rows"]
+    settings = [(row["cache"], row["capacity"], row["threshold"]) for row in rows]
+    assert settings == [
+        ("off", 3, 0.995), ("off", 100, 0.995), ("exact", 3, 0.995), ("exact", 100, 0.995),
+        ("lru", 3, 0.5), ("lru", 3, 0.99), ("lru", 100, 0.5), ("lru", 100, 0.99),
+    ]  # fmt: skip
+    assert {row["decisions"] for row in rows} == {60}
+    queries = {s: row["queries_per_decision"] for s, row in zip(settings, rows, strict=True)}
+    assert queries["off", 3, 0.995] == 1.0
+    assert queries["exact", 100, 0.995] < 1.0
+    assert queries["lru", 100, 0.5] <= queries["lru", 100, 0.99]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "queries/decision" in cep("cache", "replay", traced, "-o", picture).out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--cache", "lruu"), "lru"),
+        (("--threshold", "high"), "expected numbers"),
+        (("--capacity", "0"), "at least 1"),
+        (("--threshold", "1.5"), "cosine between"),
+        (("--cache", "certified", "--set", "certified.kappa=0"), "kappa"),
+        (("--cache", "certified", "--set", "certified.alpha=1"), "alpha"),
+        (("--cache", "lru", "--encoder", "hsh"), "hash"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(traced, cep, flags, said):
+    done = cep("cache", "replay", traced, *flags)
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_run_without_a_trace_says_how_to_record_one(train, cep):
+    train("--name", "r")
+    done = cep("cache", "replay", "r_s0")
+    assert done.code == 2
+    assert "--trace" in done.err
+
+
+def test_a_killed_trace_goes_on_as_one_never_killed(train, cep, workspace_root, monkeypatch):
+    from cepcli.agents import training
+
+    real = training._decide_and_step
+
+    def killed(parts, progress, tau, trace):
+        if progress.step == 33:
+            raise SystemExit(9)
+        return real(parts, progress, tau, trace)
+
+    train("--name", "whole", "--trace")
+    monkeypatch.setattr(training, "_decide_and_step", killed)
+    assert train("--name", "cut", "--trace").code == 9
+    monkeypatch.setattr(training, "_decide_and_step", real)
+    assert cep("runs", "resume", "cut_s0").code == 0
+    traces = [workspace_root / "run" / name / "trace.jsonl" for name in ("whole_s0", "cut_s0")]
+    assert traces[0].read_bytes() == traces[1].read_bytes()
+
+
+def test_a_head_lowers_the_lipschitz_constant_on_texts_it_has_not_seen():
+    """Texts whose score hangs on one word of many: a head learns which one."""
+    random = np.random.default_rng(0)
+    colours, sides = ("red", "blue", "green", "grey"), ("left", "right")
+    texts, scores = [], []
+    for _ in range(300):
+        noise = " ".join(f"a {colour} box {random.integers(5)} steps ahead." for colour in colours)
+        side = sides[random.integers(2)]
+        texts.append(f"{noise} the ball is {side}.")
+        scores.append([3.0, 0.0, 0.0] if side == "left" else [0.0, 3.0, 0.0])
+    trace = trace_of(texts, scores, range(len(texts)))
+    head, (raw, learned) = train_on(
+        trace, KeyEncoder(HashEncoder(), True), HeadConfig(), per_goal=True, seed=0
+    )
+    assert learned["lipschitz_q99"] < 0.8 * raw["lipschitz_q99"]
+    assert learned["dim"] == head.dim == 64
+
+
+def test_a_trace_with_too_few_texts_trains_no_head():
+    trace = trace_of(["a", "b"], [[0.0, 0.0, 0.0]] * 2, [0, 1])
+    with pytest.raises(CacheError, match="2 texts with fresh scores"):
+        train_on(trace, KeyEncoder(HashEncoder(), True), HeadConfig(), per_goal=True, seed=0)
+
+
+def test_caches_are_exported_and_merged(train, cep, tmp_path, workspace_root):
+    for seed in (0, 1):
+        train("--name", "c", "--cache", "lru", "--seed", seed)
+    table = tmp_path / "c.parquet"
+    assert cep("cache", "export", "c_s0", "-o", table).code == 0
+    entries = cep("cache", "stats", "c_s0", "--json").json["entries"]
+    assert parquet.read_table(table).num_rows == entries > 0
+    both = tmp_path / "both"
+    assert cep("cache", "merge", "c_s0", "c_s1", "-o", both).code == 0
+    assert cep("cache", "verify", both).code == 0
+    assert cep("cache", "stats", both, "--json").json["entries"] >= entries
+    refused = cep("cache", "merge", "c_s0", "c_s1", "-o", both)
+    assert (refused.code, "exists already" in refused.err) == (2, True)
