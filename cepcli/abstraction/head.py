@@ -1,7 +1,7 @@
 """A learned head on a frozen encoder: a linear map after which near keys mean like priors.
 
 z = W·x/‖W·x‖, trained on texts whose prior the LLM has given, so that the squared distance of two
-keys tells the squared span of their priors (DESIGN.md §3): it lowers L, so that a cache may reuse
+keys tells the squared span of their priors: it lowers L, so that a cache may reuse
 from further away at the same error. Only texts of one goal are compared.
 """
 

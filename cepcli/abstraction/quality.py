@@ -1,7 +1,7 @@
 """How good keys are for a prior cache: how well distance bounds the error, and what that buys.
 
 Two measures on texts whose prior is known: the Lipschitz constant L of span ≤ 2L·‖z − z′‖, from
-which a safe threshold follows (DESIGN.md §3), and the hit rate that a cache reaches at a given
+which a safe threshold follows, and the hit rate that a cache reaches at a given
 error. Keys are unit vectors.
 """
 

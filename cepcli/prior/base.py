@@ -43,7 +43,7 @@ class ScorerFingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """What a cache's entries belong to; a cache never opens under another one (§4)."""
+    """What a cache's entries belong to; a cache never opens under another one."""
 
     scorer: ScorerFingerprint
     normalisation: str
@@ -94,7 +94,7 @@ class Scorer(ABC):
 
 @dataclass(frozen=True, slots=True)
 class PriorShape:
-    """How normalised scores become probabilities: p = (1−ε)·softmax(score/T) + ε/n (§3)."""
+    """How normalised scores become probabilities: p = (1−ε)·softmax(score/T) + ε/n."""
 
     temperature: float = 1.0
     smoothing: float = 0.05
