@@ -6,11 +6,6 @@ similar text, sometimes audited), a partial hit (an entry that lacks some action
 scored; in mode `certified` all are, since the LLM is asked anyway and takes hardly longer), a miss.
 A miss compares the nearest entry with the fresh answer for free. Several states in one call are
 answered as they would be one after another, but the LLM is asked once for all of them.
-
-In a loop of your own, around any prior:
-
-    prior = CachedPrior.around(my_prior, encode=my_encoder, config=CacheConfig(mode="certified"))
-    [answer] = prior.log_probs([TextState(goal, text, actions)])
 """
 
 from collections.abc import Callable, Sequence

@@ -121,11 +121,6 @@ class PriorCache:
         entry, similarity = neighbour
         return similarity >= self.knobs.threshold and similarity > entry.repels
 
-    def similar(self, goal: str, key: Float32[ndarray, " dim"]) -> Neighbour | None:
-        """The entry with the most similar key, if it answers."""
-        found = self.nearest(goal, key)
-        return found if found and self.answers(found) else None
-
     def use(self, entry: Entry) -> None:
         """Note that an entry answered; no effect if it was evicted meanwhile or is read-only."""
         if self.read_only or entry.slot not in self._entries:
