@@ -33,8 +33,10 @@ def test_readme_lists_every_command_and_no_other():
 def test_readme_lists_every_metric_and_no_other(corridor, tmp_path):
     import json
 
-    corridor.run(tmp_path, "a", **{"cache.mode": "lru"})
-    rows = (tmp_path / "run/a/metrics.jsonl").read_text().splitlines()
+    rows = []
+    for mode in ("lru", "certified"):
+        corridor.run(tmp_path, mode, **{"cache.mode": mode})
+        rows += (tmp_path / "run" / mode / "metrics.jsonl").read_text().splitlines()
     written = set().union(*(json.loads(row) for row in rows)) - {"step"}
     assert sorted(table("Metrics")) == sorted(written)
 

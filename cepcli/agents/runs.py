@@ -125,18 +125,12 @@ def summarise(
         "steps": steps,
         "decisions": decisions,
         **telemetry.summary(),
-        "certificate": _certificate(parts),
+        "certificate": parts.control.promise if parts.control is not None else None,
         "wall_seconds": wall_seconds,
         "eval": evaluation,
         "device": config.device,
         "versions": versions(),
     }
-
-
-def _certificate(parts: Parts) -> dict[str, Any] | None:
-    """What the cache promises about its semantic hits, if it does."""
-    found = parts.control.certificate if parts.control is not None else None
-    return None if found is None else found._asdict()
 
 
 def _check_free(

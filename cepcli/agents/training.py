@@ -209,6 +209,11 @@ def _metrics(
         row["cache/threshold"] = knobs.threshold
         row["cache/refresh_rate"] = knobs.refresh_rate
         row["cache/reliable_hit_rate"] = parts.telemetry.reliable_hit_rate
+        row["cache/audits"] = cache["queries"]["audits"]
+    certificate = parts.control.certificate if parts.control is not None else None
+    if certificate is not None:
+        row["cache/certified_audits"] = certificate.audits
+        row["cache/certified_failures"] = certificate.failures
     if parts.learner is not None:
         row["train/q_scale"] = parts.learner.scale
     if losses is not None:

@@ -89,6 +89,8 @@ class CachedPrior(Prior):
         self._generator = generator
         self._telemetry = telemetry
         self._control = control
+        if control is not None and not cache.read_only:
+            cache.certificate = control.promise
         self._pending: dict[tuple[int, str], _Pending] = {}
         self._expecting: list[Entry] = []
 

@@ -36,6 +36,12 @@ class Control:
         return self.controller.certificate()
 
     @property
+    def promise(self) -> dict[str, Any] | None:
+        """The same as JSON values, as the cache and the run's summary keep it."""
+        found = self.certificate
+        return None if found is None else found._asdict()
+
+    @property
     def reliable(self) -> bool:
         """Whether semantic hits are covered by a certificate."""
         found = self.certificate
@@ -55,12 +61,13 @@ class Control:
         return failed
 
     def tick(self, cache: PriorCache, telemetry: CacheTelemetry) -> None:
-        """Update the cache's parameters if an interval has passed."""
+        """Update the cache's parameters, and what it promises, if an interval has passed."""
         decisions = telemetry.decisions - self._before["decisions"]
         if decisions < self._interval:
             return
         start = perf_counter()
         cache.set_knobs(self.controller.update(self._signals(cache, telemetry), cache.knobs))
+        cache.certificate = self.promise
         self._told.clear()
         self._before = self._counts(cache, telemetry)
         self.seconds += perf_counter() - start

@@ -9,7 +9,7 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -51,6 +51,8 @@ class PriorCache:
 
     Attributes:
         knobs: capacity, threshold and refresh rate that hold now; `set_knobs` changes them.
+        certificate: what its controller promises at these knobs, as JSON values
+            (`Certificate._asdict`); None where nothing is promised.
         ghost_hits: texts inserted so far that had been evicted not long before.
     """
 
@@ -60,6 +62,7 @@ class PriorCache:
         self.namespace = namespace
         self.read_only = False
         self.knobs = config.knobs
+        self.certificate: dict[str, Any] | None = None
         self.ghost_hits = 0
         self._entries = new_table(config)
         self._texts: dict[str, dict[str, Entry]] = {}
@@ -218,6 +221,7 @@ class PriorCache:
                 "ghost_hits": self.ghost_hits,
                 "knobs": list(self.knobs),
                 "configured": list(self.config.knobs),
+                "certificate": self.certificate,
             },
             columns=columns.pack([columns.record(e, e.identity, row) for e, row in found]),
             keys=keys,
@@ -271,6 +275,8 @@ class PriorCache:
         self._eviction = make_eviction(self.config, self._entries)
         self._clock, self._next_slot = saved.state["clock"], saved.state["next_slot"]
         self.knobs = self._knobs(saved)
+        if saved.mode == self.config.mode:
+            self.certificate = saved.state.get("certificate")
         self.ghost_hits = saved.state.get("ghost_hits", 0)
         self._ghosts = Ghosts(self.knobs.capacity)
         self._ghosts.restore(saved.ghosts)

@@ -37,15 +37,17 @@ CacheArgument = Annotated[
 def stats(
     cache: CacheArgument, workspace: WorkspaceOption = None, json: JsonOption = False
 ) -> None:
-    """What a cache holds and what it belongs to."""
+    """What a cache holds, what it promises, and what it belongs to."""
     from cepcli.cache import storage
+    from cepcli.cli.certificate import in_words
 
     directory = find_cache(cache, workspace)
     values = _stats(directory, storage.read(directory))
     if json:
         print_json(values)
         return
-    rows = [[key, _cell(value)] for key, value in values.items()]
+    promise = {"certificate": in_words(values["certificate"], interval=True)}
+    rows = [[key, promise.get(key) or _cell(value)] for key, value in values.items()]
     print_table("Prior cache", ["quantity", "value"], rows)
 
 
@@ -137,6 +139,7 @@ def _stats(directory: Path, saved: "Saved") -> dict[str, Any]:
         "hits": sum(entry["hits"] for entry in entries),
         "entries_never_hit": sum(entry["hits"] == 0 for entry in entries),
         "audits": sum(entry["audits"] for entry in entries),
+        "certificate": saved.state.get("certificate"),
         "key_dim": saved.dim if len(saved.keys) else None,
         "bytes": sum(path.stat().st_size for path in directory.iterdir()),
         **namespace.pop("scorer"),

@@ -106,11 +106,13 @@ class RunDisplay:
         self._shown_at = now
         figures = self._figures(parts, progress, now)
         if self._live:
-            self._live.update(self._table(progress.step / parts.config.steps, figures))
+            done = progress.step / parts.config.steps
+            self._live.update(self._table(done, figures, self._certificate(parts)))
             self._live.refresh()
         else:
             text = ", ".join(f"{key} {value}" for key, value in figures.items())
-            print(text, file=sys.stderr, flush=True)
+            promised = self._certificate(parts)
+            print("; ".join(filter(None, (text, promised))), file=sys.stderr, flush=True)
 
     def _figures(self, parts: "Parts", progress: "Progress", now: float) -> dict[str, str]:
         cache = parts.telemetry.summary()
@@ -131,13 +133,22 @@ class RunDisplay:
             "LLM s saved": f"{saved:.0f}",
         }
 
-    def _table(self, done: float, figures: dict[str, str]) -> Any:
+    def _certificate(self, parts: "Parts") -> str:
+        """What the cache promises now; empty if it never will."""
+        from cepcli.cli.certificate import in_words
+
+        promise = parts.control.promise if parts.control is not None else None
+        return "" if promise is None else f"certificate: {in_words(promise)}"
+
+    def _table(self, done: float, figures: dict[str, str], promised: str) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=self._name, title_justify="left", box=None)
         for key in figures:
             table.add_column(key, justify="right")
         table.add_row(*figures.values())
-        return Group(table, ProgressBar(total=1.0, completed=done, width=60))
+        notes = [Text(promised)] if promised else []
+        return Group(table, *notes, ProgressBar(total=1.0, completed=done, width=60))

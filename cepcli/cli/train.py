@@ -118,6 +118,7 @@ def _way_on(name: str, space: Any) -> str:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """What a run came to, in a few lines."""
+    from cepcli.cli.certificate import in_words
     from cepcli.report.comparison import seconds_saved
 
     evaluation, queries, hits = summary["eval"], summary["queries"], summary["hits"]
@@ -131,3 +132,5 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"recorded, {seconds_saved(summary):.1f} s saved by hits; wall "
         f"{summary['wall_seconds']:.1f} s"
     )
+    if summary.get("certificate") is not None:
+        typer.echo(f"  certificate: {in_words(summary['certificate'], interval=True)}")

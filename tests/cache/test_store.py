@@ -418,6 +418,20 @@ def test_what_the_configuration_sets_anew_goes_before_what_a_controller_left(tmp
     assert knobs(mode="lru") == Knobs(4, 0.9, 0.1)
 
 
+def test_a_promise_comes_back_in_the_mode_that_made_it_and_in_no_other(tmp_path):
+    cache = make(4, mode="certified")
+    assert cache.certificate is None
+    cache.certificate = {"threshold": 0.9}
+    cache.save(tmp_path)
+
+    def promised(mode):
+        config = CacheConfig(mode=mode, capacity=4)
+        return PriorCache.load(tmp_path, NAMESPACE, config).certificate
+
+    assert promised("certified") == {"threshold": 0.9}
+    assert promised("lru") is None
+
+
 def test_restore_takes_over_knobs_and_stays_what_it_was(tmp_path):
     cache = make(4, mode="surrogate")
     cache.set_knobs(Knobs(2, 0.8, 0.5))
