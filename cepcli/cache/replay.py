@@ -7,7 +7,7 @@ a figure of a replay is a figure of the product. Keys are made beforehand.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,13 @@ from cepcli.types import TextState
 Keys = dict[tuple[str, str], Float32[ndarray, " dim"]]
 
 
+class Change(NamedTuple):
+    """From decision number `start` on, counted from 0, the LLM answers as it does in `trace`."""
+
+    start: int
+    trace: Trace
+
+
 class TracePrior(Prior):
     """Answers as the LLM did when the trace was recorded; knows nothing else."""
 
@@ -45,6 +52,11 @@ class TracePrior(Prior):
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
         """The recorded answers."""
         return [self._answer(state) for state in states]
+
+    def become(self, trace: Trace) -> None:
+        """Answer as in `trace` from now on."""
+        self._trace = trace
+        self._answers.clear()
 
     def _answer(self, state: TextState) -> PriorAnswer:
         found = self._answers.get(state)
@@ -110,6 +122,7 @@ def replay(
     *,
     seed: int = 0,
     decisions: Sequence[TracedDecision] | None = None,
+    change: Change | None = None,
 ) -> Replay:
     """Play `decisions` (all of the trace's, unless given) through a cache of `config`.
 
@@ -119,6 +132,7 @@ def replay(
         keys: of every state; may be empty if the mode compares none.
         seed: of the audits.
         decisions: another order or selection, as of a resampled trace.
+        change: from when on another model answers.
 
     Raises:
         CacheError: if the trace has no fresh scores for a decision.
@@ -135,31 +149,37 @@ def replay(
     prior = CachedPrior(inner, cache, encode, generator(seed, "audit"), telemetry, control)
     played = trace.decisions if decisions is None else decisions
     start = perf_counter()
-    hits = [
-        (number, answer)
-        for number, decision in enumerate(played)
-        for answer in prior.log_probs([decision.state])
-        if answer.kind == "semantic"
-    ]
+    hits: list[int] = []
+    cached: list[PriorAnswer] = []
+    fresh: list[PriorAnswer] = []
+    for number, decision in enumerate(played):
+        if change is not None and number == change.start:
+            inner.become(change.trace)
+        (answer,) = prior.log_probs([decision.state])
+        if answer.kind == "semantic":
+            hits.append(number)
+            cached.append(answer)
+            fresh += inner.log_probs([decision.state])
     seconds = perf_counter() - start
-    kl, bound = _errors([played[n] for n, _ in hits], [a for _, a in hits], inner)
+    kl, bound = _errors([played[n] for n in hits], cached, fresh)
     return Replay(
         config,
         telemetry,
         control.certificate,
         kl,
         bound,
-        np.array([number for number, _ in hits], np.int64),
+        np.array(hits, np.int64),
         seconds,
     )
 
 
 def _errors(
-    decisions: Sequence[TracedDecision], answers: Sequence[PriorAnswer], inner: TracePrior
+    decisions: Sequence[TracedDecision],
+    answers: Sequence[PriorAnswer],
+    fresh: Sequence[PriorAnswer],
 ) -> tuple[ndarray, ndarray]:
-    """KL(π̂‖π) and span²/8 of each answer against the fresh one, by number of actions at once."""
+    """KL(π̂‖π) and span²/8 of each answer against the fresh one; all of one size at once."""
     kl, bound = np.zeros(len(answers)), np.zeros(len(answers))
-    fresh = inner.log_probs([decision.state for decision in decisions])
     sizes = np.array([len(decision.state.actions) for decision in decisions], np.int64)
     for size in np.unique(sizes):
         rows = np.flatnonzero(sizes == size).tolist()

@@ -1,5 +1,7 @@
 """`cep cache replay`: what caches of other settings would have done with a recorded run.
 
+With --resample it judges how often a cache keeps its error budget over runs drawn from the trace.
+
 Example: cep cache replay my-run --cache lru,certified --threshold 0.9,0.95,0.99 --encoder hash
 """
 
@@ -20,6 +22,8 @@ from cepcli.cli.options import (
 
 if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
+    from cepcli.cache.replay import Keys
+    from cepcli.cache.resample import ResampleConfig
     from cepcli.cache.trace import Trace
 
 
@@ -30,7 +34,14 @@ def replay(
     threshold: Annotated[str | None, typer.Option(help="Similarity thresholds δ.")] = None,
     eviction: Annotated[str | None, typer.Option(help="lru, fifo, lfu, utility.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Key encoder.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the audits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of audits, draws and drift.")] = 0,
+    resample: Annotated[
+        int, typer.Option(min=0, help="Judge by this many runs of episodes drawn anew.")
+    ] = 0,
+    drift: Annotated[
+        str, typer.Option(help="none, states (they shift) or answers (another LLM half way).")
+    ] = "none",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes for --resample.")] = 1,
     set_: SetOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
@@ -40,26 +51,97 @@ def replay(
     quiet: QuietOption = False,
 ) -> None:
     """Replay a trace through caches, without the LLM: queries against KL, a row per setting."""
-    from cepcli.cache.replay import replay as play
+    from cepcli.cache.resample import ResampleConfig
     from cepcli.cache.trace import read_trace
+    from cepcli.config import require, resolve
     from cepcli.report.pareto import plot_pareto
 
+    require(resample > 0 or jobs == 1, "`--jobs` is for the runs of `--resample`; name both.")
+    require(not (resample and output), "`--resample` makes no picture; leave `--output` out.")
+    course = resolve(
+        ResampleConfig,
+        flags={"runs": resample or None, "drift": drift, "seed": seed, "jobs": jobs},
+    )
     lists = {"mode": cache, "capacity": capacity, "threshold": threshold, "eviction": eviction}
     configs = _grid({k: v for k, v in lists.items() if v is not None}, encoder, set_ or [])
     space = open_workspace(workspace)
     recorded = read_trace(find_trace(trace, workspace))
     keys = _keys(recorded, configs, quiet)
-    rows = []
-    for config in configs:
-        rows.append(play(recorded, config, keys if config.keyed else {}, seed=seed).summary())
-        if not quiet:
-            typer.echo(f"{len(rows)}/{len(configs)} settings …", err=True)
+    if resample:
+        _judge(trace, recorded, configs, keys, course, json, quiet)
+        return
+    rows = _rows(recorded, configs, keys, course, quiet)
     picture = plot_pareto(rows, output or space.root / "replay.png")
     if json:
         print_json({"trace": trace, "env": recorded.env, "rows": rows, "picture": str(picture)})
         return
     _print(rows, recorded)
     typer.echo(f"Queries against KL: {picture}")
+
+
+def _rows(
+    trace: "Trace",
+    configs: "list[CacheConfig]",
+    keys: "Keys",
+    course: "ResampleConfig",
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """The trace itself through each cache."""
+    from cepcli.cache import resample
+    from cepcli.cache.replay import replay as play
+
+    decisions, change = resample.course(trace, course)
+    rows = []
+    for config in configs:
+        known = keys if config.keyed else {}
+        found = play(trace, config, known, seed=course.seed, decisions=decisions, change=change)
+        rows.append(found.summary())
+        if not quiet:
+            typer.echo(f"{len(rows)}/{len(configs)} settings …", err=True)
+    return rows
+
+
+def _judge(
+    name: str,
+    trace: "Trace",
+    configs: "list[CacheConfig]",
+    keys: "Keys",
+    course: "ResampleConfig",
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Resampled runs through each cache: how often it kept its budget."""
+    from cepcli.cache.resample import resample
+
+    def notify(done: int) -> None:
+        if not quiet:
+            typer.echo(f"{done}/{len(configs)} settings, {course.runs} runs each …", err=True)
+
+    rows = resample(trace, configs, keys, course, notify)
+    if json:
+        print_json({"trace": name, "env": trace.env, "drift": course.drift, "rows": rows})
+        return
+    columns = ["cache", "K", "δ", "eviction", "kept", "interval", "kept by bound", "interval",
+               "KL over κ", "worst run", "semantic hits", "queries/decision"]  # fmt: skip
+    cells = [
+        [row["cache"], str(row["capacity"]), _configured(row), row["eviction"],
+         *_share(row, "kept"), *_share(row, "bound_kept"), f"{row['share_over_kappa']:.2%}",
+         f"{row['share_over_kappa_max']:.2%}", f"{row['semantic_hits']:.0f}",
+         f"{row['queries_per_decision']:.3f}"]
+        for row in rows
+    ]  # fmt: skip
+    first = rows[0]
+    print_table(
+        f"{course.runs} runs of {trace.env}, drift {course.drift}; kept: at most "
+        f"{100 * first['alpha']:g}% of the semantic hits over {first['kappa']:g} nats",
+        columns,
+        cells,
+    )
+
+
+def _share(row: dict[str, Any], name: str) -> tuple[str, str]:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.1%}", f"{low:.1%} to {high:.1%}"
 
 
 def _grid(lists: dict[str, str], encoder: str | None, sets: list[str]) -> "list[CacheConfig]":
@@ -138,4 +220,8 @@ def _threshold(row: dict[str, Any]) -> str:
     if row["certificate"] is not None:
         end = row["certificate"]["threshold"]
         return "closed" if end is None else f"→ {end:g}"
-    return "" if row["cache"] in ("off", "exact") else f"{row['threshold']:g}"
+    return _configured(row)
+
+
+def _configured(row: dict[str, Any]) -> str:
+    return "" if row["cache"] in ("off", "exact", "certified") else f"{row['threshold']:g}"

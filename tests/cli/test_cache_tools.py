@@ -43,10 +43,37 @@ def test_replay_gives_a_row_per_setting_and_a_picture(traced, cep, tmp_path):
     assert "queries/decision" in cep("cache", "replay", traced, "-o", picture).out
 
 
+@pytest.mark.parametrize("drift", ["none", "states", "answers"])
+def test_resampled_runs_judge_every_setting(traced, cep, drift):
+    flags = ("--cache", "exact,lru,certified", "--threshold", "0.5", "--encoder", "hash")
+    judged = ("cache", "replay", traced, *flags, "--drift", drift, "--resample", "3")
+    rows = cep(*judged, "--json").json["rows"]
+    assert [(row["cache"], row["runs"]) for row in rows] == [
+        ("exact", 3), ("lru", 3), ("certified", 3)
+    ]  # fmt: skip
+    assert all(0 <= row["kept_low"] <= row["kept"] <= row["kept_high"] <= 1 for row in rows)
+    done = cep(*judged)
+    assert (done.code, "1/3 settings, 3 runs each" in done.err) == (0, True)
+    assert f"3 runs of test/corridor, drift {drift}; kept: at most 10%" in done.out
+    assert done.out.count("kept by bound") == 1
+    assert cep(*judged, "--json").json["rows"] == rows
+
+
+def test_a_drift_is_replayed_without_resampling_too(traced, cep):
+    flags = ("--cache", "lru", "--threshold", "0.3", "--encoder", "hash", "--json")
+    calm = cep("cache", "replay", traced, *flags).json["rows"][0]
+    drifting = cep("cache", "replay", traced, *flags, "--drift", "answers").json["rows"][0]
+    assert drifting["hits"] == calm["hits"]
+    assert drifting["kl_mean"] != calm["kl_mean"]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("--cache", "lruu"), "lru"),
+        (("--drift", "answer"), "answers"),
+        (("--jobs", "2"), "`--resample`"),
+        (("--resample", "2", "-o", "p.png"), "no picture"),
         (("--threshold", "high"), "expected numbers"),
         (("--capacity", "0"), "at least 1"),
         (("--threshold", "1.5"), "cosine between"),

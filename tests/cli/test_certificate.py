@@ -15,6 +15,7 @@ PROOF = {
     "kappa": 0.5, "alpha": 0.1, "confidence": 0.95, "threshold": 0.94, "evidence": 30.0,
     "audits": 312, "failures": 7, "rate": 7 / 312, "low": 0.00905, "high": 0.0457,
 }  # fmt: skip
+ASKED = "δ 0.94, ≤10% over 0.5 nats (95%)"
 
 #: One entry, so that every text is new; so large a budget that the proof comes at once.
 PROVEN = (
@@ -31,10 +32,10 @@ SAID = "δ -1, ≤90% over 1000 nats (95%), "
     [
         (None, "none"),
         (PROOF | {"threshold": None, "rate": None}, "no proof yet"),
-        (PROOF | {"audits": 0, "rate": None}, "δ 0.94, ≤10% over 0.5 nats (95%), no hit audited yet"),
-        (PROOF, "δ 0.94, ≤10% over 0.5 nats (95%), seen 2.2% of 312"),
+        (PROOF | {"audits": 0, "rate": None}, f"{ASKED}, no hit audited yet"),
+        (PROOF, f"{ASKED}, seen 2.2% of 312"),
     ],
-)  # fmt: skip
+)
 def test_a_certificate_is_one_line(certificate, said):
     assert in_words(certificate) == said
 

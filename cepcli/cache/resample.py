@@ -1,0 +1,189 @@
+"""Judges a cache's promise on one trace: many runs, each over episodes drawn with replacement.
+
+A certificate speaks of look-ups that were not seen yet, so one replay says little about it. Here
+each run plays as many episodes as the trace has, and a promise is kept in it if at most a share α
+of its semantic hits costs more than κ. Drift is made up: of the states that are met, or of what the
+LLM answers. A text that is met again is an exact hit, which no cache audits; so after a change of
+the answers only hits on similar texts are judged.
+
+Example: cep cache replay my-run --cache certified --resample 100 --drift answers
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from multiprocessing import get_context
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from cepcli.cache.certificate import clopper_pearson
+from cepcli.cache.config import CacheConfig
+from cepcli.cache.replay import Change, Keys, replay
+from cepcli.cache.trace import Trace, TracedDecision
+from cepcli.config import require
+from cepcli.seeding import generator, stream_seed
+
+Drift = Literal["none", "states", "answers"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResampleConfig:
+    """Which runs are made of a trace."""
+
+    runs: int = field(default=100, metadata={"help": "Resampled runs per cache, >= 1."})
+    drift: Drift = field(
+        default="none",
+        metadata={
+            "help": "none; states: episodes in the order of their goal and first text, so that the "
+            "second half meets other states; answers: from half way on another model answers."
+        },
+    )
+    seed: int = field(default=0, metadata={"help": "Of the draws, the drift and the audits."})
+    jobs: int = field(default=1, metadata={"help": "Processes side by side, >= 1."})
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where a value cannot work."""
+        require(self.runs >= 1, f"`runs` is {self.runs}, expected at least 1.")
+        require(self.jobs >= 1, f"`jobs` is {self.jobs}, expected at least 1.")
+
+
+class Course(NamedTuple):
+    """What one run plays.
+
+    Attributes:
+        decisions: in order.
+        change: from which of them on another model answers; None if it stays the same.
+    """
+
+    decisions: list[TracedDecision]
+    change: Change | None
+
+
+def course(trace: Trace, config: ResampleConfig, number: int | None = None) -> Course:
+    """Run `number` of the resampled ones, or without a number the trace itself, under the drift."""
+    episodes = [list(group) for _, group in groupby(trace.decisions, lambda d: d.episode)]
+    if number is not None:
+        random = generator(config.seed, f"resample/{number}")
+        drawn = random.integers(len(episodes), size=len(episodes))
+        episodes = [episodes[index] for index in drawn.tolist()]
+    if config.drift == "states":
+        episodes.sort(key=lambda episode: (episode[0].state.goal, episode[0].state.text))
+    decisions = [decision for episode in episodes for decision in episode]
+    change = None
+    if config.drift == "answers":
+        change = Change(len(decisions) // 2, rotated(trace, config.seed))
+    return Course(decisions, change)
+
+
+def rotated(trace: Trace, seed: int) -> Trace:
+    """The same trace answered by a changed model: scores move on among the actions of their state.
+
+    By how many places is drawn once for each set of actions, so that the changed model answers
+    similar texts alike wherever the first one did. A single action keeps its score.
+    """
+    random = generator(seed, "drift")
+    places: dict[tuple[str, ...], int] = {}
+    scores = {}
+    for text, known in trace.scores.items():
+        actions = tuple(sorted(known))
+        if actions not in places:
+            places[actions] = int(random.integers(1, len(actions))) if len(actions) > 1 else 0
+        moved = np.roll([known[action] for action in actions], places[actions])
+        scores[text] = dict(zip(actions, moved.tolist(), strict=True))
+    return replace(trace, scores=scores)
+
+
+def resample(
+    trace: Trace,
+    caches: Sequence[CacheConfig],
+    keys: Keys,
+    config: ResampleConfig,
+    notify: Callable[[int], None] = lambda done: None,
+) -> list[dict[str, Any]]:
+    """How often each cache kept its promise; a row of plain values per cache.
+
+    All caches play the same runs. `kept` is the share of runs in which at most α of the semantic
+    hits have KL(π̂‖π) > κ (`replay.Replay.kl`), `bound_kept` the same for span²/8 > κ, each with its
+    exact interval at the cache's confidence; α and κ are those of `certified`, whatever the mode.
+    A run without semantic hits keeps every promise. What ends in `_late` is about the second half
+    of a run. Shares are means over runs, `_max` the worst run.
+
+    Args:
+        trace: gives episodes and answers.
+        caches: to be judged.
+        keys: of every state; may be empty if no cache compares texts.
+        config: how many runs, and their drift.
+        notify: called with the number of caches done so far.
+
+    Raises:
+        CacheError: if the trace has no fresh scores for a decision.
+    """
+    parts = [part.tolist() for part in np.array_split(np.arange(config.runs), config.jobs)]
+    rows = []
+    with _side_by_side(config.jobs) as run_all:
+        for cache in caches:
+            work = partial(_play, trace, cache, keys if cache.keyed else {}, config)
+            rows.append(_row(cache, config, [one for part in run_all(work, parts) for one in part]))
+            notify(len(rows))
+    return rows
+
+
+@contextmanager
+def _side_by_side(jobs: int) -> Iterator[Callable[..., Any]]:
+    """A `map` over `jobs` processes."""
+    if jobs == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool.map
+
+
+def _play(
+    trace: Trace, cache: CacheConfig, keys: Keys, config: ResampleConfig, numbers: Sequence[int]
+) -> list[dict[str, float]]:
+    """The figures of some runs."""
+    return [_figures(trace, cache, keys, config, number) for number in numbers]
+
+
+def _figures(
+    trace: Trace, cache: CacheConfig, keys: Keys, config: ResampleConfig, number: int
+) -> dict[str, float]:
+    decisions, change = course(trace, config, number)
+    seed = stream_seed(config.seed, f"resample/{number}")
+    found = replay(trace, cache, keys, seed=seed, decisions=decisions, change=change)
+    late = found.decision >= len(decisions) // 2
+    over = found.kl > cache.certified.kappa
+    names = ("queries_per_decision", "share_over_kappa", "share_bound_over_kappa")
+    figures = found.summary()
+    return {name: figures[name] for name in names} | {
+        "semantic_hits": float(len(over)),
+        "semantic_hits_late": float(late.sum()),
+        "share_over_kappa_late": float(over[late].mean()) if late.any() else 0.0,
+    }
+
+
+def _row(
+    cache: CacheConfig, config: ResampleConfig, found: Sequence[dict[str, float]]
+) -> dict[str, Any]:
+    budget = cache.certified
+    by_name = {name: np.array([one[name] for one in found]) for name in found[0]}
+    row: dict[str, Any] = {
+        "cache": cache.mode,
+        "capacity": cache.capacity,
+        "threshold": cache.threshold,
+        "eviction": cache.policy,
+        "runs": config.runs,
+        "kappa": budget.kappa,
+        "alpha": budget.alpha,
+        "confidence": budget.confidence,
+    }
+    for name, share in (("kept", "share_over_kappa"), ("bound_kept", "share_bound_over_kappa")):
+        kept = int((by_name[share] <= budget.alpha).sum())
+        low, high = clopper_pearson(kept, config.runs, budget.confidence)
+        row |= {name: kept / config.runs, f"{name}_low": low, f"{name}_high": high}
+        row[f"{share}_max"] = float(by_name[share].max())
+    return row | {name: float(values.mean()) for name, values in by_name.items()}
