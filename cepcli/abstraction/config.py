@@ -28,25 +28,23 @@ class HashConfig:
 class HeadConfig:
     """The learned head of a key encoder, and how it is trained."""
 
-    dim: int = field(default=64, metadata={"help": "dimension of the keys it makes, >= 2"})
-    steps: int = field(default=1000, metadata={"help": "gradient steps, >= 1"})
+    dim: int = field(default=32, metadata={"help": "dimension of the keys it makes, >= 2"})
+    hidden: int = field(default=64, metadata={"help": "width of its hidden layer, >= 1"})
+    steps: int = field(default=300, metadata={"help": "gradient steps, >= 1"})
     learning_rate: float = field(
-        default=1e-3, metadata={"help": "Adam's step size at first; it falls linearly to 0; > 0"}
+        default=5e-3, metadata={"help": "Adam's step size at first; it falls linearly to 0; > 0"}
     )
-    batch: int = field(default=256, metadata={"help": "texts per step, all pairs compared, >= 4"})
-    near: int = field(
-        default=3, metadata={"help": "raw neighbours that come into a batch with a text, >= 0"}
+    weight_decay: float = field(
+        default=3e-3, metadata={"help": "of Adam, as a penalty on squared weights, >= 0"}
     )
-    neighbourhood: int = field(
-        default=10, metadata={"help": "nearest raw neighbours they are drawn from, >= 1"}
-    )
+    batch: int = field(default=256, metadata={"help": "texts per step, all pairs compared, >= 2"})
     kappa: float = field(
-        default=1.0,
-        metadata={"help": "KL bound span²/8, nats, from which two keys need be no further apart "
-                  "than at right angles, > 0"},
+        default=2.0,
+        metadata={"help": "KL bound span²/8, nats, at which two keys stand 63 % of the way to a "
+                  "right angle, > 0"},
     )  # fmt: skip
     margin: float = field(
-        default=0.05,
+        default=0.1,
         metadata={"help": "squared distance below which a pair weighs no more for being near, > 0"},
     )
     most_texts: int = field(
@@ -55,11 +53,14 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         """Raise a ConfigError where a value cannot work."""
-        least = {"dim": 2, "steps": 1, "batch": 4, "near": 0, "neighbourhood": 1, "most_texts": 2}
+        least = {"dim": 2, "hidden": 1, "steps": 1, "batch": 2, "most_texts": 2}
         for name, smallest in least.items():
             value = getattr(self, name)
             require(value >= smallest, f"head.{name} is {value}, expected at least {smallest}.")
         for name in ("learning_rate", "kappa", "margin"):
             value = getattr(self, name)
             require(value > 0, f"head.{name} is {value}, expected more than 0.")
-        require(self.near < self.batch, f"head.near is {self.near}, expected less than head.batch.")
+        require(
+            self.weight_decay >= 0,
+            f"head.weight_decay is {self.weight_decay}, expected at least 0.",
+        )

@@ -3,7 +3,9 @@
 Signed feature hashing (Weinberger et al., arXiv 0902.2206): each feature adds +1 or −1 to one
 bucket, so inner products are those of the feature counts, on average. A whole sentence is a feature
 of its own, because what a state means often hangs on one sentence ("the red ball is 2 steps left")
-that no single word or pair carries; a learned head can then weigh that sentence alone.
+that no single word or pair carries; a learned head can then weigh that sentence alone. For the same
+reason the words of a sentence that speaks of what the goal names (`MARK`) are features apart from
+the same words elsewhere.
 """
 
 import hashlib
@@ -18,8 +20,12 @@ from cepcli.abstraction.config import HashConfig
 from cepcli.abstraction.encoder import TextEncoder, unit
 from cepcli.abstraction.sentences import SentenceSums
 
-_WORD = re.compile(r"\w+")
-_VERSION = 1  # of the features: part of the encoder's sha256
+#: How a text says that the goal names this: see `cepcli.abstraction.keys.focused`.
+MARK = "<goal{number}>"
+
+_WORD = re.compile(r"<goal\d+>|\w+")
+_MARKED = re.compile(r"<goal\d+>")
+_VERSION = 2  # of the features: part of the encoder's sha256
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2^64/φ: spreads a checksum's bits (Knuth, TAOCP 3, §6.4)
 
 
@@ -44,8 +50,9 @@ class HashEncoder(TextEncoder):
 
     def _features(self, sentence: str) -> list[str]:
         words = _WORD.findall(sentence.lower())
+        tag = "marked: " if _MARKED.search(sentence) else ""
         features = [
-            " ".join(words[start : start + length])
+            tag + " ".join(words[start : start + length])
             for length in range(1, self.config.order + 1)
             for start in range(len(words) - length + 1)
         ]

@@ -1,11 +1,14 @@
-"""A learned head on a frozen encoder: a linear map after which near keys mean like priors.
+"""A learned head on a frozen encoder: a map after which near keys mean like priors.
 
-z = W·x/‖W·x‖, trained on texts whose prior the LLM has given, so that the squared distance of two
-keys tells the squared span of their priors: it lowers L, so that a cache may reuse
-from further away at the same error. Only texts of one goal are compared.
+z = W₂·max(W₁·x + b, 0), scaled to length 1, trained on texts whose prior the LLM has given, so that
+the squared distance of two keys tells the squared span of their priors: it lowers L, so that a
+cache may reuse from further away at the same error. Only texts of one goal are compared, unless
+goals are pooled. The hidden layer matters: whether a wall is in the way hangs on where the goal is,
+which no weighing of single words can say.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,48 +19,82 @@ from numpy import ndarray
 from torch import Tensor
 
 from cepcli.abstraction.config import HeadConfig
-from cepcli.abstraction.encoder import TextEncoder, unit
+from cepcli.abstraction.encoder import unit
 from cepcli.abstraction.pairs import LogPriors, pair_spans, prior_table
 from cepcli.artifacts import writing
 from cepcli.errors import CacheError
 
-_FORMAT = "cep-key-head-1"
+_FORMAT = "cep-key-head-2"
+_ARRAYS = {"hidden": 2, "bias": 1, "output": 2}  # number of axes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """A linear map from an encoder's vectors to keys.
+    """A map from an encoder's vectors to keys.
 
     Attributes:
-        weight: W, float32.
+        hidden: W₁, float32.
+        bias: b.
+        output: W₂.
         encoder_sha256: of the encoder whose vectors it was trained on.
     """
 
-    weight: Float32[ndarray, "keys features"]
+    hidden: Float32[ndarray, "width features"]
+    bias: Float32[ndarray, " width"]
+    output: Float32[ndarray, "keys width"]
     encoder_sha256: str
 
     @property
     def dim(self) -> int:
         """Dimension of the keys."""
-        return self.weight.shape[0]
+        return self.output.shape[0]
+
+    @property
+    def features(self) -> int:
+        """Dimension of the vectors that it takes."""
+        return self.hidden.shape[1]
 
     @property
     def sha256(self) -> str:
         """Says which head, and on which encoder."""
-        digest = hashlib.sha256(f"{_FORMAT} {self.weight.shape} {self.encoder_sha256} ".encode())
-        digest.update(np.ascontiguousarray(self.weight, "<f4").tobytes())
+        digest = hashlib.sha256(f"{_FORMAT} {self.encoder_sha256} ".encode())
+        for name, array in self.arrays().items():
+            digest.update(f" {name} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
         return digest.hexdigest()
 
     def project(self, vectors: Float[ndarray, "*rows features"]) -> Float[ndarray, "*rows keys"]:
         """Unit keys of an encoder's vectors, float32."""
-        return unit(vectors @ self.weight.T)
+        return unit(np.maximum(vectors @ self.hidden.T + self.bias, 0.0) @ self.output.T)
+
+    def arrays(self) -> dict[str, ndarray]:
+        """The weights by name."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, ndarray], encoder_sha256: str) -> "Head":
+        """The head with the weights `arrays`.
+
+        Raises:
+            ValueError: if they are not what `Head.arrays` gives.
+        """
+        if arrays.keys() != _ARRAYS.keys():
+            raise ValueError(f"has arrays {sorted(arrays)}, expected {sorted(_ARRAYS)}")
+        for name, axes in _ARRAYS.items():
+            array = arrays[name]
+            if array.ndim != axes or array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError(f"has a `{name}` that is not {axes}-d, float32 and finite")
+        width = len(arrays["bias"])
+        if len(arrays["hidden"]) != width or arrays["output"].shape[1] != width:
+            raise ValueError("has layers that do not fit each other")
+        return cls(**arrays, encoder_sha256=encoder_sha256)
 
     def save(self, path: Path) -> None:
         """Write the head, replacing the one at `path` in a single step."""
         from safetensors.numpy import save
 
         content = save(
-            {"weight": np.ascontiguousarray(self.weight)},
+            {name: np.ascontiguousarray(array) for name, array in self.arrays().items()},
             metadata={"format": _FORMAT, "encoder_sha256": self.encoder_sha256},
         )
         with writing(path.parent):
@@ -78,48 +115,23 @@ class Head:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                weight = file.get_tensor("weight")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except OSError as error:
             raise CacheError(f"Cannot read the key head `{path}`: {error}.") from error
         except SafetensorError as error:
             raise _damaged(path, f"is damaged ({error})") from error
         if metadata.get("format") != _FORMAT or "encoder_sha256" not in metadata:
             raise _damaged(path, f"has format {metadata.get('format')}, expected {_FORMAT}")
-        if weight.ndim != 2 or weight.dtype != np.float32 or not np.isfinite(weight).all():
-            raise _damaged(path, "is not a matrix of finite numbers")
-        return cls(weight, metadata["encoder_sha256"])
-
-
-class HeadedEncoder(TextEncoder):
-    """An encoder with a head: its vectors are the head's keys.
-
-    Raises:
-        CacheError: if the head was trained on another encoder.
-    """
-
-    def __init__(self, encoder: TextEncoder, head: Head) -> None:
-        fits = head.encoder_sha256 == encoder.sha256 and head.weight.shape[1] == encoder.dim
-        if not fits:
-            raise CacheError(
-                f"The key head was trained on the encoder {head.encoder_sha256[:12]} with "
-                f"{head.weight.shape[1]} dimensions, not on {encoder.sha256[:12]} with "
-                f"{encoder.dim}.",
-                "Use the encoder it was trained on, or train another head.",
-            )
-        self.encoder = encoder
-        self.head = head
-        self.dim = head.dim
-        self.sha256 = hashlib.sha256(f"{encoder.sha256} {head.sha256}".encode()).hexdigest()
-
-    def encode(self, text: str) -> Float[ndarray, " dim"]:
-        """The unit key of a text, float32."""
-        return self.head.project(self.encoder.encode(text))
+        try:
+            return cls.of(arrays, metadata["encoder_sha256"])
+        except ValueError as error:
+            raise _damaged(path, str(error)) from error
 
 
 def train_head(
-    vectors: Float[ndarray, "texts features"],
     goals: Int[ndarray, " texts"],
     log_priors: LogPriors,
+    vectors: Float[ndarray, "texts features"],
     config: HeadConfig,
     generator: np.random.Generator,
     *,
@@ -128,10 +140,10 @@ def train_head(
     """A head that fits texts with known priors; the same for the same arguments.
 
     Args:
-        vectors: the texts' vectors under the encoder.
         goals: a number per text; only texts of one goal are compared. All the same number where
             keys do not depend on the goal.
         log_priors: per text, the log-probability of each admissible action.
+        vectors: the texts' vectors under the encoder.
         config: size and training.
         generator: draws first weights and batches.
         encoder_sha256: which encoder the vectors are from.
@@ -151,7 +163,8 @@ def train_head(
             "A key head needs them: record more decisions.",
         )
     inputs = np.ascontiguousarray(vectors[chosen], np.float32)
-    return Head(_fit(inputs, spans, groups, config, generator), encoder_sha256)
+    weights = _fit(inputs, spans, groups, config, generator)
+    return Head.of(weights, encoder_sha256)
 
 
 def _fit(
@@ -160,22 +173,32 @@ def _fit(
     groups: list[Int[ndarray, " members"]],
     config: HeadConfig,
     generator: np.random.Generator,
-) -> Float32[ndarray, "keys features"]:
+) -> dict[str, ndarray]:
     """The weights after `config.steps` steps of Adam on `pair_loss`."""
-    neighbours = _neighbours(inputs, groups, config.neighbourhood)
-    first = generator.standard_normal((config.dim, inputs.shape[1])) / np.sqrt(config.dim)
-    weight = torch.tensor(first, dtype=torch.float32, requires_grad=True)
-    optimizer = torch.optim.Adam([weight], lr=config.learning_rate)
+    sizes = {"hidden": (config.hidden, inputs.shape[1]), "output": (config.dim, config.hidden)}
+    weights = {
+        name: torch.from_numpy(
+            (generator.standard_normal(size) / np.sqrt(size[1])).astype(np.float32)
+        )
+        for name, size in sizes.items()
+    }
+    weights["bias"] = torch.zeros(config.hidden)
+    for weight in weights.values():
+        weight.requires_grad_()
+    optimizer = torch.optim.Adam(
+        weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
     rows, targets = torch.from_numpy(inputs), torch.from_numpy(spans)
     for step in range(config.steps):
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - step / config.steps)
-        batch = torch.from_numpy(_batch(groups, neighbours, config, generator))
-        keys = torch.nn.functional.normalize(rows[batch] @ weight.T, dim=1)
+        batch = torch.from_numpy(_batch(groups, config.batch, generator))
+        hidden = (rows[batch] @ weights["hidden"].T + weights["bias"]).relu()
+        keys = torch.nn.functional.normalize(hidden @ weights["output"].T, dim=1)
         loss = pair_loss(keys, targets[batch][:, batch], config.kappa, config.margin)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return weight.detach().numpy()
+    return {name: weight.detach().numpy() for name, weight in weights.items()}
 
 
 def pair_loss(
@@ -184,14 +207,14 @@ def pair_loss(
     kappa: float,
     margin: float,
 ) -> Float[Tensor, ""]:
-    """Weighted mean of (‖z − z′‖² − t)², t = min(2·span²/(8κ), 2), over pairs with a known span.
+    """Weighted mean of (‖z − z′‖² − t)², t = 2·(1 − exp(−span²/(8κ))), over known spans.
 
-    Pairs weigh 1/(margin + t): near ones are what a cache reuses. A pair of KL bound κ or more
-    should stand at right angles, which is as far apart as many keys can all be. 0 without pairs.
+    Pairs weigh 1/(margin + t): near ones are what a cache reuses. Far ones need be no further apart
+    than at right angles, which is as far apart as many keys can all be. 0 without pairs.
     """
     distances = 2.0 - 2.0 * keys @ keys.T
     known = ~spans.isnan()
-    target = (spans.nan_to_num() ** 2 / (4.0 * kappa)).clamp(max=2.0)
+    target = -2.0 * torch.expm1(-(spans.nan_to_num() ** 2) / (8.0 * kappa))
     weight = known / (margin + target)
     error = (distances - target) ** 2
     return (weight * error).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
@@ -212,39 +235,16 @@ def _spans_within(
     return spans
 
 
-def _neighbours(
-    vectors: Float32[ndarray, "texts features"],
-    groups: list[Int[ndarray, " members"]],
-    count: int,
-) -> Int[ndarray, "texts neighbours"]:
-    """Each text's nearest texts of its group by cosine; itself where there are too few."""
-    nearest = np.tile(np.arange(len(vectors))[:, None], count)
-    for members in groups:
-        similarity = vectors[members] @ vectors[members].T
-        np.fill_diagonal(similarity, -np.inf)
-        kept = min(count, len(members) - 1)
-        nearest[members, :kept] = members[np.argsort(-similarity, kind="stable")[:, :kept]]
-    return nearest
-
-
 def _batch(
-    groups: list[Int[ndarray, " members"]],
-    neighbours: Int[ndarray, "texts neighbours"],
-    config: HeadConfig,
-    generator: np.random.Generator,
+    groups: list[Int[ndarray, " members"]], size: int, generator: np.random.Generator
 ) -> Int[ndarray, " batch"]:
-    """Texts of one group after another, in random order, each with some of its raw neighbours."""
-    wanted = max(1, config.batch // (config.near + 1))
-    anchors: list[int] = []
+    """Up to `size` texts, of one group after another, in random order."""
+    drawn: list[int] = []
     for number in generator.permutation(len(groups)):
-        room = wanted - len(anchors)
-        if room <= 0:
+        drawn.extend(generator.permutation(groups[number])[: size - len(drawn)])
+        if len(drawn) == size:
             break
-        anchors.extend(generator.permutation(groups[number])[:room])
-    near = generator.integers(neighbours.shape[1], size=(len(anchors), config.near))
-    return np.unique(
-        np.concatenate([anchors, neighbours[np.array(anchors)[:, None], near].ravel()])
-    )
+    return np.array(drawn)
 
 
 def _damaged(path: Path, why: str) -> CacheError:

@@ -3,22 +3,25 @@
 Two texts need the same prior when what the *goal* speaks of stands alike in them, however else they
 differ. So the phrases that goal and text share are replaced by a mark (the red ball of one goal and
 the blue key of another become the same word), and a learned head may bring together what the LLM
-answers alike.
+answers alike. What the goal says beyond those phrases stays in the key, so that states of different
+goals may share a cache.
 """
 
 import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float32
 from numpy import ndarray
 
 from cepcli.abstraction.catalog import Notify, make_encoder
 from cepcli.abstraction.encoder import TextEncoder
-from cepcli.abstraction.head import Head, HeadedEncoder
+from cepcli.abstraction.hashing import MARK
+from cepcli.abstraction.head import Head
+from cepcli.errors import CacheError
 
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*", re.IGNORECASE)
 _ARTICLES = ("a", "an", "the")
@@ -26,7 +29,7 @@ _LONGEST_PHRASE = 4
 
 
 def focused(goal: str, text: str) -> str:
-    """`text` with the phrases that it shares with `goal` replaced by `<goal1>` and so on.
+    """`goal`, a line end and `text`, with the phrases that they share replaced by `<goal1>` etc.
 
     A phrase is two to four consecutive words without an article, or a lone word after one; longer
     ones go first, and marks are numbered in the order in which the goal names the phrases. Case is
@@ -34,10 +37,10 @@ def focused(goal: str, text: str) -> str:
     """
     lowered = text.lower()
     words = [match.group().lower() for match in _WORD.finditer(goal)]
-    shared = _shared_phrases(words, lowered)
-    for number, phrase in enumerate(shared, 1):
-        lowered = re.sub(rf"\b{re.escape(phrase)}\b", f"<goal{number}>", lowered)
-    return lowered
+    both = f"{goal.lower()}\n{lowered}"
+    for number, phrase in enumerate(_shared_phrases(words, lowered), 1):
+        both = re.sub(rf"\b{re.escape(phrase)}\b", MARK.format(number=number), both)
+    return both
 
 
 def _shared_phrases(words: Sequence[str], text: str) -> list[str]:
@@ -67,27 +70,53 @@ class KeyEncoder(NamedTuple):
     Attributes:
         encoder: text to vector.
         focus: whether phrases shared with the goal are marked first.
+        head: learned map from those vectors to keys, if there is one.
     """
 
     encoder: TextEncoder
     focus: bool
+    head: Head | None = None
 
     @property
     def dim(self) -> int:
         """Dimension of the keys."""
-        return self.encoder.dim
+        return self.encoder.dim if self.head is None else self.head.dim
 
     @property
     def sha256(self) -> str:
-        """Says which encoder, for the cache's namespace; without focus, the encoder's own."""
+        """Says which keys, for the cache's namespace; without focus and head, the encoder's own."""
+        if self.head is not None:
+            return self.head.sha256
         if not self.focus:
             return self.encoder.sha256
         return hashlib.sha256(f"{self.encoder.sha256} focus".encode()).hexdigest()
 
-    def key(self, goal: str, text: str) -> Float[ndarray, " dim"]:
-        """The unit key of a state, float32."""
+    def key(self, goal: str, text: str) -> Float32[ndarray, " dim"]:
+        """The unit key of a state."""
+        vector = self.vector(goal, text)
+        return vector if self.head is None else self.head.project(vector)
+
+    def vector(self, goal: str, text: str) -> Float32[ndarray, " features"]:
+        """The encoder's unit vector of a state, which a head takes."""
         vector = self.encoder.encode(focused(goal, text) if self.focus else text)
         return np.asarray(vector, np.float32)
+
+    def with_head(self, head: Head | None) -> Self:
+        """The same with another head, or without.
+
+        Raises:
+            CacheError: if it was trained on other vectors.
+        """
+        bare = self._replace(head=None)
+        if head is None:
+            return bare
+        if head.encoder_sha256 != bare.sha256 or head.features != bare.dim:
+            raise CacheError(
+                f"The key head was trained on the vectors {head.encoder_sha256[:12]} with "
+                f"{head.features} dimensions, not on {bare.sha256[:12]} with {bare.dim}.",
+                "Use the encoder and the focus it was trained with, or train another head.",
+            )
+        return self._replace(head=head)
 
 
 def make_key_encoder(
@@ -98,16 +127,11 @@ def make_key_encoder(
     device: str = "cpu",
     notify: Notify = lambda text: None,
 ) -> KeyEncoder:
-    """A key encoder by name; see `make_encoder` and `with_head` for what they raise."""
-    return with_head(KeyEncoder(make_encoder(name, device, notify), focus), head)
-
-
-def with_head(keys: KeyEncoder, head: str | None) -> KeyEncoder:
-    """`keys` with the learned head in the file `head`, if one is given.
+    """A key encoder by name, with the head in the file `head`, if one is given.
 
     Raises:
-        CacheError: if the head cannot be read or was trained on another encoder.
+        CacheError: if the head cannot be read or was trained on other vectors.
+        ConfigError, PriorError: as `make_encoder`.
     """
-    if head is None:
-        return keys
-    return keys._replace(encoder=HeadedEncoder(keys.encoder, Head.load(Path(head).expanduser())))
+    keys = KeyEncoder(make_encoder(name, device, notify), focus)
+    return keys if head is None else keys.with_head(Head.load(Path(head).expanduser()))

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from cepcli.agents.parts import Parts
 from cepcli.artifacts import discard, read_json, sha256, write_json, writing
+from cepcli.cache.storage import key_head_of
 from cepcli.cache.store import PriorCache
 from cepcli.errors import ArtifactError
 
@@ -94,14 +95,22 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     if parts.table is not None:
         _load_learner(path, parts, state["learner"])
     if parts.cache is not None:
-        parts.cache.restore(
-            PriorCache.load(path / "cache", parts.cache.namespace, parts.config.cache)
-        )
+        _load_cache(path / "cache", parts.cache, parts)
     parts.tracker.restore(state["tracker"], ask_expert=parts.config.agent == "expert")
     acting = np.frombuffer(bytes.fromhex(state["acting"]), np.uint8)
     parts.acting.set_state(torch.from_numpy(acting.copy()))
     parts.auditing.bit_generator.state = state["auditing"]
     return state["progress"]
+
+
+def _load_cache(path: Path, cache: PriorCache, parts: Parts) -> None:
+    namespace = cache.namespace
+    if parts.control is not None and parts.control.keys is not None:
+        parts.control.keys.adopt(key_head_of(path))
+        namespace = parts.control.keys.namespace
+    loaded = PriorCache.load(path, namespace, parts.config.cache)
+    cache.namespace = namespace
+    cache.restore(loaded)
 
 
 def _save_learner(path: Path, parts: Parts) -> dict[str, Any]:

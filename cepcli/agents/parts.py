@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from cepcli.abstraction.catalog import make_encoder
 from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, Remembering, TextEncoder
-from cepcli.abstraction.keys import KeyEncoder, with_head
+from cepcli.abstraction.head import Head
+from cepcli.abstraction.keys import KeyEncoder
 from cepcli.agents.config import LEARNING, TrainConfig
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
 from cepcli.artifacts import Artifact, Workspace
+from cepcli.cache.cache_keys import CacheKeys, no_key
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.control import Control
 from cepcli.cache.controllers import make_controller
@@ -77,13 +80,14 @@ def build_parts(
         table = EmbeddingTable(encoder or MiniLM(device))
     telemetry = CacheTelemetry(config.cache.hit_rate_decay)
     auditing = generator(config.seed, "audit")
-    cache, control, prior, key = None, None, bare, _no_key
+    cache, control, prior, key = None, None, bare, no_key
     if isinstance(bare, LLMPrior):
-        keys = _key_encoder(config, table, notify) if needs_keys else None
-        namespace = bare.namespace(keys.sha256 if keys is not None else "", env.family)
+        keys = _cache_keys(config, bare, env.family, table, notify) if needs_keys else None
+        namespace = keys.namespace if keys is not None else bare.namespace("", env.family)
         cache = PriorCache(config.cache, keys.dim if keys is not None else 1, namespace)
-        control = Control(make_controller(config.cache), config.cache.control_interval)
-        key = keys.key if keys is not None else _no_key
+        cache.key_head = keys.head if keys is not None else {}
+        control = Control(make_controller(config.cache), config.cache.control_interval, keys)
+        key = keys.key if keys is not None else no_key
         prior = CachedPrior(bare, cache, key, auditing, telemetry, control)
     learner = None
     if learns and table is not None:
@@ -132,18 +136,20 @@ def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notif
     )
 
 
-def _key_encoder(config: TrainConfig, table: EmbeddingTable | None, notify: Notify) -> KeyEncoder:
-    """The cache's key encoder; MiniLM is shared with the learner, each text encoded once."""
+def _cache_keys(
+    config: TrainConfig, prior: LLMPrior, family: str, table: EmbeddingTable | None, notify: Notify
+) -> CacheKeys:
+    """The cache's keys; MiniLM is shared with the learner, each text encoded once."""
     cache = config.cache
     if cache.encoder == "minilm" and table is not None:
         encoder: TextEncoder = Remembering(table)
     else:
         encoder = make_encoder(cache.encoder, config.device, notify)
-    return with_head(KeyEncoder(encoder, cache.focus), cache.head)
-
-
-def _no_key(goal: str, text: str) -> np.ndarray:
-    raise AssertionError(f"no cache mode without keys asks for one: {goal!r}, {text!r}")
+    keys = KeyEncoder(encoder, cache.focus)
+    if cache.head is not None:
+        keys = keys.with_head(Head.load(Path(cache.head).expanduser()))
+    namespace = prior.namespace(keys.sha256, family)
+    return CacheKeys(keys, namespace, prior.shape, cache, seed=config.seed)
 
 
 def with_prior_defaults(config: TrainConfig) -> TrainConfig:

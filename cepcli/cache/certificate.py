@@ -6,9 +6,19 @@ an e-process tests the hypothesis that the share of failures among look-ups with
 at least α; a δ is safe once the evidence against that reaches 1/(1 − confidence).
 
 **Unequal sampling.** A miss is observed for free (the LLM is asked anyway), a hit only if it is
-audited, with probability r. A bet λ·(α − X)/q on an outcome X that is observed with probability q
-has the mean λ·(α − P(X = 1)), whatever q. With λ = c·r, audits count c and misses c·r: wealth stays
-positive for every c < 1/(1 − α), and neither kind biases the rate.
+audited, with probability r. Two ways of betting are valid in spite of that, and both are used:
+
+- *weighted*: a bet λ·(α − X)/q on an outcome X that is observed with probability q has the mean
+  λ·(α − P(X = 1)), whatever q. With λ = c·r, audits count c and misses c·r: wealth stays positive
+  for every c < 1/(1 − α), and neither kind biases the rate. Where r is small this learns slowly
+  about thresholds looser than the one in force.
+- *apart*: a threshold at least as strict as the one in force bets c on its audits alone, a looser
+  one bets c on its misses alone, that is on the band between the two. The first unsafe threshold of
+  the search below lies beyond thresholds that are safe, so its band must fail more often than α,
+  and under that hypothesis its wealth is a supermartingale.
+
+The e-value is the mean of the two, which is an e-value again. While nothing is in force, they are
+the same.
 
 **Repeated looks.** Under the hypothesis the wealth Π (1 + λ·(α − X)/q) is a supermartingale that
 starts at 1, so by Ville's inequality it *ever* reaches 1/ε with probability ≤ ε (testing by
@@ -18,10 +28,15 @@ world, because Π (1 + λ_t·(α − p_t)) ≤ exp(Σ λ_t·(α − p_t)) ≤ 1 
 
 **The search over δ** goes from strict to loose and stops at the first threshold that is not safe:
 an error needs the first unsafe threshold to pass its own test, so the sequence costs no correction.
-It begins at the strictest threshold with enough observations, chosen by counts alone.
+There are two sequences, each at half the error. Where they begin is fixed once, when a process has
+its first hundred observations, by their similarities alone: at the strictest thresholds that a few
+of them reach, and at those that many do. (A beginning that moved with the data would be one more
+choice to pay for.)
 
 **Drift.** Two processes start half a window apart; when the older one is a window old the younger
-takes its place. So the certificate speaks of the last half to whole window of look-ups.
+takes its place. So the certificate speaks of the last half to whole window of look-ups. Wealth is
+held below a cap, which only lowers it, so that a process that has been right for long still falls
+quickly when it is not any more.
 """
 
 import math
@@ -35,6 +50,9 @@ from cepcli.cache.control_config import CertifiedConfig
 from cepcli.posterior.maths import kl_bound
 
 _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
+_FIRST = 100  # observations after which the beginnings of the search are fixed
+_BEGINNINGS = (0.15, 0.45)  # shares of them that reach the thresholds where it begins
+_SPARE = 2.0  # cap on log wealth, beyond what a certificate needs
 
 
 class Comparison(NamedTuple):
@@ -84,40 +102,63 @@ class _Process:
     """The e-processes of all thresholds since one moment.
 
     Attributes:
-        log_wealth: float64 [thresholds, bets].
+        log_wealth: float64 [thresholds, bets]; the first half of the bets apart, then weighted.
         observed: look-ups observed at or above each threshold, int64 [thresholds].
         audits: audited hits among them; `failures`: of these, those over budget.
+        beginnings: where the search begins, by number of the threshold; None before that is fixed.
         age: look-ups since the start, observed or not.
     """
 
-    def __init__(self, thresholds: int, age: int = 0) -> None:
-        self.log_wealth = np.zeros((thresholds, len(_BETS)))
+    def __init__(self, thresholds: int, cap: float, age: int = 0) -> None:
+        self._cap = cap
+        self.log_wealth = np.zeros((thresholds, 2 * len(_BETS)))
         self.observed = np.zeros(thresholds, np.int64)
         self.audits = np.zeros(thresholds, np.int64)
         self.failures = np.zeros(thresholds, np.int64)
+        self.beginnings: list[int] | None = None
         self.age = age
 
-    def add(self, first: int, gains: Float[ndarray, " bets"], *, audit: bool, failed: bool) -> None:
-        """Count one observation at the thresholds from number `first` on."""
-        self.log_wealth[first:] += gains
+    def add(
+        self, first: int, last: int, apart: ndarray, weighted: ndarray, *, audit: bool, failed: bool
+    ) -> None:
+        """Count one observation at the thresholds from number `first` on.
+
+        Args:
+            first: the strictest threshold that it reaches.
+            last: from here on the bets `apart`, float64 [bets], are off for a hit, and before for a
+                miss.
+            apart: gains of the thresholds that bet on observations of its kind alone.
+            weighted: gains of the bets that weigh it.
+            audit: whether it was a hit.
+            failed: whether it was over budget.
+        """
+        own = slice(first, last) if audit else slice(max(first, last), None)
+        self.log_wealth[own, : len(apart)] += apart
+        self.log_wealth[first:, len(apart) :] += weighted
+        np.minimum(self.log_wealth, self._cap, out=self.log_wealth)
         self.observed[first:] += 1
+        if self.beginnings is None and self.observed[-1] == _FIRST:
+            reached = [_FIRST * share for share in _BEGINNINGS]
+            self.beginnings = [int((self.observed < count).sum()) for count in reached]
         if audit:
             self.audits[first:] += 1
             self.failures[first:] += failed
 
     def evidence(self) -> Float[ndarray, " thresholds"]:
         """Mean wealth over the bets: the e-value of each threshold."""
-        return np.exp(np.minimum(self.log_wealth, 700.0)).mean(1)
+        return np.exp(self.log_wealth).mean(1)
 
     def state(self) -> dict[str, Any]:
         """JSON values."""
         arrays = ("log_wealth", "observed", "audits", "failures")
-        return {"age": self.age, **{name: getattr(self, name).tolist() for name in arrays}}
+        lists = {name: getattr(self, name).tolist() for name in arrays}
+        return {"age": self.age, "beginnings": self.beginnings, **lists}
 
     @classmethod
-    def restored(cls, state: dict[str, Any]) -> "_Process":
+    def restored(cls, state: dict[str, Any], cap: float) -> "_Process":
         """From `state`."""
-        made = cls(len(state["observed"]), state["age"])
+        made = cls(len(state["observed"]), cap, state["age"])
+        made.beginnings = state["beginnings"]
         made.log_wealth = np.array(state["log_wealth"], np.float64)
         for name in ("observed", "audits", "failures"):
             setattr(made, name, np.array(state[name], np.int64))
@@ -131,8 +172,10 @@ class Evidence:
         self.config = config
         self._grid = np.array(config.grid)
         self._bets = np.array(_BETS) / (1.0 - config.alpha)
-        self._older = _Process(len(self._grid))
-        self._younger = _Process(len(self._grid), age=-(config.window // 2))
+        self._needed_log = math.log(len(_BEGINNINGS) / (1.0 - config.confidence))
+        self._cap = self._needed_log + _SPARE
+        self._older = _Process(len(self._grid), self._cap)
+        self._younger = _Process(len(self._grid), self._cap, age=-(config.window // 2))
 
     @property
     def least_observations(self) -> int:
@@ -140,33 +183,34 @@ class Evidence:
         best = math.log1p(float(self._bets[-1]) * self.config.alpha)
         return math.ceil((self._needed_log + math.log(len(_BETS))) / best)
 
-    @property
-    def _needed_log(self) -> float:
-        return -math.log(1.0 - self.config.confidence)
-
     def pass_time(self) -> None:
         """Count a look-up that an entry could answer, observed or not; call before `add`."""
         self._older.age += 1
         self._younger.age += 1
         if self._older.age > self.config.window:
             self._older = self._younger
-            self._younger = _Process(len(self._grid))
+            self._younger = _Process(len(self._grid), self._cap)
 
-    def add(self, comparison: Comparison, least_probability: float) -> bool:
+    def add(
+        self, comparison: Comparison, least_probability: float, in_force: float | None = None
+    ) -> bool:
         """Bet on one observed look-up; returns whether it was over budget.
 
         Args:
             comparison: what was observed, and with which probability.
             least_probability: the smallest such probability at this moment: r while there are hits,
                 1 while there are none.
+            in_force: the threshold from which look-ups hit at this moment; None while none do.
         """
         failed = bool(kl_bound(comparison.span) > self.config.kappa)
         share = least_probability / comparison.probability
-        gains = np.log1p(self._bets * share * (self.config.alpha - failed))
+        apart = np.log1p(self._bets * (self.config.alpha - failed))
+        weighted = np.log1p(self._bets * share * (self.config.alpha - failed))
         first = int(np.searchsorted(-self._grid, -comparison.similarity))
+        last = 0 if in_force is None else int(np.searchsorted(-self._grid, -in_force, "right"))
         for process in (self._older, self._younger):
             if process.age > 0:
-                process.add(first, gains, audit=comparison.hit, failed=failed)
+                process.add(first, last, apart, weighted, audit=comparison.hit, failed=failed)
         return failed
 
     def safe(self) -> int | None:
@@ -175,16 +219,14 @@ class Evidence:
         Thresholds below every similarity observed so far add nothing to a stricter one but risk.
         """
         observed: Int[ndarray, " thresholds"] = self._older.observed
-        enough = np.flatnonzero(observed >= self.least_observations)
-        if not len(enough):
-            return None
         passed = self._older.evidence() >= math.exp(self._needed_log)
         loosest = None
-        for number in range(int(enough[0]), len(self._grid)):
-            if not passed[number]:
-                break
-            if loosest is None or observed[number] > observed[loosest]:
-                loosest = number
+        for beginning in self._older.beginnings or ():
+            for number in range(beginning, len(self._grid)):
+                if not passed[number]:
+                    break
+                if loosest is None or observed[number] > observed[loosest]:
+                    loosest = number
         return loosest
 
     @property
@@ -214,8 +256,8 @@ class Evidence:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._older = _Process.restored(state["older"])
-        self._younger = _Process.restored(state["younger"])
+        self._older = _Process.restored(state["older"], self._cap)
+        self._younger = _Process.restored(state["younger"], self._cap)
 
 
 def clopper_pearson(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from cepcli.abstraction.config import EncoderName
+from cepcli.abstraction.config import EncoderName, HeadConfig
 from cepcli.cache.control_config import CertifiedConfig, SurrogateConfig
 from cepcli.config import require
 
@@ -91,22 +91,35 @@ class CacheConfig:
         },
     )
     encoder: EncoderName = field(
-        default="minilm",
+        default="hash",
         metadata={
-            "help": "What makes keys of texts: minilm, a sentence encoder; static, distilled from "
-            "it, a hundred times faster; hash, of words, word pairs and sentences."
+            "help": "What makes keys of texts: hash, of words, word pairs and sentences; minilm, a "
+            "sentence encoder; static, distilled from it, a hundred times faster."
         },
     )
     focus: bool = field(
-        default=False,
+        default=True,
         metadata={"help": "Whether keys replace what the goal names, so that goals are alike."},
+    )
+    per_goal: bool = field(
+        default=False, metadata={"help": "Reuse answers only among states of the same goal."}
     )
     head: str | None = field(
         default=None,
-        metadata={"help": "File of a learned key head; see `cep cache train-head`."},
+        metadata={"help": "File of a key head to begin with; see `cep cache train-head`."},
     )
-    per_goal: bool = field(
-        default=True, metadata={"help": "Reuse answers only among states of the same goal."}
+    learn_head: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether the run learns a key head from its own misses, at `head_from` entries "
+            "and whenever they have doubled."
+        },
+    )
+    head_from: int = field(
+        default=200, metadata={"help": "Entries with which a head is first learned, >= 2."}
+    )
+    learned: HeadConfig = field(
+        default_factory=HeadConfig, metadata={"help": "The head that the run learns."}
     )
     hit_rate_decay: float = field(
         default=0.99,
@@ -146,6 +159,7 @@ class CacheConfig:
             0.0 < self.hit_rate_decay < 1.0,
             f"`hit_rate_decay` is {self.hit_rate_decay}, expected between 0 and 1 (exclusive).",
         )
+        require(self.head_from >= 2, f"`head_from` is {self.head_from}, expected at least 2.")
         require(
             self.control_interval >= 1,
             f"`control_interval` is {self.control_interval}, expected at least 1.",

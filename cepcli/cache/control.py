@@ -7,6 +7,7 @@ needs none of that.
 from time import perf_counter
 from typing import Any
 
+from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.certificate import Certificate, Comparison
 from cepcli.cache.controllers import Controller, Signals
 from cepcli.cache.store import PriorCache
@@ -21,10 +22,14 @@ class Control:
     Args:
         controller: decides.
         interval: decisions between updates.
+        keys: the cache's keys, if it has any; they are learned when their time has come.
     """
 
-    def __init__(self, controller: Controller, interval: int) -> None:
+    def __init__(
+        self, controller: Controller, interval: int, keys: CacheKeys | None = None
+    ) -> None:
         self.controller = controller
+        self.keys = keys
         self.seconds = 0.0
         self._interval = interval
         self._told: dict[str, list[float]] = {}
@@ -61,11 +66,13 @@ class Control:
         return failed
 
     def tick(self, cache: PriorCache, telemetry: CacheTelemetry) -> None:
-        """Update the cache's parameters, and what it promises, if an interval has passed."""
+        """Update the cache's keys, parameters and promise, if an interval has passed."""
         decisions = telemetry.decisions - self._before["decisions"]
         if decisions < self._interval:
             return
         start = perf_counter()
+        if self.keys is not None and self.keys.learn(cache):
+            self.controller.forget()
         cache.set_knobs(self.controller.update(self._signals(cache, telemetry), cache.knobs))
         cache.certificate = self.promise
         self._told.clear()
@@ -79,6 +86,7 @@ class Control:
             "told": {name: list(total) for name, total in self._told.items()},
             "before": dict(self._before),
             "seconds": self.seconds,
+            "keys": None if self.keys is None else self.keys.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -87,6 +95,8 @@ class Control:
         self._told = {name: list(total) for name, total in state["told"].items()}
         self._before = dict(state["before"])
         self.seconds = state["seconds"]
+        if self.keys is not None:
+            self.keys.restore(state["keys"])
 
     def _signals(self, cache: PriorCache, telemetry: CacheTelemetry) -> Signals:
         now = self._counts(cache, telemetry)

@@ -22,7 +22,7 @@ class CertifiedConfig:
         default=0.95, metadata={"help": "probability that the certificate of a window holds, 0..1"}
     )
     window: int = field(
-        default=2000, metadata={"help": "look-ups after which older evidence is dropped, >= 100"}
+        default=10_000, metadata={"help": "look-ups after which older evidence is dropped, >= 100"}
     )
     grid: tuple[float, ...] = field(
         default=(

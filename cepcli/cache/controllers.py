@@ -15,7 +15,7 @@ from cepcli.cache.control_config import CertifiedConfig, SurrogateConfig
 
 _SMOOTHING = 0.8  # of the set points that `surrogate` compares with
 _GHOST_RATE = 0.01  # ghost hits per decision from which a larger cache is worth it
-_AUDIT_MARGIN = 1.5  # audits planned, over the least that certify without a failure
+_AUDIT_MARGIN = 4.0  # audits planned, over the least that certify without a failure
 
 
 class Signals(NamedTuple):
@@ -61,6 +61,10 @@ class Controller(ABC):
         """What is promised about semantic hits; None if nothing is."""
 
     @abstractmethod
+    def forget(self) -> None:
+        """The keys have changed: what was found out about similarities means nothing now."""
+
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """JSON values from which `restore` goes on."""
 
@@ -86,6 +90,9 @@ class FixedController(Controller):
     def certificate(self) -> None:
         """Nothing is promised."""
 
+    def forget(self) -> None:
+        """Nothing was found out."""
+
     def state(self) -> dict[str, Any]:
         """Nothing."""
         return {}
@@ -110,7 +117,8 @@ class CertifiedController(Controller):
 
     def observe(self, comparison: Comparison) -> bool:
         """Add to the evidence."""
-        return self._evidence.add(comparison, self._least_probability)
+        in_force = self._certificate.threshold
+        return self._evidence.add(comparison, self._least_probability, in_force)
 
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """δ from the evidence, r from the sample size it needs, K from ghost hits.
@@ -136,6 +144,11 @@ class CertifiedController(Controller):
     def certificate(self) -> Certificate:
         """As of the last update: the one that is in force."""
         return self._certificate
+
+    def forget(self) -> None:
+        """Begin the evidence anew; nothing is certified until it suffices again."""
+        self._evidence = Evidence(self._config)
+        self._certificate = self._evidence.certificate()
 
     def state(self) -> dict[str, Any]:
         """The evidence and what is in force."""
@@ -189,6 +202,9 @@ class SurrogateController(Controller):
 
     def certificate(self) -> None:
         """Nothing is promised."""
+
+    def forget(self) -> None:
+        """Errors and rewards are not about similarities."""
 
     def state(self) -> dict[str, Any]:
         """Running means, the range of returns, the last accepted step."""

@@ -5,16 +5,17 @@ judges it, as texts that a cache has yet to meet.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 from numpy import ndarray
 
 from cepcli.abstraction.config import HeadConfig
 from cepcli.abstraction.head import Head, train_head
 from cepcli.abstraction.keys import KeyEncoder
 from cepcli.abstraction.quality import hits_at_equal_kl, lipschitz
+from cepcli.cache.cache_keys import Known, known
 from cepcli.cache.trace import Trace
 from cepcli.errors import CacheError
 from cepcli.seeding import generator
@@ -23,24 +24,8 @@ _FEWEST_TEXTS = 20
 _TARGET = 0.1  # nats that 95 % of the hits keep to, where hit rates are compared
 
 
-class Texts(NamedTuple):
-    """What the LLM said about each distinct state of a trace, in the order of first visit.
-
-    Attributes:
-        states: (goal, text) of each.
-        goals: a number per state, the same for states of one goal.
-        log_priors: the log-probability of each action scored there.
-        vectors: the raw key of each.
-    """
-
-    states: list[tuple[str, str]]
-    goals: Int[ndarray, " texts"]
-    log_priors: list[dict[str, float]]
-    vectors: Float32[ndarray, "texts dim"]
-
-
-def texts_of(trace: Trace, keys: KeyEncoder, *, per_goal: bool) -> Texts:
-    """The distinct states of `trace` whose scores are known.
+def texts_of(trace: Trace, keys: KeyEncoder, *, per_goal: bool) -> Known:
+    """The distinct states of `trace` whose scores are known, in the order of first visit.
 
     Raises:
         CacheError: if there are too few of them.
@@ -53,18 +38,8 @@ def texts_of(trace: Trace, keys: KeyEncoder, *, per_goal: bool) -> Texts:
             f"needs {_FEWEST_TEXTS}.",
             "Record more decisions: cep train --env ID --cache off --trace --steps 2000",
         )
-    numbers = {goal: number for number, goal in enumerate(dict.fromkeys(g for g, _ in states))}
-    log_priors = []
-    for state in states:
-        scores = trace.scores[state]
-        shaped = trace.shape.log_prior(np.array(list(scores.values())))
-        log_priors.append(dict(zip(scores, shaped.tolist(), strict=True)))
-    return Texts(
-        states,
-        np.array([numbers[goal] if per_goal else 0 for goal, _ in states], np.int64),
-        log_priors,
-        np.stack([keys.key(*state) for state in states]),
-    )
+    scores = [trace.scores[state] for state in states]
+    return known(states, scores, keys, trace.shape, per_goal=per_goal)
 
 
 def train_on(
@@ -87,13 +62,13 @@ def train_on(
         notify: told what takes seconds.
     """
     texts = texts_of(trace, keys, per_goal=per_goal)
-    half = len(texts.states) // 2
+    half = len(texts.log_priors) // 2
     notify(f"Training a key head on {half} texts")
     head = train_head(
-        texts.vectors[:half], texts.goals[:half], texts.log_priors[:half], config,
-        generator(seed, "key-head"), encoder_sha256=keys.encoder.sha256,
+        texts.goals[:half], texts.log_priors[:half], texts.vectors[:half], config,
+        generator(seed, "key-head"), encoder_sha256=keys.sha256,
     )  # fmt: skip
-    notify(f"Judging it on {len(texts.states) - half} others")
+    notify(f"Judging it on {len(texts.log_priors) - half} others")
     rows = [
         _judged("raw", texts.vectors, texts, half),
         _judged("with head", head.project(texts.vectors), texts, half),
@@ -102,7 +77,7 @@ def train_on(
 
 
 def _judged(
-    label: str, keys: Float32[ndarray, "texts dim"], texts: Texts, start: int
+    label: str, keys: Float32[ndarray, "texts dim"], texts: Known, start: int
 ) -> dict[str, Any]:
     """L and hits at equal KL on the texts from number `start` on."""
     own = lipschitz(keys[start:], texts.goals[start:], texts.log_priors[start:])

@@ -4,16 +4,19 @@ The very cache that runs is replayed, `CachedPrior` over a prior that knows the 
 a figure of a replay is a figure of the product. Keys are made beforehand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
+from cepcli.abstraction.head import Head
+from cepcli.abstraction.keys import KeyEncoder
+from cepcli.cache.cache_keys import CacheKeys, no_key
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.control import Control
@@ -26,8 +29,51 @@ from cepcli.prior.base import Prior, PriorAnswer, PriorShape
 from cepcli.seeding import generator
 from cepcli.types import TextState
 
-#: The unit key of each (goal, text).
-Keys = dict[tuple[str, str], Float32[ndarray, " dim"]]
+
+class KeyTable:
+    """The keys of known states, made beforehand: `cache_keys.Keys` without an encoder.
+
+    Args:
+        rows: the row of each (goal, text).
+        vectors: unit vectors, which a head takes.
+        sha256: of the encoder they are from.
+        head: learned map from vectors to keys, if there is one.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[tuple[str, str], int],
+        vectors: Float32[ndarray, "rows features"],
+        sha256: str,
+        head: Head | None = None,
+    ) -> None:
+        self._rows = rows
+        self._vectors = vectors
+        self._bare_sha256 = sha256
+        self.sha256 = sha256 if head is None else head.sha256
+        self.head = head
+        self._keys = vectors if head is None else head.project(vectors)
+        self.dim = self._keys.shape[1]
+
+    @classmethod
+    def of(cls, trace: Trace, keys: KeyEncoder) -> "KeyTable":
+        """The keys of every state of `trace`."""
+        states = sorted({(d.state.goal, d.state.text) for d in trace.decisions})
+        vectors = np.stack([keys.vector(*state) for state in states])
+        rows = {state: row for row, state in enumerate(states)}
+        return cls(rows, vectors, keys.with_head(None).sha256, keys.head)
+
+    def key(self, goal: str, text: str) -> Float32[ndarray, " dim"]:
+        """The unit key of a state."""
+        return self._keys[self._rows[goal, text]]
+
+    def vector(self, goal: str, text: str) -> Float32[ndarray, " features"]:
+        """What a head takes."""
+        return self._vectors[self._rows[goal, text]]
+
+    def with_head(self, head: Head | None) -> Self:
+        """The same with another head, or without."""
+        return type(self)(self._rows, self._vectors, self._bare_sha256, head)
 
 
 class Change(NamedTuple):
@@ -118,7 +164,7 @@ class Replay:
 def replay(
     trace: Trace,
     config: CacheConfig,
-    keys: Keys,
+    keys: KeyTable | None,
     *,
     seed: int = 0,
     decisions: Sequence[TracedDecision] | None = None,
@@ -129,8 +175,8 @@ def replay(
     Args:
         trace: gives the answers.
         config: the cache.
-        keys: of every state; may be empty if the mode compares none.
-        seed: of the audits.
+        keys: of every state; None if the mode compares none.
+        seed: of the audits, and of learned heads.
         decisions: another order or selection, as of a resampled trace.
         change: from when on another model answers.
 
@@ -138,14 +184,13 @@ def replay(
         CacheError: if the trace has no fresh scores for a decision.
     """
     inner = TracePrior(trace)
-    dim = len(next(iter(keys.values()))) if keys else 1
-    cache = PriorCache(config, dim, trace.namespace)
+    learned = None
+    if keys is not None:
+        learned = CacheKeys(keys, trace.namespace, trace.shape, config, seed=seed)
+    cache = PriorCache(config, 1 if keys is None else keys.dim, trace.namespace)
     telemetry = CacheTelemetry(config.hit_rate_decay)
-    control = Control(make_controller(config), config.control_interval)
-
-    def encode(goal: str, text: str) -> ndarray:
-        return keys[goal, text]
-
+    control = Control(make_controller(config), config.control_interval, learned)
+    encode = no_key if learned is None else learned.key
     prior = CachedPrior(inner, cache, encode, generator(seed, "audit"), telemetry, control)
     played = trace.decisions if decisions is None else decisions
     start = perf_counter()

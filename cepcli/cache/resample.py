@@ -22,7 +22,7 @@ import numpy as np
 
 from cepcli.cache.certificate import clopper_pearson
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.replay import Change, Keys, replay
+from cepcli.cache.replay import Change, KeyTable, replay
 from cepcli.cache.trace import Trace, TracedDecision
 from cepcli.config import require
 from cepcli.seeding import generator, stream_seed
@@ -100,7 +100,7 @@ def rotated(trace: Trace, seed: int) -> Trace:
 def resample(
     trace: Trace,
     caches: Sequence[CacheConfig],
-    keys: Keys,
+    keys: KeyTable | None,
     config: ResampleConfig,
     notify: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def resample(
     Args:
         trace: gives episodes and answers.
         caches: to be judged.
-        keys: of every state; may be empty if no cache compares texts.
+        keys: of every state; None if no cache compares texts.
         config: how many runs, and their drift.
         notify: called with the number of caches done so far.
 
@@ -126,7 +126,7 @@ def resample(
     rows = []
     with _side_by_side(config.jobs) as run_all:
         for cache in caches:
-            work = partial(_play, trace, cache, keys if cache.keyed else {}, config)
+            work = partial(_play, trace, cache, keys if cache.keyed else None, config)
             rows.append(_row(cache, config, [one for part in run_all(work, parts) for one in part]))
             notify(len(rows))
     return rows
@@ -143,14 +143,18 @@ def _side_by_side(jobs: int) -> Iterator[Callable[..., Any]]:
 
 
 def _play(
-    trace: Trace, cache: CacheConfig, keys: Keys, config: ResampleConfig, numbers: Sequence[int]
+    trace: Trace,
+    cache: CacheConfig,
+    keys: KeyTable | None,
+    config: ResampleConfig,
+    numbers: Sequence[int],
 ) -> list[dict[str, float]]:
     """The figures of some runs."""
     return [_figures(trace, cache, keys, config, number) for number in numbers]
 
 
 def _figures(
-    trace: Trace, cache: CacheConfig, keys: Keys, config: ResampleConfig, number: int
+    trace: Trace, cache: CacheConfig, keys: KeyTable | None, config: ResampleConfig, number: int
 ) -> dict[str, float]:
     decisions, change = course(trace, config, number)
     seed = stream_seed(config.seed, f"resample/{number}")

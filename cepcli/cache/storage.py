@@ -41,6 +41,7 @@ class Saved:
         keys: one unit row per entry; no rows if the mode keeps no keys.
         ghosts: identities of evicted entries (`Ghosts.oldest_first`).
         graphs: what the index needs beside keys and rows (`Index.state`).
+        key_head: weights of the learned head that made the keys; none without one.
     """
 
     namespace: Namespace
@@ -51,6 +52,7 @@ class Saved:
     keys: Float32[ndarray, "rows dim"]
     ghosts: UInt64[ndarray, " ghosts"] = field(default_factory=lambda: np.zeros(0, np.uint64))
     graphs: dict[str, ndarray] = field(default_factory=dict)
+    key_head: dict[str, ndarray] = field(default_factory=dict)
     _entries: list[dict[str, Any]] | None = None
 
     @property
@@ -81,6 +83,8 @@ def write(directory: Path, saved: Saved) -> None:
     parts: Parts = {"entries": entries | {"ghosts": saved.ghosts}, "keys": {"keys": saved.keys}}
     if saved.graphs:
         parts["graphs"] = saved.graphs
+    if saved.key_head:
+        parts["head"] = saved.key_head
     with artifacts.writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for part, arrays in parts.items():
@@ -116,11 +120,28 @@ def read(directory: Path) -> Saved:
             keys=np.ascontiguousarray(parts["keys"]["keys"], np.float32),
             ghosts=entries["ghosts"].astype(np.uint64),
             graphs=parts.get("graphs", {}),
+            key_head=parts.get("head", {}),
         )
     except (KeyError, TypeError) as error:
         raise damaged(directory / HEAD, f"lacks {error}") from error
     _check(saved, paths)
     return saved
+
+
+def key_head_of(directory: Path) -> dict[str, ndarray]:
+    """The weights of the head that made the keys of the cache in `directory`; none without one.
+
+    Raises:
+        CacheError: if they are damaged.
+    """
+    head = _read_head(directory)
+    if "head" not in head["files"]:
+        return {}
+    path = _intact(directory, head, "head")
+    try:
+        return _parse(path)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise damaged(path, f"is not a file of arrays ({error})") from error
 
 
 def namespace_of(directory: Path) -> Namespace:
@@ -232,7 +253,8 @@ def _check(saved: Saved, paths: Mapping[str, Path]) -> None:
 
 
 def _remove_stale(directory: Path, current: set[str]) -> None:
-    for pattern in ("entries-*.jsonl", "entries-*.npz", "keys-*.npz", "graphs-*.npz"):
+    for pattern in ("entries-*.jsonl", "entries-*.npz", "keys-*.npz", "graphs-*.npz",
+                    "head-*.npz"):  # fmt: skip
         for path in directory.glob(pattern):
             if path.name not in current:
                 path.unlink()

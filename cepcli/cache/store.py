@@ -7,7 +7,7 @@ the eviction policy.
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class PriorCache:
         knobs: capacity, threshold and refresh rate that hold now; `set_knobs` changes them.
         certificate: what its controller promises at these knobs, as JSON values
             (`Certificate._asdict`); None where nothing is promised.
+        key_head: weights of the learned head that made the keys, kept with them; none without one.
         ghost_hits: texts inserted so far that had been evicted not long before.
     """
 
@@ -63,6 +64,7 @@ class PriorCache:
         self.read_only = False
         self.knobs = config.knobs
         self.certificate: dict[str, Any] | None = None
+        self.key_head: Mapping[str, ndarray] = {}
         self.ghost_hits = 0
         self._entries = new_table(config)
         self._texts: dict[str, dict[str, Entry]] = {}
@@ -194,6 +196,29 @@ class PriorCache:
         """An entry's unit key."""
         return self._index.key(entry.slot, self._partition(entry.goal))
 
+    def rekey(
+        self,
+        key: Callable[[str, str], Float32[ndarray, " dim"]],
+        dim: int,
+        namespace: Namespace,
+        head: Mapping[str, ndarray],
+    ) -> None:
+        """Give every entry another key; what was found out about similarities is forgotten.
+
+        Args:
+            key: goal and text to unit key.
+            dim: dimension of the keys.
+            namespace: what the entries belong to from now on.
+            head: see `key_head`.
+        """
+        assert not self.read_only, "a read-only cache stays as it is"
+        self.dim, self.namespace, self.key_head = dim, namespace, head
+        self._index = self._new_index(self.config.limit)
+        for slot in sorted(self._entries):
+            entry = self._entries[slot]
+            entry.repels = -1.0
+            self._index.add(slot, key(entry.goal, entry.text), self._partition(entry.goal))
+
     def restore(self, other: "PriorCache") -> None:
         """Take over the content of `other`, a cache of the same namespace and configuration."""
         assert other.namespace == self.namespace, "caches of different namespaces do not mix"
@@ -227,6 +252,7 @@ class PriorCache:
             keys=keys,
             ghosts=self._ghosts.oldest_first,
             graphs=self._index.state(),
+            key_head=dict(self.key_head),
         )
 
     @classmethod
@@ -249,6 +275,7 @@ class PriorCache:
                 "Use the model and encoder it was made with, or start another cache.",
             )
         cache = cls(config, saved.dim, namespace)
+        cache.key_head = saved.key_head
         if cache.keyed and len(saved.keys) != len(saved.columns["slot"]):
             raise CacheError(
                 f"The prior cache in `{directory}` was filled in mode {saved.mode} and has no keys "

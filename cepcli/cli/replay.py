@@ -22,7 +22,7 @@ from cepcli.cli.options import (
 
 if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
-    from cepcli.cache.replay import Keys
+    from cepcli.cache.replay import KeyTable
     from cepcli.cache.resample import ResampleConfig
     from cepcli.cache.trace import Trace
 
@@ -82,7 +82,7 @@ def replay(
 def _rows(
     trace: "Trace",
     configs: "list[CacheConfig]",
-    keys: "Keys",
+    keys: "KeyTable | None",
     course: "ResampleConfig",
     quiet: bool,
 ) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def _rows(
     decisions, change = resample.course(trace, course)
     rows = []
     for config in configs:
-        known = keys if config.keyed else {}
+        known = keys if config.keyed else None
         found = play(trace, config, known, seed=course.seed, decisions=decisions, change=change)
         rows.append(found.summary())
         if not quiet:
@@ -105,7 +105,7 @@ def _judge(
     name: str,
     trace: "Trace",
     configs: "list[CacheConfig]",
-    keys: "Keys",
+    keys: "KeyTable | None",
     course: "ResampleConfig",
     json: bool,
     quiet: bool,
@@ -186,19 +186,20 @@ def find_trace(trace: str, workspace: Path | None) -> Path:
     return partial if partial.is_dir() else space.open("run", trace).path
 
 
-def _keys(trace: "Trace", configs: "list[CacheConfig]", quiet: bool) -> Any:
+def _keys(trace: "Trace", configs: "list[CacheConfig]", quiet: bool) -> "KeyTable | None":
     """The key of every text of the trace, if any of the caches compares texts."""
     from cepcli.abstraction.keys import make_key_encoder
+    from cepcli.cache.replay import KeyTable
 
     keyed = [config for config in configs if config.keyed]
     if not keyed:
-        return {}
+        return None
     states = {(d.state.goal, d.state.text) for d in trace.decisions}
     if not quiet:
         typer.echo(f"Making the keys of {len(states)} texts ({keyed[0].encoder}) …", err=True)
     first = keyed[0]
     encoder = make_key_encoder(first.encoder, focus=first.focus, head=first.head)
-    return {state: encoder.key(*state) for state in sorted(states)}
+    return KeyTable.of(trace, encoder)
 
 
 def _print(rows: list[dict[str, Any]], trace: "Trace") -> None:

@@ -62,6 +62,12 @@ def test_case_and_the_order_of_sentences_do_not_matter():
     assert np.array_equal(encoder.encode(TEXT), encoder.encode(swapped))
 
 
+def test_words_of_a_sentence_with_a_mark_are_apart_from_the_same_words_elsewhere():
+    encoder = HashEncoder(HashConfig(dim=2**20, sentences=False))
+    assert cosine(encoder, "<goal1> left", "ball left") == pytest.approx(0.0)
+    assert cosine(encoder, "<goal1> left", "<goal2> left") == pytest.approx(1 / 3)
+
+
 def test_sha256_tells_the_parameters():
     configs = [HashConfig(), HashConfig(dim=64), HashConfig(order=3), HashConfig(sentences=False)]
     assert len({HashEncoder(config).sha256 for config in configs}) == 4

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cepcli.cache.storage import key_head_of
 from cepcli.errors import ArtifactError, Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +36,8 @@ def test_same_seed_twice_gives_the_same_metrics_and_another_seed_does_not(corrid
 
 
 @pytest.mark.parametrize(
-    ("agent", "cache"), [("posterior-q", "lru"), ("yan", "exact"), ("expert", "off")]
+    ("agent", "cache"),
+    [("posterior-q", "lru"), ("posterior-q", "certified"), ("yan", "exact"), ("expert", "off")],
 )
 def test_run_killed_at_any_moment_ends_as_if_never_killed(corridor, tmp_path, agent, cache):
     whole = corridor.run(tmp_path / "whole", "a", agent=agent, **{"cache.mode": cache})
@@ -46,6 +49,10 @@ def test_run_killed_at_any_moment_ends_as_if_never_killed(corridor, tmp_path, ag
     resumed = corridor.run(root, "a", resume=True, agent=agent, **{"cache.mode": cache})
     assert timeless(resumed) == timeless(whole)
     assert metrics(root, "a") == metrics(tmp_path / "whole", "a")
+    if cache in ("lru", "certified"):
+        heads = [key_head_of(r / "run/a/cache") for r in (root, tmp_path / "whole")]
+        assert heads[0].keys() == heads[1].keys() == {"hidden", "bias", "output"}
+        assert all(np.array_equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 
 def test_interrupt_writes_a_checkpoint_and_resuming_ends_the_same(corridor, tmp_path):

@@ -120,6 +120,8 @@ def config(**flags):
         "final_eval_episodes": 5, "checkpoint_interval": 20, "log_interval": 10,
         "learner.learning_starts": 20, "learner.batch_size": 16, "learner.hidden": 32,
         "learner.target_interval": 20, "cache.threshold": 0.2, "cache.refresh_rate": 0.3,
+        "cache.encoder": "minilm", "cache.head_from": 3, "cache.control_interval": 10,
+        "cache.learned.steps": 20,
     }  # fmt: skip
     return resolve(TrainConfig, flags={**small, **flags}, presets=PRESETS, preset_key="agent")
 

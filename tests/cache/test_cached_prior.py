@@ -120,7 +120,7 @@ def test_a_hit_of_either_kind_keeps_its_entry_from_eviction():
 
 
 def test_another_goal_is_no_neighbour():
-    rig = Rig()
+    rig = Rig(per_goal=True)
     assert rig.kinds((0,), (0, ACTIONS, "other"), (1, ACTIONS, "other")) == [
         "miss",
         "miss",

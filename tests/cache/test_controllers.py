@@ -51,13 +51,13 @@ def certified(**values):
 
 def test_certified_opens_at_the_safe_threshold_and_closes_again_on_failures():
     controller = certified()
-    for _ in range(60):
+    for _ in range(100):
         controller.look_up()
         controller.observe(right())
     knobs = controller.update(signals(), KNOBS)
     assert knobs.threshold == 0.95
     assert controller.certificate().threshold == 0.95
-    for _ in range(4):
+    for _ in range(8):
         controller.look_up()
         assert controller.observe(wrong(probability=knobs.refresh_rate))
     assert controller.certificate().threshold == 0.95  # in force until the next update
@@ -65,16 +65,27 @@ def test_certified_opens_at_the_safe_threshold_and_closes_again_on_failures():
 
 
 def test_certified_audits_as_many_hits_as_half_a_window_needs():
-    few, many = certified(window=4000), certified(window=400)
+    few, many = certified(window=10_000), certified(window=1000)
     rates = []
     for controller in (few, many):
-        for _ in range(60):
+        for _ in range(100):
             controller.look_up()
             controller.observe(right())
         rates.append(controller.update(signals(), KNOBS).refresh_rate)
-    needed = 1.5 * few._evidence.least_observations
-    assert rates[0] == pytest.approx(needed / 2000)
-    assert rates[1] == pytest.approx(needed / 200)
+    needed = 4 * few._evidence.least_observations
+    assert rates[0] == pytest.approx(needed / 5000)
+    assert rates[1] == pytest.approx(needed / 500)
+
+
+def test_certified_forgets_its_evidence_when_the_keys_change():
+    controller = certified()
+    for _ in range(100):
+        controller.look_up()
+        controller.observe(right())
+    knobs = controller.update(signals(), KNOBS)
+    controller.forget()
+    assert controller.certificate().threshold is None
+    assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
 
 
 def test_certified_capacity_doubles_on_ghost_hits_up_to_its_bound():

@@ -66,11 +66,12 @@ def test_a_trace_without_fresh_scores_is_refused():
     trace = trace_of(["a"], [[0.0, 0.0, 0.0]], [0])
     trace.scores.clear()
     with pytest.raises(CacheError, match="no fresh score for `left`"):
-        replay(trace, CacheConfig(mode="exact"), {})
+        replay(trace, CacheConfig(mode="exact"), None)
 
 
 def certified(**values):
-    return CacheConfig(mode="certified", certified=CertifiedConfig(kappa=0.25, alpha=0.1, **values))
+    controller = CertifiedConfig(kappa=0.25, alpha=0.1, **values)
+    return CacheConfig(mode="certified", certified=controller, learn_head=False)
 
 
 def test_certified_reuses_much_where_similar_texts_have_similar_priors(random):
@@ -94,9 +95,8 @@ def test_certified_withstands_near_identical_keys_with_opposite_priors_and_fixed
 def test_certified_notices_that_the_world_has_changed(random):
     keys, scores = smooth_world(random)
     bad_keys, bad_scores = adversarial_world(random, share=0.5)
-    found = played(
-        np.concatenate([keys, bad_keys]), np.concatenate([scores, bad_scores]), config=certified()
-    )
+    both = np.concatenate([keys, bad_keys]), np.concatenate([scores, bad_scores])
+    found = played(*both, config=certified(window=2000))
     late = found.decision >= len(keys) + 500
     assert found.certificate.threshold is None
     assert late.sum() < 0.02 * (len(bad_keys) - 500)

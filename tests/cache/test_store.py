@@ -234,7 +234,7 @@ def test_a_cache_without_keys_cannot_be_used_for_similar_texts(tmp_path):
 
 
 def test_similar_texts_answer_from_the_threshold_on_and_within_their_goal():
-    cache = make(threshold=0.9)
+    cache = make(threshold=0.9, per_goal=True)
     insert(cache, "a", goal="red")
     key = unit("a")
     across = np.array([key[1], -key[0], key[3], -key[2]], np.float32)

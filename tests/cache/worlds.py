@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cepcli.cache.replay import KeyTable
 from cepcli.cache.trace import Trace, TracedDecision
 from cepcli.prior.base import PriorShape
 from cepcli.types import TextState
@@ -25,7 +26,7 @@ def trace_of(texts, scores, order, *, goal="g", q_values=None, actions=ACTIONS):
 
 def keys_of(texts, keys, *, goal="g"):
     """The keys as `replay` takes them."""
-    return {(goal, text): key for text, key in zip(texts, keys, strict=True)}
+    return KeyTable({(goal, text): row for row, text in enumerate(texts)}, np.asarray(keys), "made")
 
 
 def unit(vectors):

@@ -130,7 +130,7 @@ def test_a_head_lowers_the_lipschitz_constant_on_texts_it_has_not_seen():
         trace, KeyEncoder(HashEncoder(), True), HeadConfig(), per_goal=True, seed=0
     )
     assert learned["lipschitz_q99"] < 0.8 * raw["lipschitz_q99"]
-    assert learned["dim"] == head.dim == 64
+    assert learned["dim"] == head.dim == 32
 
 
 def test_a_trace_with_too_few_texts_trains_no_head():
