@@ -88,15 +88,26 @@ def test_an_eviction_is_timed_without_the_insertion_that_fills_the_gap(monkeypat
     assert len(cache.entries()) == 7
 
 
-def test_contenders_take_turns_in_blocks_and_the_first_round_warms_up():
+def test_an_eviction_leaves_a_gap_before_it_is_filled(monkeypatch):
+    cache = _FullCache(7, 8, 3, seed=0)
+    left = []
+    monkeypatch.setattr(cache, "insert", lambda number: left.append(len(cache.entries())))
+    cache.evict(0)
+    assert left == [6]
+
+
+def test_the_first_round_only_warms_up():
+    seconds = [9.0, 2e-6]
+    assert _median_micros({"one": lambda number: seconds[number]}, 1, 60.0) == {"one": 2.0}
+
+
+def test_contenders_take_turns_in_blocks():
     calls = []
 
     def contender(name, seconds):
-        return lambda number: calls.append((name, number)) or seconds[number]
+        return lambda number: calls.append((name, number)) or seconds
 
-    warm = [9.0] * 3
-    slow = contender("slow", [*warm, *[3e-6] * 60])
-    fast = contender("fast", [*warm, *[1e-6] * 60])
+    slow, fast = contender("slow", 3e-6), contender("fast", 1e-6)
     assert _median_micros({"slow": slow, "fast": fast}, 60, 60.0) == {"slow": 3.0, "fast": 1.0}
     assert calls[:6] == [(name, number) for name in ("slow", "fast") for number in range(3)]
     assert len(calls) == 2 * 3 * 21
@@ -132,6 +143,7 @@ def test_the_tables_have_a_row_per_capacity(monkeypatch, capsys, no_llm):
     assert [row[0].strip() for row in cells] == ["1", "20", "1", "20"]
     assert [len(row) for row in cells] == [7, 7, 7, 7]
     assert [bool(row[4].strip()) for row in cells[2:]] == [True, False]
+    assert all(f"┃ {name} " in shown.out for name in ("audit", "semantic hit", "GPTCache/look-up"))
     assert "GPTCache was filled with up to 1 entries" in shown.out
     assert "LLM for the same decision: 123 ms" in shown.out
     assert shown.err == ""
