@@ -39,9 +39,9 @@ def cache(
 ) -> None:
     """Look-up, insertion, eviction, audit and a whole hit, beside GPTCache and the LLM.
 
-    Beside the look-up, in the same run: a matrix-vector product over the same keys, a dictionary
-    probe, and GPTCache (SQLite and faiss) where `pip install -e ".[bench]"` has brought it. Beside
-    the hit, from key to action: the LLM.
+    Beside the look-up, in the same run: a matrix-vector product over the same
+    keys, a dictionary probe, and GPTCache (SQLite and faiss) where the extra
+    `bench` is installed.
     """
     from cepcli.experiments.bench_cache import MOST_IN_GPTCACHE, bench_cache
     from cepcli.experiments.bench_gptcache import gptcache_is_installed
@@ -55,7 +55,10 @@ def cache(
     print_table("median µs in a full cache", *_columns(result, _STEPS))
     print_table("median µs of a look-up, and beside it", *_columns(result, _BESIDE))
     if result["gptcache_us"]:
-        typer.echo(f"GPTCache was filled with up to {MOST_IN_GPTCACHE} entries.")
+        typer.echo(
+            f"GPTCache was filled with up to {MOST_IN_GPTCACHE} entries; its look-up is mostly "
+            "SQLite's, which commits to the disk that $TMPDIR is on."
+        )
     typer.echo(f"LLM for the same decision: {result['llm_ms']:.0f} ms")
 
 
