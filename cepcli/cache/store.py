@@ -192,6 +192,10 @@ class PriorCache:
         if self.keyed:
             self._index.remove(entry.slot, self._partition(entry.goal))
 
+    def evict(self) -> None:
+        """Forget the entry that would go next; there must be one."""
+        self._shrink(len(self) - 1)
+
     def key(self, entry: Entry) -> Float32[ndarray, " dim"]:
         """An entry's unit key."""
         return self._index.key(entry.slot, self._partition(entry.goal))

@@ -1,6 +1,6 @@
 """`cep bench`: the measurements behind the claims; the last line under --json is one object."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,19 +32,66 @@ def prior(
 
 @app.command()
 def cache(
-    capacities: Annotated[str, typer.Option(help="Entries in the cache.")] = "100,1000,10000",
+    capacities: Annotated[
+        str, typer.Option(help="Entries in the cache; 100,000 take most of the time to fill.")
+    ] = "100,1000,10000,100000",
     json: JsonOption = False,
 ) -> None:
-    """A semantic hit from key to action: look-up, prior, posterior, sample; beside the LLM."""
-    from cepcli.experiments.bench_cache import bench_cache
+    """Look-up, insertion, eviction, audit and a whole hit, beside GPTCache and the LLM.
 
+    Beside the look-up, in the same run: a matrix-vector product over the same
+    keys, a dictionary probe, and GPTCache (SQLite and faiss) where the extra
+    `bench` is installed.
+    """
+    from cepcli.experiments.bench_cache import MOST_IN_GPTCACHE, bench_cache
+    from cepcli.experiments.bench_gptcache import gptcache_is_installed
+
+    if not gptcache_is_installed():
+        typer.echo('To compare with GPTCache: pip install -e ".[bench]"', err=True)
     result = bench_cache(_numbers(capacities))
     if json:
         print_json(result)
         return
-    rows = [[k, f"{us:.0f}"] for k, us in result["lookup_posterior_us"].items()]
-    print_table("median µs of a semantic hit", ["entries", "look-up + posterior"], rows)
+    print_table("median µs in a full cache", *_columns(result, _STEPS))
+    print_table("median µs of a look-up, and beside it", *_columns(result, _BESIDE))
+    if result["gptcache_us"]:
+        typer.echo(
+            f"GPTCache was filled with up to {MOST_IN_GPTCACHE} entries; its look-up is mostly "
+            "SQLite's, which commits to the disk that $TMPDIR is on."
+        )
     typer.echo(f"LLM for the same decision: {result['llm_ms']:.0f} ms")
+
+
+_STEPS = {
+    "look-up": "lookup_us",
+    "insert": "insert_us",
+    "evict": "evict_us",
+    "audit": "audit_us",
+    "exact hit": "exact_posterior_us",
+    "semantic hit": "lookup_posterior_us",
+}
+_BESIDE = {
+    "look-up": "lookup_us",
+    "matrix product": "matvec_us",
+    "dictionary": "dict_us",
+    "GPTCache": "gptcache_us",
+    "look-up/product": "matvec_ratio",
+    "GPTCache/look-up": "gptcache_ratio",
+}
+
+
+def _columns(result: dict[str, Any], names: dict[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows, one by number of entries; without what was not measured at all."""
+    shown = {heading: result[name] for heading, name in names.items() if result[name]}
+    rows = [
+        [k, *(_figure(values[k]) if k in values else "" for values in shown.values())]
+        for k in result["lookup_us"]
+    ]
+    return ["entries", *shown], rows
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _numbers(text: str) -> tuple[int, ...]:

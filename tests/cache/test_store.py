@@ -370,6 +370,17 @@ def test_a_cache_of_one_entry_keeps_the_last():
         assert order(cache) == [("goal", "b")]
 
 
+def test_evict_forgets_the_next_to_go_and_remembers_it_as_gone():
+    cache = make(capacity=3)
+    for text in "abc":
+        insert(cache, text)
+    cache.use(cache.exact("goal", "a"))
+    cache.evict()
+    assert [text for _, text in order(cache)] == ["c", "a"]
+    insert(cache, "b")
+    assert cache.ghost_hits == 1
+
+
 def test_texts_that_come_back_after_their_eviction_are_counted_once():
     cache = make(2)
     for text in "abc":
