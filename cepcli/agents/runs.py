@@ -12,7 +12,7 @@ from typing import Any
 
 from cepcli.agents.checkpoint import checkpoints, load_checkpoint
 from cepcli.agents.config import TrainConfig
-from cepcli.agents.evaluation import evaluate
+from cepcli.agents.evaluation import Evaluation, evaluate
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
 from cepcli.agents.training import Hooks, Progress, current_temperature, train
 from cepcli.artifacts import (
@@ -82,21 +82,53 @@ def evaluate_run(
     With `frozen_cache` the prior is answered by the run's cache as training left it, read-only;
     without it every decision is a query to the LLM (or to the journal, at recorded cost).
     """
+    parts, progress = _finished(workspace, name, notify)
+    if not frozen_cache:
+        _switch_off(parts)
+    return _evaluated(parts, progress, name, episodes)[1]
+
+
+def evaluate_both_ways(
+    workspace: Workspace, name: str, episodes: int, notify: Notify
+) -> tuple[tuple[Evaluation, dict[str, Any]], tuple[Evaluation, dict[str, Any]]]:
+    """The same episodes through a finished run's frozen cache, and asking for every decision.
+
+    Agent, Q and τ are the same in both. Each way comes with its summary.
+    """
+    parts, progress = _finished(workspace, name, notify)
+    notify(f"Playing {episodes} episodes through the cache")
+    cached = _evaluated(parts, progress, name, episodes)
+    _switch_off(parts)
+    notify(f"Playing {episodes} episodes, asking for every decision")
+    return cached, _evaluated(parts, progress, name, episodes)
+
+
+def _finished(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
+    """A finished run's parts as its last checkpoint left them."""
     artifact = workspace.open("run", name)
-    config = read_config(artifact.path)
-    parts = build_parts(config, workspace, notify)
-    progress = Progress(**load_checkpoint(checkpoints(artifact.path)[-1], parts))
-    if parts.cache is not None and not frozen_cache:
-        off = replace(config.cache, mode="off")
+    parts = build_parts(read_config(artifact.path), workspace, notify)
+    return parts, Progress(**load_checkpoint(checkpoints(artifact.path)[-1], parts))
+
+
+def _switch_off(parts: Parts) -> None:
+    """Let evaluations ask the prior itself."""
+    if parts.cache is not None:
+        off = replace(parts.cache.config, mode="off")
         parts.cache = PriorCache(off, parts.cache.dim, parts.cache.namespace)
+
+
+def _evaluated(
+    parts: Parts, progress: Progress, name: str, episodes: int
+) -> tuple[Evaluation, dict[str, Any]]:
     tau = current_temperature(parts, progress)
     began = time.perf_counter()
     result = evaluate(parts, episodes, tau)
     wall_seconds = time.perf_counter() - began
     decisions = sum(result.lengths)
-    return summarise(
+    summary = summarise(
         parts, name, progress.step, result.telemetry, decisions, result.summary(), wall_seconds
     )
+    return result, summary
 
 
 def read_config(run: Path) -> TrainConfig:

@@ -54,7 +54,7 @@ def replay(
     from cepcli.cache.resample import ResampleConfig
     from cepcli.cache.trace import read_trace
     from cepcli.config import require, resolve
-    from cepcli.report.pareto import plot_pareto
+    from cepcli.report.pareto import plot_pareto, rivals
 
     require(resample > 0 or jobs == 1, "`--jobs` is for the runs of `--resample`; name both.")
     require(not (resample and output), "`--resample` makes no picture; leave `--output` out.")
@@ -73,10 +73,28 @@ def replay(
     rows = _rows(recorded, configs, keys, course, quiet)
     picture = plot_pareto(rows, output or space.root / "replay.png")
     if json:
-        print_json({"trace": trace, "env": recorded.env, "rows": rows, "picture": str(picture)})
+        print_json(
+            {"trace": trace, "env": recorded.env, "rows": rows, "rivals": rivals(rows),
+             "picture": str(picture)}
+        )  # fmt: skip
         return
     _print(rows, recorded)
+    for found in rivals(rows):
+        typer.echo(_rival(found))
     typer.echo(f"Queries against KL: {picture}")
+
+
+def _rival(found: dict[str, Any]) -> str:
+    """One line on what fixed thresholds need at the error of a certified row."""
+    asked, best = found["queries_per_decision"], found["best"]
+    begin = f"certified: {asked:.3f} queries per decision at a KL p95 of {found['kl_p95']:.4f}; "
+    if best is None:
+        return begin + "every fixed threshold tried errs more."
+    least = best["queries_per_decision"]
+    return begin + (
+        f"the best fixed threshold that errs no more, δ {best['threshold']:g}, needs {least:.3f} "
+        f"({asked / least - 1:+.0%} for certified)."
+    )
 
 
 def _rows(

@@ -140,17 +140,49 @@ def evaluate(
         bool,
         typer.Option("--frozen-cache", help="Answer from the run's cache, read-only."),
     ] = False,
+    against_off: Annotated[
+        bool,
+        typer.Option(
+            "--against-off",
+            help="Play the same episodes through the frozen cache and without any, and compare.",
+        ),
+    ] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Evaluate a finished run on held-out instances; the run itself is not changed."""
     from cepcli.agents.runs import evaluate_run
+    from cepcli.experiments.retention import retention
 
     def notify(message: str) -> None:
         if not quiet:
             typer.echo(f"{message} …", err=True)
 
     space = open_workspace(workspace)
+    if against_off:
+        found = retention(space, run, episodes, notify)
+        print_json(found) if json else _print_retention(found)
+        return
     summary = evaluate_run(space, run, episodes, frozen_cache=frozen_cache, notify=notify)
     print_json(summary) if json else print_summary(summary)
+
+
+def _print_retention(found: dict[str, Any]) -> None:
+    """The table of `cep eval --against-off`."""
+    from cepcli.report.comparison import cell
+
+    rows = []
+    for name in ("off", "cached"):
+        summary, won = found[name], found[name]["eval"]
+        queries = summary["queries"]["total"] / summary["decisions"]
+        rows.append(
+            [name, f"{won['success_rate']:.3f}", f"{won['return_mean']:.3f}",
+             str(summary["decisions"]), f"{queries:.3f}"]
+        )  # fmt: skip
+    title = f"{found['run']}: the same {found['episodes']} held-out episodes"
+    print_table(title, ["prior", "success", "return", "decisions", "queries/decision"], rows)
+    fewer = "" if found["query_reduction"] is None else (
+        f"; {found['query_reduction']:.1f} times fewer queries"
+    )  # fmt: skip
+    typer.echo(f"Retention of success {cell(found['retention'], '.1%')}{fewer}")

@@ -17,6 +17,28 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
+def rivals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each `certified` row what fixed thresholds need at its error.
+
+    A rival is a row with a fixed threshold; those whose KL p95 is at most that of the certified row
+    compete, and the one with the fewest queries is the best. It knew the trace beforehand.
+
+    Returns:
+        Per certified row: `kl_p95`, `queries_per_decision`, and `best`, the best rival's row, or
+        None if every rival errs more.
+    """
+    fixed = [row for row in rows if row["cache"] in ("lru", "fifo")]
+    found = []
+    for row in rows:
+        if row["cache"] != "certified" or not fixed:
+            continue
+        fair = [one for one in fixed if one["kl_p95"] <= row["kl_p95"]]
+        best = min(fair, key=lambda one: one["queries_per_decision"], default=None)
+        figures = {key: row[key] for key in ("kl_p95", "queries_per_decision")}
+        found.append({**figures, "best": best})
+    return found
+
+
 def plot_pareto(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     """Queries per decision against the KL's 95th percentile, a point per setting."""
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")

@@ -69,6 +69,12 @@ def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
     live = cep("eval", "r_s0", "--episodes", "4", "--json").json
     frozen = cep("eval", "r_s0", "--episodes", "4", "--frozen-cache", "--json").json
     assert live["eval"]["episodes"] == frozen["eval"]["episodes"] == 4
+    both = cep("eval", "r_s0", "--episodes", "4", "--against-off", "--json").json
+    for name, alone in (("off", live), ("cached", frozen)):
+        assert both[name]["eval"] == alone["eval"]
+        assert both[name]["queries"] == alone["queries"]
+    assert both["retention"]["low"] <= both["retention"]["mean"] <= both["retention"]["high"]
+    assert "Retention of success" in cep("eval", "r_s0", "--episodes", "4", "--against-off").out
     assert live["hits"] == {"exact": 0, "semantic": 0}
     assert live["queries"]["total"] == live["decisions"]
     assert frozen["queries"]["total"] < frozen["decisions"]

@@ -10,6 +10,7 @@ from cepcli.report.comparison import (
     seconds_saved,
 )
 from cepcli.report.curves import plot_comparison
+from cepcli.report.pareto import rivals
 
 
 def summary(run, seed, success, queries=50):
@@ -70,3 +71,27 @@ def test_picture_is_a_png_of_some_size(workspace, tmp_path):
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert path.stat().st_size > 10_000
     assert list(tmp_path.glob("*.tmp.png")) == []
+
+
+def test_a_ratio_of_paired_outcomes_has_a_paired_interval():
+    won = [1.0] * 80 + [0.0] * 20
+    same = Estimate.of_ratio(won, won)
+    assert (same.mean, same.low, same.high) == (1.0, 1.0, 1.0)
+    fewer = Estimate.of_ratio([0.0] * 8 + won[8:], won)
+    assert fewer.mean == pytest.approx(0.9)
+    assert 0.8 < fewer.low < 0.9 < fewer.high < 0.97
+    independent = Estimate.of_ratio(won[::-1], won)
+    assert independent.high - independent.low > fewer.high - fewer.low
+
+
+def row(cache, queries, kl):
+    return {"cache": cache, "queries_per_decision": queries, "kl_p95": kl, "threshold": 0.9}
+
+
+def test_the_rival_of_a_certified_row_is_the_cheapest_fixed_one_that_errs_no_more():
+    rows = [row("lru", 0.5, 0.1), row("lru", 0.2, 0.3), row("fifo", 0.4, 0.2), row("exact", 0.1, 0)]
+    (found,) = rivals([*rows, row("certified", 0.3, 0.2)])
+    assert found["best"] is rows[2]
+    assert rivals([*rows, row("certified", 0.3, 0.05)])[0]["best"] is None
+    assert rivals(rows) == []
+    assert rivals([row("certified", 0.3, 0.2)]) == []
