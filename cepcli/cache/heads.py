@@ -1,11 +1,12 @@
-"""Trains a key head on a trace: keys that are near where the LLM answers alike.
+"""Trains a key head on a trace, and judges keys: near should be what the LLM answers alike.
 
-The first half of the texts, in the order in which the run met them, trains it; the second half
-judges it, as texts that a cache has yet to meet.
+The texts of the first half of the episodes train a head; those that are first met in the second
+half judge it, as texts that a cache has yet to meet.
 """
 
 from collections.abc import Callable
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,25 +22,58 @@ from cepcli.errors import CacheError
 from cepcli.seeding import generator
 
 _FEWEST_TEXTS = 20
+_TIMED = 200
 _TARGET = 0.1  # nats that 95 % of the hits keep to, where hit rates are compared
 
 
-def texts_of(trace: Trace, keys: KeyEncoder, *, per_goal: bool) -> Known:
-    """The distinct states of `trace` whose scores are known, in the order of first visit.
+class Split(NamedTuple):
+    """Texts of a trace in the order of first visit.
+
+    Attributes:
+        states: (goal, text) of each.
+        known: what the LLM said about them.
+        start: number of the first text that was met in the second half of the episodes.
+    """
+
+    states: list[tuple[str, str]]
+    known: Known
+    start: int
+
+
+def split_of(
+    trace: Trace, keys: KeyEncoder, *, per_goal: bool, most_texts: int | None = None
+) -> Split:
+    """The distinct states of `trace` whose scores are known.
+
+    Args:
+        trace: recorded with fresh scores.
+        keys: make the vectors.
+        per_goal: whether only texts of one goal are to be compared.
+        most_texts: the trace is cut before the decision that brings in more; None for all.
 
     Raises:
         CacheError: if there are too few of them.
     """
-    visited = dict.fromkeys((d.state.goal, d.state.text) for d in trace.decisions)
-    states = [state for state in visited if state in trace.scores]
+    first_visit: dict[tuple[str, str], int] = {}
+    for decision in trace.decisions:
+        state = (decision.state.goal, decision.state.text)
+        if state in trace.scores:
+            first_visit.setdefault(state, decision.episode)
+        if len(first_visit) == most_texts:
+            break
+    states = list(first_visit)
     if len(states) < _FEWEST_TEXTS:
         raise CacheError(
             f"The trace of `{trace.env}` has {len(states)} texts with fresh scores; a key head "
             f"needs {_FEWEST_TEXTS}.",
             "Record more decisions: cep train --env ID --cache off --trace --steps 2000",
         )
+    episodes = np.array(list(first_visit.values()))
+    start = int(np.searchsorted(episodes, (episodes[0] + episodes[-1] + 1) / 2))
+    if not 0 < start < len(states):  # all in one episode
+        start = len(states) // 2
     scores = [trace.scores[state] for state in states]
-    return known(states, scores, keys, trace.shape, per_goal=per_goal)
+    return Split(states, known(states, scores, keys, trace.shape, per_goal=per_goal), start)
 
 
 def train_on(
@@ -61,19 +95,32 @@ def train_on(
         seed: of the training.
         notify: told what takes seconds.
     """
-    texts = texts_of(trace, keys, per_goal=per_goal)
-    half = len(texts.log_priors) // 2
-    notify(f"Training a key head on {half} texts")
+    split = split_of(trace, keys, per_goal=per_goal, most_texts=config.most_texts)
+    texts, start = split.known, split.start
+    notify(f"Training a key head on {start} texts")
     head = train_head(
-        texts.goals[:half], texts.log_priors[:half], texts.vectors[:half], config,
+        texts.goals[:start], texts.log_priors[:start], texts.vectors[:start], config,
         generator(seed, "key-head"), encoder_sha256=keys.sha256,
     )  # fmt: skip
-    notify(f"Judging it on {len(texts.log_priors) - half} others")
+    notify(f"Judging it on {len(split.states) - start} others")
     rows = [
-        _judged("raw", texts.vectors, texts, half),
-        _judged("with head", head.project(texts.vectors), texts, half),
+        {**_judged("raw", texts.vectors, texts, start), **_timed(keys, split)},
+        {
+            **_judged("with head", head.project(texts.vectors), texts, start),
+            **_timed(keys.with_head(head), split),
+        },
     ]
     return head, rows
+
+
+def _timed(keys: KeyEncoder, split: Split) -> dict[str, float]:
+    """Median microseconds of making a key, over texts not trained on."""
+    micros = []
+    for state in split.states[split.start :][:_TIMED]:
+        begin = perf_counter()
+        keys.key(*state)
+        micros.append(1e6 * (perf_counter() - begin))
+    return {"key_us": float(np.median(micros))}
 
 
 def _judged(

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cepcli.cli.options import JsonOption, print_json, print_table
+from cepcli.cli.cache_tools import KEY_COLUMNS, key_cells
+from cepcli.cli.options import JsonOption, SetOption, WorkspaceOption, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Measure scoring and cache speed on this machine.")
 
@@ -92,6 +93,48 @@ def _columns(result: dict[str, Any], names: dict[str, str]) -> tuple[list[str], 
 
 def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+
+
+@app.command()
+def keys(
+    trace: Annotated[str, typer.Argument(help="A run made with --trace, or a trace's path.")],
+    encoders: Annotated[str, typer.Option(help="Key encoders.")] = "hash,static,minilm",
+    per_goal: Annotated[
+        bool, typer.Option("--per-goal/--any-goal", help="Compare texts of one goal only.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Key encoders with and without focus and learned head, on episodes held out of a trace."""
+    from cepcli.abstraction.config import HeadConfig
+    from cepcli.abstraction.keys import make_key_encoder
+    from cepcli.cache.heads import train_on
+    from cepcli.cache.trace import read_trace
+    from cepcli.cli.replay import find_trace
+    from cepcli.config import resolve
+
+    config = resolve(HeadConfig, overrides=set_ or [])
+    recorded = read_trace(find_trace(trace, workspace))
+    rows: list[dict[str, Any]] = []
+    for encoder in encoders.split(","):
+        for focus in (False, True):
+            typer.echo(f"{encoder}{', focus' if focus else ''} …", err=True)
+            made = make_key_encoder(encoder.strip(), focus=focus)
+            _, judged = train_on(recorded, made, config, per_goal=per_goal, seed=seed)
+            rows += [{"encoder": encoder, "focus": focus, **row} for row in judged]
+    if json:
+        print_json({"trace": trace, "env": recorded.env, "rows": rows})
+        return
+    cells = [
+        [row["encoder"], "yes" if row["focus"] else "no", row["keys"], str(row["dim"]),
+         *key_cells(row)]
+        for row in rows
+    ]  # fmt: skip
+    columns = ["encoder", "focus", "keys", "dimension", *KEY_COLUMNS]
+    title = f"{recorded.env}: texts of held-out episodes; hits where 95 % keep to 0.1 nats of KL"
+    print_table(title, columns, cells)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ Example: cep cache train-head my-run --encoder hash --focus -o head.safetensors
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def train_head(
     ] = True,
     per_goal: Annotated[
         bool, typer.Option("--per-goal/--any-goal", help="Compare texts of one goal only.")
-    ] = True,
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
@@ -56,19 +56,27 @@ def train_head(
     if json:
         print_json({"head": str(output), "sha256": head.sha256, "rows": rows})
         return
-    cells = [
-        [row["keys"], str(row["dim"]), f"{row['lipschitz_q99']:.2f}",
-         "none" if row["threshold"] is None else f"{row['threshold']:.4f}",
-         f"{row['hit_rate']:.1%}"]
-        for row in rows
-    ]  # fmt: skip
+    cells = [[row["keys"], str(row["dim"]), *key_cells(row)] for row in rows]
     title = f"{encoder} keys on texts not trained on; hits where 95 % keep to 0.1 nats of KL"
-    print_table(title, ["keys", "dimension", "L (99 % of pairs)", "δ", "hits"], cells)
-    goal = "" if per_goal else " --set cache.per_goal=false"
+    print_table(title, ["keys", "dimension", *KEY_COLUMNS], cells)
     typer.echo(
         f"Use it: cep train --cache certified --set cache.encoder={encoder} "
-        f"--set cache.focus={str(focus).lower()} --set cache.head={output}{goal}"
+        f"--set cache.focus={str(focus).lower()} --set cache.per_goal={str(per_goal).lower()} "
+        f"--set cache.head={output} --set cache.learn_head=false"
     )
+
+
+KEY_COLUMNS = ["L (99 % of pairs)", "δ", "hits", "µs a key"]
+
+
+def key_cells(row: dict[str, Any]) -> list[str]:
+    """How good keys are, under `KEY_COLUMNS`."""
+    return [
+        f"{row['lipschitz_q99']:.2f}",
+        "none" if row["threshold"] is None else f"{row['threshold']:.4f}",
+        f"{row['hit_rate']:.1%}",
+        f"{row['key_us']:.0f}",
+    ]
 
 
 def export(

@@ -54,17 +54,21 @@ class Ablation:
         return values
 
 
-#: τ is the same for all, since it would follow the hit rate otherwise.
+#: τ is the same for all, since it would follow the hit rate otherwise; more hits than usual are
+#: audited, so that their KL is known.
 _CACHE_BASE = {
     "env": "babyai/goto-redball",
     "prior": "goto-redball",
-    "steps": 400,
-    "eval_interval": 400,
-    "eval_episodes": 10,
+    "steps": 500,
+    "eval_interval": 500,
+    "eval_episodes": 1,
     "final_eval_episodes": 30,
     "checkpoint_interval": 100,
     "posterior": {"schedule": "constant", "temperature": 0.3},
+    "cache": {"refresh_rate": 0.1},
 }
+#: What a semantic cache is without learning: raw sentence embeddings, a goal at a time.
+_RAW_KEYS = {"encoder": "minilm", "focus": False, "per_goal": True, "learn_head": False}
 
 ABLATIONS = {
     ablation.name: ablation
@@ -77,12 +81,21 @@ ABLATIONS = {
                 "off": {"cache": {"mode": "off"}},
                 "exact": {"cache": {"mode": "exact"}},
                 "lru": {"cache": {"mode": "lru"}},
+                "lru-raw-keys": {"cache": {"mode": "lru", **_RAW_KEYS}},
                 "fifo": {"cache": {"mode": "fifo"}},
                 "surrogate": {"cache": {"mode": "surrogate"}},
                 "surrogate-tighten": {
                     "cache": {"mode": "surrogate", "surrogate": {"td_error_sign": "tighten"}}
                 },
                 "certified": {"cache": {"mode": "certified"}},
+                "certified-tau-hits": {
+                    "cache": {"mode": "certified"},
+                    "posterior": {"schedule": "hit-rate"},
+                },
+                "certified-tau-reliable": {
+                    "cache": {"mode": "certified"},
+                    "posterior": {"schedule": "reliable-hit-rate"},
+                },
             },
             baseline="off",
         ),

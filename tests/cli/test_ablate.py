@@ -9,9 +9,12 @@ def test_dry_run_names_the_variants_and_makes_nothing(cep, workspace_root):
     done = cep("ablate", "cache", "--dry-run", "--seeds", "2", "--json")
     assert done.code == 0, done.err
     runs = done.json["runs"]
-    variants = ["off", "exact", "lru", "fifo", "surrogate", "surrogate-tighten", "certified"]
+    variants = [
+        "off", "exact", "lru", "lru-raw-keys", "fifo", "surrogate", "surrogate-tighten",
+        "certified", "certified-tau-hits", "certified-tau-reliable",
+    ]  # fmt: skip
     assert [row["variant"] for row in runs] == variants * 2
-    assert [row["seed"] for row in runs] == [0] * 7 + [1] * 7
+    assert [row["seed"] for row in runs] == [0] * len(variants) + [1] * len(variants)
     assert not any(row["finished"] for row in runs)
     assert not (workspace_root / "run").exists()
     assert "surrogate-tighten" in cep("ablate", "cache", "--dry-run").out
