@@ -1,8 +1,8 @@
 """A Stable-Baselines3 DQN that chooses π(a|s) ∝ prior(a|s)·exp(Q(s,a)/τ), beside one without.
 
 DQN sees the numbers of a BabyAI view; the prior reads the same view as sentences, through the
-cache. `score` is where an LLM would be asked; this one is a rule of thumb. The steps are far too
-few for DQN alone. Needs: pip install -e ".[sb3]". Run it: python examples/sb3_agent.py
+cache. `score` is where an LLM would be asked; this one is a weak rule of thumb. The steps are far
+too few for DQN alone. Needs: pip install -e ".[sb3]". Run it: python examples/sb3_agent.py
 """
 
 from typing import Any
@@ -21,9 +21,16 @@ from cepcli.cache.cached_prior import CachedPrior
 from cepcli.envs.babyai import VERBS, describe
 from cepcli.posterior.maths import log_posterior, sample_action
 
-TEMPERATURE = 0.2
+TEMPERATURE = 0.1
 STEPS = 2000
-LEARNING: dict[str, Any] = {"learning_starts": 100, "learning_rate": 5e-4, "seed": 0}
+LEARNING: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "learning_starts": 100,
+    "train_freq": 4,
+    "target_update_interval": 200,
+    "gamma": 0.9,
+    "seed": 0,
+}
 
 
 def make_env() -> gym.Env:
@@ -39,10 +46,10 @@ def text_state(observation: np.ndarray) -> TextState:
 
 
 def score(state: TextState) -> list[float]:
-    """A log-score per action: go where the ball is, turn while it is out of sight."""
+    """A log-score per action: go where the ball is, turn while it is unseen; but only a hint."""
     _, _, where = state.text.partition("red ball")
     best = "go forward" if "forward" in where else "turn left" if "left" in where else "turn right"
-    return [0.0 if action == best else -2.0 for action in state.actions]
+    return [0.0 if action == best else -1.0 for action in state.actions]
 
 
 class PosteriorPolicy(DQNPolicy):

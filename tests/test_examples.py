@@ -47,13 +47,16 @@ def test_a_loop_of_ones_own_is_mostly_answered_by_a_certified_cache(tmp_path):
 
 def test_an_agent_of_another_library_learns_behind_the_cache(tmp_path):
     printed = run("sb3_agent.py", tmp_path)
-    without = number(r"success without prior: ([\d.]+)", printed)
-    assert number(r"success with prior: ([\d.]+)", printed) > without + 0.3
+    without, alone, both = (
+        number(rf"success {what}: ([\d.]+)", printed)
+        for what in ("without prior", "of the prior alone", "with prior")
+    )
+    assert both > max(without, alone) + 0.2
     decisions, queries = number(r"(\d+) decisions", printed), number(r"(\d+) queries", printed)
     assert decisions > 2000  # those of learning are among them
     assert queries + number(r"(\d+) saved", printed) == decisions
     assert queries < 0.5 * decisions
-    assert "Certificate(" in printed
+    assert 0.5 <= number(r"Certificate\(.*threshold=([\d.]+)", printed) < 1.0
 
 
 def test_own_loop_fits_on_a_page():
