@@ -10,12 +10,13 @@ answered as they would be one after another, but the LLM is asked once for all o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
 
-from cepcli.cache.certificate import Comparison
+from cepcli.cache.certificate import Certificate, Comparison
 from cepcli.cache.control import Control
 from cepcli.cache.store import Entry, Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
@@ -98,6 +99,24 @@ class CachedPrior(Prior):
     def shape(self) -> PriorShape:
         """The inner prior's."""
         return self._inner.shape
+
+    @property
+    def telemetry(self) -> CacheTelemetry:
+        """What was decided so far and what it cost."""
+        return self._telemetry
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What is promised about semantic hits now; None in modes that promise nothing."""
+        return None if self._control is None else self._control.certificate
+
+    def __call__(self, state: TextState) -> PriorAnswer:
+        """The prior of one state."""
+        return self.log_probs([state])[0]
+
+    def save(self, directory: str | Path) -> None:
+        """Write the cache's entries into `directory`, replacing a cache there in a single step."""
+        self._cache.save(Path(directory))
 
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
         """The prior of each state; one call of `inner` for all that need it."""
