@@ -1,7 +1,7 @@
 """Trains a key head on a trace, and judges keys: near should be what the LLM answers alike.
 
-The texts of the first half of the episodes train a head; those that are first met in the second
-half judge it, as texts that a cache has yet to meet.
+The trace is cut between two episodes where about half of its texts have been met. Those train a
+head; the texts that are first met later judge it, as texts that a cache has yet to meet.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Split(NamedTuple):
     Attributes:
         states: (goal, text) of each.
         known: what the LLM said about them.
-        start: number of the first text that was met in the second half of the episodes.
+        start: number of the first text of the episodes after the cut.
     """
 
     states: list[tuple[str, str]]
@@ -68,10 +68,8 @@ def split_of(
             f"needs {_FEWEST_TEXTS}.",
             "Record more decisions: cep train --env ID --cache off --trace --steps 2000",
         )
-    episodes = np.array(list(first_visit.values()))
-    start = int(np.searchsorted(episodes, (episodes[0] + episodes[-1] + 1) / 2))
-    if not 0 < start < len(states):  # all in one episode
-        start = len(states) // 2
+    episodes = list(first_visit.values())
+    start = episodes.index(episodes[len(states) // 2]) or len(states) // 2
     scores = [trace.scores[state] for state in states]
     return Split(states, known(states, scores, keys, trace.shape, per_goal=per_goal), start)
 

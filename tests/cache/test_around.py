@@ -96,7 +96,7 @@ def test_certified_opens_for_similar_texts_once_that_is_proven():
         prior(state(nearby(f"word{number}")))
     assert prior.certificate.threshold is not None
     assert prior.telemetry.summary()["hits"]["semantic"] > 0
-    assert len(scorer.asked) == prior.telemetry.queries < 300
+    assert len(scorer.asked) == prior.telemetry.queries < 350
 
 
 @pytest.mark.parametrize("mode", ["off", "exact"])
