@@ -266,7 +266,9 @@ def clopper_pearson(
     """The exact two-sided interval of a binomial share; (None, None) without trials."""
     if not trials:
         return None, None
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    interval = binomtest(failures, trials).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    tail, right = (1.0 - confidence) / 2.0, trials - failures
+    low = float(betaincinv(failures, right + 1, tail)) if failures else 0.0
+    high = float(betaincinv(failures + 1, right, 1.0 - tail)) if right else 1.0
+    return low, high

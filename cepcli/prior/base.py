@@ -101,11 +101,13 @@ class PriorShape:
 
     def log_prior(self, scores: np.ndarray) -> np.ndarray:
         """Log-probabilities, float64 [actions], with full support when smoothing > 0."""
-        scaled = np.asarray(scores, dtype=np.float64) / self.temperature
-        scaled = scaled - scaled.max()
-        weights = np.exp(scaled)
-        weights /= weights.sum()
-        return np.log((1.0 - self.smoothing) * weights + self.smoothing / len(weights))
+        weights = np.asarray(scores, dtype=np.float64) / self.temperature
+        weights -= np.maximum.reduce(weights)
+        np.exp(weights, out=weights)
+        weights /= np.add.reduce(weights)
+        weights *= 1.0 - self.smoothing
+        weights += self.smoothing / len(weights)
+        return np.log(weights, out=weights)
 
 
 @dataclass(frozen=True, slots=True)

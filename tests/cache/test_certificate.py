@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
 from cepcli.cache.certificate import Comparison, Evidence, clopper_pearson
 from cepcli.cache.control_config import CertifiedConfig
@@ -128,6 +128,13 @@ def test_the_certificate_reports_audits_of_hits_only_with_their_exact_interval()
     assert found.rate == pytest.approx(1 / 41)
     assert found.low == pytest.approx(beta.ppf(0.025, 1, 41))
     assert found.high == pytest.approx(beta.ppf(0.975, 2, 40))
+
+
+@pytest.mark.parametrize(("failures", "trials"), [(0, 9), (9, 9), (3, 40), (1, 1000)])
+def test_the_interval_is_that_of_the_binomial_test(failures, trials):
+    expected = binomtest(failures, trials).proportion_ci(0.9, method="exact")
+    found = clopper_pearson(failures, trials, 0.9)
+    assert found == pytest.approx((expected.low, expected.high))
 
 
 def test_an_interval_without_trials_is_none():
