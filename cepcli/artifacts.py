@@ -15,12 +15,12 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cepcli import __version__
 from cepcli.errors import ArtifactError
@@ -44,6 +44,20 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}")
 _HASHED_BYTES = 2**20
 
 
+class Input(NamedTuple):
+    """What an artifact was made from.
+
+    Attributes:
+        kind: of artifact.
+        name: its name, or its path where it is none of the workspace's.
+        sha256: of the file that binds its others by their hashes.
+    """
+
+    kind: str
+    name: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A finished artifact on disk."""
@@ -55,6 +69,11 @@ class Artifact:
     def name(self) -> str:
         """The artifact's name, its directory's."""
         return self.path.name
+
+    @property
+    def reference(self) -> Input:
+        """What another artifact's manifest says of it."""
+        return Input(self.manifest["kind"], self.name, sha256(self.path / "manifest.json"))
 
 
 def workspace_root(option: Path | None = None) -> Path:
@@ -223,12 +242,12 @@ class Workspace:
         return path
 
     def finish(
-        self, kind: str, name: str, *, seed: int | None, inputs: list[Artifact] | None = None
+        self, kind: str, name: str, *, seed: int | None, inputs: Sequence[Input] = ()
     ) -> Artifact:
         """Write the manifest of `<name>.partial`, put it in its final place, return it."""
         partial, final = self.partial(kind, name), self.directory(kind, name)
         with writing(self.root):
-            write_json(partial / "manifest.json", _manifest(partial, kind, seed, inputs or []))
+            write_json(partial / "manifest.json", _manifest(partial, kind, seed, inputs))
             discard(final)
             partial.replace(final)
         return self.open(kind, name)
@@ -266,7 +285,7 @@ def writing(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _manifest(path: Path, kind: str, seed: int | None, inputs: list[Artifact]) -> dict[str, Any]:
+def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) -> dict[str, Any]:
     config = path / "config.toml"
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
     return {
@@ -279,10 +298,7 @@ def _manifest(path: Path, kind: str, seed: int | None, inputs: list[Artifact]) -
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": versions(),
-        "inputs": [
-            {"kind": a.manifest["kind"], "name": a.name, "sha256": sha256(a.path / "manifest.json")}
-            for a in inputs
-        ],
+        "inputs": [made_of._asdict() for made_of in inputs],
         "outputs": [
             {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
             for p in files

@@ -16,6 +16,7 @@ from cepcli.agents.evaluation import Evaluation, evaluate
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
 from cepcli.agents.training import Hooks, Progress, current_temperature, train
 from cepcli.artifacts import (
+    Input,
     Workspace,
     check_name,
     read_json,
@@ -25,8 +26,9 @@ from cepcli.artifacts import (
 )
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.config import build, read_toml, to_dict, write_toml
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, ConfigError
 
 
 def default_name(config: TrainConfig) -> str:
@@ -56,10 +58,14 @@ def start_run(
             _check_same_config(config, workspace.directory("run", name))
             return read_json(workspace.open("run", name).path / "summary.json")
         _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
-        parts = build_parts(config, workspace, notify)  # what cannot be built leaves no run behind
+        # What cannot be built leaves no run behind.
+        begun = resume and bool(checkpoints(workspace.partial("run", name)))
+        start = None if begun else _start_cache(config, workspace)
+        parts = build_parts(config, workspace, notify)
+        fresh = Progress() if start is None else _started_from(start, parts, notify)
         run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
         with writing(run):
-            progress = train(parts, run, hooks)
+            progress = train(parts, run, hooks, fresh)
         return _finish(parts, progress, workspace, name, run, hooks)
 
 
@@ -126,7 +132,7 @@ def _evaluated(
     wall_seconds = time.perf_counter() - began
     decisions = sum(result.lengths)
     summary = summarise(
-        parts, name, progress.step, result.telemetry, decisions, result.summary(), wall_seconds
+        parts, name, progress, result.telemetry, decisions, result.summary(), wall_seconds
     )
     return result, summary
 
@@ -139,7 +145,7 @@ def read_config(run: Path) -> TrainConfig:
 def summarise(
     parts: Parts,
     name: str,
-    steps: int,
+    progress: Progress,
     telemetry: CacheTelemetry,
     decisions: int,
     evaluation: dict[str, Any],
@@ -154,8 +160,9 @@ def summarise(
         "prior": config.prior,
         "cache": parts.cache.config.mode if parts.cache is not None else "off",
         "seed": config.seed,
-        "steps": steps,
+        "steps": progress.step,
         "decisions": decisions,
+        "warm_entries": progress.warm_entries,
         **telemetry.summary(),
         "certificate": parts.control.promise if parts.control is not None else None,
         "wall_seconds": wall_seconds,
@@ -163,6 +170,30 @@ def summarise(
         "device": config.device,
         "versions": versions(),
     }
+
+
+def _start_cache(config: TrainConfig, workspace: Workspace) -> Start | None:
+    """The cache that a run is to start from, if its configuration names one."""
+    name = config.cache.start
+    if name is None:
+        return None
+    if config.cache.mode == "off":
+        raise ConfigError(
+            f"`cache.start` is `{name}`, but this run has no cache: its prior is "
+            f"`{config.prior}`, its cache off.",
+            "Leave it out, or use a prior that asks an LLM with --cache exact, lru or certified.",
+        )
+    return read_start(name, workspace)
+
+
+def _started_from(start: Start, parts: Parts, notify: Notify) -> Progress:
+    """Fill the cache of a run that begins, from a saved one."""
+    assert parts.cache is not None, "only an LLM's prior is cached, and `off` is the mode without"
+    name = str(parts.config.cache.start)
+    keys = parts.control.keys if parts.control is not None else None
+    notify(f"Starting from the cache `{name}`")
+    entries = start_from(start, parts.cache, keys)
+    return Progress(start_cache={"name": name, "sha256": start.sha256, "entries": entries})
 
 
 def _check_free(
@@ -221,8 +252,7 @@ def _finish(
 ) -> dict[str, Any]:
     evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
     summary = summarise(
-        parts, name, progress.step, parts.telemetry, progress.step, evaluation,
-        progress.wall_seconds,
+        parts, name, progress, parts.telemetry, progress.step, evaluation, progress.wall_seconds
     )  # fmt: skip
     summary["eval"]["curve"] = [[e["step"], e["success_rate"]] for e in progress.evaluations]
     summary["decisions_sha256"] = progress.decisions_sha256
@@ -232,7 +262,10 @@ def _finish(
             parts.cache.save(run / "cache")
         write_json(run / "summary.json", summary)
         hooks.on_finish(run)
-    workspace.finish("run", name, seed=parts.config.seed, inputs=parts.inputs)
+    inputs = [artifact.reference for artifact in parts.inputs]
+    if progress.start_cache is not None:
+        inputs.append(Input("cache", progress.start_cache["name"], progress.start_cache["sha256"]))
+    workspace.finish("run", name, seed=parts.config.seed, inputs=inputs)
     return summary
 
 

@@ -25,7 +25,11 @@ _RECENT = 50
 
 @dataclass(slots=True)
 class Progress:
-    """Where the loop stands; plain JSON values only."""
+    """Where the loop stands; plain JSON values only.
+
+    `start_cache` says which cache the run started from ("name", "sha256") and how many "entries" of
+    it there were room for; None if it started with none.
+    """
 
     step: int = 0
     next_eval: int = 0
@@ -37,6 +41,7 @@ class Progress:
     wall_seconds: float = 0.0
     metrics_offset: int = 0
     trace_offset: int = 0
+    start_cache: dict[str, Any] | None = None
 
     def record_decision(self, text: str, action: str) -> None:
         """Extend the hash chain over (state, action): equal hashes mean equal decisions."""
@@ -54,6 +59,11 @@ class Progress:
         """Success rate over the last 50 training episodes."""
         return sum(self.successes) / max(len(self.successes), 1)
 
+    @property
+    def warm_entries(self) -> int:
+        """Entries of the cache that the run started from."""
+        return 0 if self.start_cache is None else self.start_cache["entries"]
+
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
@@ -65,15 +75,15 @@ class Hooks:
     stop_requested: Callable[[], bool] = lambda: False
 
 
-def train(parts: Parts, run: Path, hooks: Hooks) -> Progress:
-    """Train in the run directory `run` from its last checkpoint, or from the start.
+def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
+    """Train in the run directory `run` from its last checkpoint, or from the start, `fresh`.
 
     Raises:
         Interrupted: when `hooks.stop_requested()`; the checkpoint is written before.
         ArtifactError: when the checkpoint cannot be used or the disk cannot be written.
     """
     config = parts.config
-    progress = _start(parts, run)
+    progress = _start(parts, run, fresh)
     began = time.perf_counter() - progress.wall_seconds
     writer = MetricWriter(run, offset=progress.metrics_offset, step=progress.step)
     trace = _trace(parts, run, progress.trace_offset)
@@ -143,9 +153,9 @@ def _tell_control(parts: Parts, decision: Decision, losses: TDLoss | None) -> No
         parts.control.tell("td_error", float(losses.td_error))
 
 
-def _start(parts: Parts, run: Path) -> Progress:
+def _start(parts: Parts, run: Path, fresh: Progress) -> Progress:
     found = checkpoints(run)
-    return Progress(**load_checkpoint(found[-1], parts)) if found else Progress()
+    return Progress(**load_checkpoint(found[-1], parts)) if found else fresh
 
 
 def _next_eval(step: int, steps: int, interval: int) -> int:

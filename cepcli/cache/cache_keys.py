@@ -136,6 +136,28 @@ class CacheKeys:
         except ValueError as error:
             raise CacheError(f"The key head that the cache was saved with {error}.") from error
 
+    def fit(self, head: Mapping[str, ndarray], sha256: str) -> bool:
+        """Whether the head of a saved cache, whose keys are `sha256`, was trained on these vectors.
+
+        Raises:
+            CacheError: if these cannot be the weights of a head.
+        """
+        bare = self._keys.with_head(None)
+        try:
+            return bool(head) and Head.of(head, bare.sha256).sha256 == sha256
+        except ValueError as error:
+            raise CacheError(f"The key head that the cache was saved with {error}.") from error
+
+    def begin(self, cache: PriorCache) -> None:
+        """Let a cache that is filled already have a head: the one there is, else one of its own.
+
+        A head there is counts as learned from the entries there are.
+        """
+        if self._keys.head is None:
+            self.learn(cache)
+        else:
+            self._due = max(self._due, 2 * len(cache))
+
     def learn(self, cache: PriorCache) -> bool:
         """Train a head and give every entry its new key, if it is time; returns whether it was.
 

@@ -57,6 +57,10 @@ class CacheConfig:
         default=100_000,
         metadata={"help": "surrogate, certified: entries kept at most, >= capacity."},
     )
+    start: str | None = field(
+        default=None,
+        metadata={"help": "Directory or run whose cache the run starts with; default: none."},
+    )
     threshold: float = field(
         default=0.995,
         metadata={

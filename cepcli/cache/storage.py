@@ -7,6 +7,7 @@ names it, and is never repaired or overwritten.
 
 import hashlib
 import io
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -97,6 +98,29 @@ def write(directory: Path, saved: Saved) -> None:
             head["files"][part] = {"file": name, "bytes": len(content), "sha256": digest}
         artifacts.write_json(directory / HEAD, head)
         _remove_stale(directory, {f["file"] for f in head["files"].values()})
+
+
+def check_new(directory: Path) -> None:
+    """Refuse a place for a cache where something is already."""
+    if directory.exists():
+        raise CacheError(f"`{directory}` exists already.", "Name a directory that does not.")
+
+
+def write_new(directory: Path, saved: Saved) -> None:
+    """Write a cache where nothing is yet: the directory is there complete, or not at all.
+
+    Raises:
+        CacheError: if something is there.
+        ArtifactError: if it cannot be written.
+    """
+    check_new(directory)
+    partial = directory.with_name(f".{directory.name}.partial")
+    with artifacts.writing(directory.parent):
+        try:
+            write(partial, saved)
+            partial.replace(directory)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def read(directory: Path) -> Saved:

@@ -18,6 +18,12 @@ from cepcli.errors import CacheError
 
 Record = dict[str, Any]
 
+_OTHER_SCORES = "Merge caches of one model, encoder and environment family."
+_OTHER_KEYS = (
+    "Merging keeps keys, so they must be of one encoder and one head. A run that starts from one "
+    "of the caches gives its entries keys of its own: cep train --cache-from CACHE"
+)
+
 
 class _Aged(NamedTuple):
     """A copy of an entry with its key, and how long before its cache's end things happened to it.
@@ -130,7 +136,7 @@ def _check_alike(caches: Sequence[Saved]) -> None:
             raise CacheError(
                 f"Cache {number} belongs to [{other.namespace}], the first to "
                 f"[{first.namespace}]; they differ in {', '.join(names)}.",
-                "Merge caches of one model, encoder and environment family.",
+                _OTHER_KEYS if names == ["key_encoder_sha256"] else _OTHER_SCORES,
             )
         if is_keyed(other.mode) != is_keyed(first.mode):
             raise CacheError(

@@ -17,6 +17,7 @@ from cepcli.cli.options import (
     print_table,
 )
 from cepcli.cli.replay import replay
+from cepcli.cli.warm import warm
 
 if TYPE_CHECKING:
     from cepcli.cache.storage import Saved
@@ -27,6 +28,7 @@ app.command()(replay)
 app.command(name="train-head")(train_head)
 app.command()(export)
 app.command()(merge)
+app.command()(warm)
 
 CacheArgument = Annotated[
     str, typer.Argument(metavar="CACHE", help="Name of a run, or path of a cache directory.")
@@ -98,30 +100,10 @@ def verify(
 
 
 def find_cache(name: str, workspace: Path | None) -> Path:
-    """The cache directory that `name` means: a path, or the latest cache of a run.
+    """The cache directory that `name` means; see `cepcli.cache.warm.find_cache`."""
+    from cepcli.cache import warm
 
-    Raises:
-        CacheError: if the run has no cache.
-        ArtifactError: if there is neither such a directory nor such a run.
-    """
-    from cepcli.cache.storage import HEAD
-    from cepcli.errors import CacheError
-
-    if (Path(name) / HEAD).is_file():
-        return Path(name)
-    if "/" in name:
-        raise CacheError(f"There is no prior cache in `{name}`.", "Name a run: cep runs list")
-    space = open_workspace(workspace)
-    partial = space.partial("run", name)
-    run = partial if partial.is_dir() else space.open("run", name).path
-    places = [run / "cache", *sorted(run.glob("checkpoint-*[0-9]/cache"), reverse=True)]
-    for place in places:
-        if (place / HEAD).is_file():
-            return place
-    raise CacheError(
-        f"The run in `{run}` has no prior cache (yet).",
-        "Train with one: cep train --env ID --cache lru",
-    )
+    return warm.find_cache(name, open_workspace(workspace))
 
 
 def _stats(directory: Path, saved: "Saved") -> dict[str, Any]:

@@ -104,12 +104,10 @@ def merge(
     from cepcli.cache import storage
     from cepcli.cache.transfer import merge as merged
     from cepcli.cli.cache import find_cache
-    from cepcli.errors import CacheError
 
-    if output.exists():
-        raise CacheError(f"`{output}` exists already.", "Name a directory that does not.")
+    storage.check_new(output)
     saved = merged(
         [storage.read(find_cache(cache, workspace)) for cache in caches], capacity=capacity
     )
-    storage.write(output, saved)
+    storage.write_new(output, saved)
     typer.echo(f"{output}: {len(saved.entries)} entries of {len(caches)} caches")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cepcli.cli.demos import demos_for, record
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -72,7 +73,7 @@ def demos(
     settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
     name = default_demos_name(env) if name is None else name
     with interruptible("Nothing is kept of it; type the command again to start over."):
-        artifact = _record(settings, open_workspace(workspace), name, overwrite, quiet)
+        artifact = record(settings, open_workspace(workspace), name, overwrite, quiet)
     summary = read_json(artifact.path / "summary.json")
     if json:
         print_json({"name": name, "path": str(artifact.path), **summary})
@@ -123,7 +124,7 @@ def finetune(
         check_name(name)
     with interruptible("Type the same command again to go on from the last validation."):
         announce_first_use(settings[0].model, quiet)
-        source = _demos_for(env, demos, max(counts), space, quiet)
+        source = demos_for(env, demos, max(counts), space, quiet)
         rows, made = _finetune_all(
             env, counts, settings, source, space, name, device, overwrite, quiet
         )
@@ -165,7 +166,7 @@ def evaluate(
         name, family=family, workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
     )  # fmt: skip
-    heldout = demos_decisions(_demos_for(env, demos, 1, space, quiet), "heldout")
+    heldout = demos_decisions(demos_for(env, demos, 1, space, quiet), "heldout")
     decisions = split_heldout(heldout)[1]
     with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
         found = evaluate_prior(prior, decisions, advance)
@@ -250,61 +251,6 @@ def _shot_counts(text: str) -> list[int]:
 def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
     """The journal that runs of the workspace use, so that what they paid for is free here."""
     return None if no_journal else space.root / "journal.sqlite"
-
-
-def _demos_for(
-    env: str, name: str | None, episodes: int, space: "Workspace", quiet: bool
-) -> "Artifact":
-    """The demonstrations to use: `name`, else those of default name, recorded if there are none.
-
-    What has the default name but does not suffice is kept; more are recorded beside it.
-    """
-    from cepcli.config import resolve
-    from cepcli.envs.catalog import spec
-    from cepcli.rl.demonstrations import DemosConfig, default_demos_name, open_demos
-
-    spec(env)  # a mistyped environment is said first
-    if name is not None:
-        return open_demos(space, name, env)
-    config = resolve(DemosConfig, flags={"env": env})
-    config = resolve(DemosConfig, flags={"env": env, "episodes": max(episodes, config.episodes)})
-    name = default_demos_name(env)
-    if name in space.names("demos"):
-        found = space.open("demos", name)
-        lack = _lack(found, env, episodes)
-        if not lack:
-            return found
-        note(quiet)(f"Leaving the demos `{name}` as they are: {lack}")
-        name = f"{name}-{config.episodes}"
-        if name in space.names("demos"):
-            return open_demos(space, name, env)
-    note(quiet)(f"Recording {config.episodes} demonstrations of {env} as `{name}`")
-    return _record(config, space, name, False, quiet)
-
-
-def _lack(found: "Artifact", env: str, episodes: int) -> str:
-    """Why demonstrations do not do for `episodes` shots of `env`; empty when they do."""
-    from cepcli.artifacts import read_json
-    from cepcli.rl.demonstrations import are_of_env
-
-    if not are_of_env(found, env):
-        return f"they are not of {env}"
-    there = read_json(found.path / "summary.json")["train"]["episodes"]
-    return "" if there >= episodes else f"{there} episodes, {episodes} needed"
-
-
-def _record(config: Any, space: "Workspace", name: str, overwrite: bool, quiet: bool) -> "Artifact":
-    from cepcli.rl.demonstrations import record_demos
-
-    total = config.episodes + config.heldout_episodes
-    with progress_bar("Playing the expert", total, quiet) as advance:
-
-        def progress(split: str, solved: int, _wanted: int) -> None:
-            advance(solved if split == "train" else config.episodes + solved)
-
-        return record_demos(
-            config, space, name, overwrite=overwrite, progress=progress, notify=note(quiet)
-        )
 
 
 def _finetune_all(

@@ -32,6 +32,9 @@ def train(
     cache: Annotated[
         str | None, typer.Option(help="off, exact, lru, fifo, surrogate or certified.")
     ] = None,
+    cache_from: Annotated[
+        str | None, typer.Option(help="Directory or run whose cache this run starts with.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Decisions to take.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, with consecutive seeds.")] = 1,
@@ -61,7 +64,7 @@ def train(
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
         "seed": seed, "device": device, "journal": False if no_journal else None,
-        "trace": trace or None,
+        "trace": trace or None, "cache.start": cache_from,
     }  # fmt: skip
     first = resolve(
         TrainConfig, file=config, overrides=set_ or [], flags=flags,
@@ -132,5 +135,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"recorded, {seconds_saved(summary):.1f} s saved by hits; wall "
         f"{summary['wall_seconds']:.1f} s"
     )
+    if summary.get("warm_entries"):
+        typer.echo(f"  started from a cache of {summary['warm_entries']} entries")
     if summary.get("certificate") is not None:
         typer.echo(f"  certificate: {in_words(summary['certificate'], interval=True)}")

@@ -229,7 +229,7 @@ def store(
             data = pa.Table.from_pylist(list(run_rows(ablation, groups)))
             parquet.write_table(data, folder / "runs.parquet")
             plot_tradeoff(groups, folder / "tradeoff.png")
-        runs = [workspace.open("run", job.run) for job in jobs]
+        runs = [workspace.open("run", job.run).reference for job in jobs]
         return workspace.finish("ablation", ablation.name, seed=None, inputs=runs)
 
 

@@ -123,7 +123,7 @@ def tune_prior(
             write_toml(folder / "config.toml", config)
             for leftover in (CHECKPOINT, _RECIPE):
                 (folder / leftover).unlink(missing_ok=True)
-        return workspace.finish("prior", name, seed=config.seed, inputs=[data.demos])
+        return workspace.finish("prior", name, seed=config.seed, inputs=[data.demos.reference])
 
 
 def report_row(label: str, quality: PriorQuality | dict[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,12 @@ from cepcli.config import resolve
 from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
 from cepcli.errors import EnvError
+from cepcli.prior import load
 from cepcli.prior.base import PriorShape
 from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
+from cepcli.rl import demonstrations
 from tests.fakes import FakeScorer
 
 LENGTH = 5
@@ -112,6 +114,12 @@ def install(patch):
     patch(parts_module, "load_prior", load_fake_prior)
     patch(catalog, "full_options", lambda env, options: options)
     patch(parts_module, "MiniLM", lambda device: HashEncoder())
+    corridor = catalog.EnvSpec("test/corridor", "babyai", "a corridor", make_corridor, dict)
+    patch(catalog, "spec", lambda env: corridor)
+    patch(load, "load_prior", load_fake_prior)
+    patch(demonstrations, "make_env", make_corridor)
+    patch(demonstrations, "full_options", lambda env, options: options)
+    patch(demonstrations, "spec", lambda env: corridor)
 
 
 def config(**flags):
@@ -139,7 +147,7 @@ def run(root, name, *, resume=False, overwrite=False, on_step=None, stop=lambda:
     )
 
 
-def main(root, name, agent, cache, die_at):
+def main(root, name, agent, cache, die_at, start=None):
     """Train; be killed by SIGKILL once `die_at` decisions are taken."""
     install(setattr)
 
@@ -147,7 +155,8 @@ def main(root, name, agent, cache, die_at):
         if progress.step == int(die_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run(root, name, resume=True, on_step=die, agent=agent, **{"cache.mode": cache})
+    flags = {"cache.mode": cache, "cache.start": start}
+    run(root, name, resume=True, on_step=die, agent=agent, **flags)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,14 @@ def test_caches_of_other_namespaces_are_refused_naming_what_differs():
     assert "differ in model, dtype, env_family." in error.value.message
     assert str(NAMESPACE) in error.value.message
     assert str(other) in error.value.message
+    assert "one model" in error.value.hint
+
+
+def test_caches_of_other_keys_are_refused_with_what_to_do_instead():
+    other = dataclasses.replace(NAMESPACE, key_encoder_sha256="another head")
+    with pytest.raises(CacheError, match=r"differ in key_encoder_sha256\.") as error:
+        merge([filled([1]).saved(), filled([2], namespace=other).saved()], capacity=5)
+    assert "cep train --cache-from" in error.value.hint
 
 
 def test_caches_with_and_without_keys_do_not_merge():

@@ -1,0 +1,64 @@
+"""The demonstrations that commands work on: found in the workspace, or recorded while one waits."""
+
+from typing import TYPE_CHECKING, Any
+
+from cepcli.cli.prior_display import note, progress_bar
+
+if TYPE_CHECKING:
+    from cepcli.artifacts import Artifact, Workspace
+
+
+def demos_for(
+    env: str, name: str | None, episodes: int, space: "Workspace", quiet: bool
+) -> "Artifact":
+    """The demonstrations to use: `name`, else those of default name, recorded if there are none.
+
+    What has the default name but does not suffice is kept; more are recorded beside it.
+    """
+    from cepcli.config import resolve
+    from cepcli.envs.catalog import spec
+    from cepcli.rl.demonstrations import DemosConfig, default_demos_name, open_demos
+
+    spec(env)  # a mistyped environment is said first
+    if name is not None:
+        return open_demos(space, name, env)
+    config = resolve(DemosConfig, flags={"env": env})
+    config = resolve(DemosConfig, flags={"env": env, "episodes": max(episodes, config.episodes)})
+    name = default_demos_name(env)
+    if name in space.names("demos"):
+        found = space.open("demos", name)
+        lack = _lack(found, env, episodes)
+        if not lack:
+            return found
+        note(quiet)(f"Leaving the demos `{name}` as they are: {lack}")
+        name = f"{name}-{config.episodes}"
+        if name in space.names("demos"):
+            return open_demos(space, name, env)
+    note(quiet)(f"Recording {config.episodes} demonstrations of {env} as `{name}`")
+    return record(config, space, name, False, quiet)
+
+
+def _lack(found: "Artifact", env: str, episodes: int) -> str:
+    """Why demonstrations do not do for `episodes` shots of `env`; empty when they do."""
+    from cepcli.artifacts import read_json
+    from cepcli.rl.demonstrations import are_of_env
+
+    if not are_of_env(found, env):
+        return f"they are not of {env}"
+    there = read_json(found.path / "summary.json")["train"]["episodes"]
+    return "" if there >= episodes else f"{there} episodes, {episodes} needed"
+
+
+def record(config: Any, space: "Workspace", name: str, overwrite: bool, quiet: bool) -> "Artifact":
+    """Record demonstrations under a progress bar, as `config`, a `DemosConfig`, says."""
+    from cepcli.rl.demonstrations import record_demos
+
+    total = config.episodes + config.heldout_episodes
+    with progress_bar("Playing the expert", total, quiet) as advance:
+
+        def progress(split: str, solved: int, _wanted: int) -> None:
+            advance(solved if split == "train" else config.episodes + solved)
+
+        return record_demos(
+            config, space, name, overwrite=overwrite, progress=progress, notify=note(quiet)
+        )
