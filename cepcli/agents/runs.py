@@ -165,6 +165,7 @@ def summarise(
         "warm_entries": progress.warm_entries,
         **telemetry.summary(),
         "certificate": parts.control.promise if parts.control is not None else None,
+        "control_seconds": parts.control.seconds if parts.control is not None else 0.0,
         "wall_seconds": wall_seconds,
         "eval": evaluation,
         "device": config.device,

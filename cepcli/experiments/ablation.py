@@ -44,7 +44,14 @@ class Ablation:
     variants: Mapping[str, Mapping[str, Any]]
     baseline: str
     figures: tuple[str, ...] = field(
-        default=("success", "queries_per_decision", "latency_ms", "latency_p95_ms", "audit_kl")
+        default=(
+            "success",
+            "queries_per_decision",
+            "latency_ms",
+            "latency_p95_ms",
+            "audit_kl",
+            "overhead",
+        )
     )
 
     def config(self, variant: str, **changes: Any) -> dict[str, Any]:

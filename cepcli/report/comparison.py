@@ -94,6 +94,13 @@ def queries_per_decision(summary: dict[str, Any]) -> float:
     return summary["queries"]["total"] / max(summary["decisions"], 1)
 
 
+def overhead(summary: dict[str, Any]) -> float | None:
+    """Share of the wall time that cache and controller took, keys and their learning included."""
+    if "control_seconds" not in summary:  # a run of an earlier version
+        return None
+    return (summary["cache_seconds"] + summary["control_seconds"]) / summary["wall_seconds"]
+
+
 #: Figure → (column title, how it comes from a summary, format).
 FIGURES: dict[str, tuple[str, Any, str]] = {
     "success": ("success", lambda s: s["eval"]["success_rate"], ".2f"),
@@ -108,6 +115,7 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f"),
     "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f"),
     "latency_p95_ms": ("p95 ms/decision", lambda s: s["latency_ms"]["p95"] or 0.0, ".2f"),
+    "overhead": ("overhead", overhead, ".1%"),
     "audit_kl": ("KL of audits", lambda s: s["audited"]["kl_mean"], ".3f"),
 }
 

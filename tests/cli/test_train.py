@@ -10,7 +10,8 @@ SMALL = (
 )  # fmt: skip
 KEYS = {
     "run", "env", "agent", "prior", "cache", "seed", "steps", "decisions", "queries", "hits",
-    "llm_tokens", "llm_seconds", "llm_seconds_recorded", "cache_seconds", "wall_seconds",
+    "llm_tokens", "llm_seconds", "llm_seconds_recorded", "cache_seconds", "control_seconds",
+    "wall_seconds",
     "latency_ms", "eval", "device", "versions",
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from cepcli.report.comparison import (
     area_under_curve,
     comparison,
     load_groups,
+    overhead,
     seconds_saved,
 )
 from cepcli.report.curves import plot_comparison
@@ -95,3 +96,9 @@ def test_the_rival_of_a_certified_row_is_the_cheapest_fixed_one_that_errs_no_mor
     assert rivals([*rows, row("certified", 0.3, 0.05)])[0]["best"] is None
     assert rivals(rows) == []
     assert rivals([row("certified", 0.3, 0.2)]) == []
+
+
+def test_overhead_is_the_share_of_cache_and_controller_and_unknown_for_old_runs():
+    summary = {"cache_seconds": 1.0, "control_seconds": 3.0, "wall_seconds": 200.0}
+    assert overhead(summary) == 0.02
+    assert overhead({"cache_seconds": 1.0, "wall_seconds": 200.0}) is None
