@@ -177,4 +177,6 @@ def _load(
         namespace = keys.namespace
     cache = PriorCache.load(directory, namespace, config)
     cache.set_knobs(config.knobs._replace(capacity=cache.knobs.capacity))
+    if keys is not None:
+        keys.begin(cache)
     return cache

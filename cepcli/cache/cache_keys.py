@@ -130,11 +130,7 @@ class CacheKeys:
         Raises:
             CacheError: if these cannot be the weights of a head.
         """
-        bare = self._keys.with_head(None)
-        try:
-            self._keys = bare.with_head(Head.of(head, bare.sha256) if head else None)
-        except ValueError as error:
-            raise CacheError(f"The key head that the cache was saved with {error}.") from error
+        self._keys = self._keys.with_head(self._head_of(head) if head else None)
 
     def fit(self, head: Mapping[str, ndarray], sha256: str) -> bool:
         """Whether the head of a saved cache, whose keys are `sha256`, was trained on these vectors.
@@ -142,9 +138,11 @@ class CacheKeys:
         Raises:
             CacheError: if these cannot be the weights of a head.
         """
-        bare = self._keys.with_head(None)
+        return bool(head) and self._head_of(head).sha256 == sha256
+
+    def _head_of(self, head: Mapping[str, ndarray]) -> Head:
         try:
-            return bool(head) and Head.of(head, bare.sha256).sha256 == sha256
+            return Head.of(head, self._keys.with_head(None).sha256)
         except ValueError as error:
             raise CacheError(f"The key head that the cache was saved with {error}.") from error
 
@@ -161,10 +159,12 @@ class CacheKeys:
     def learn(self, cache: PriorCache) -> bool:
         """Train a head and give every entry its new key, if it is time; returns whether it was.
 
+        A head that the configuration names stays.
         Entries that the LLM has scored under their own text count, as far as two of them can be
         compared; if they cannot, the next time is when the cache has doubled.
         """
-        if not (self._config.learn_head and cache.keyed) or len(cache) < self._due:
+        given = self._config.head is not None
+        if given or not (self._config.learn_head and cache.keyed) or len(cache) < self._due:
             return False
         self._due = 2 * len(cache)
         entries = [entry for entry in cache if _own_scores(entry)]

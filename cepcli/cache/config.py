@@ -110,13 +110,13 @@ class CacheConfig:
     )
     head: str | None = field(
         default=None,
-        metadata={"help": "File of a key head to begin with; see `cep cache train-head`."},
+        metadata={"help": "File of a key head, which stays; see `cep cache train-head`."},
     )
     learn_head: bool = field(
         default=True,
         metadata={
-            "help": "Whether the run learns a key head from its own misses, at `head_from` entries "
-            "and whenever they have doubled."
+            "help": "Whether a run without `head` learns one from its misses, at `head_from` "
+            "entries and whenever they have doubled."
         },
     )
     head_from: int = field(

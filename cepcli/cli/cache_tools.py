@@ -62,7 +62,7 @@ def train_head(
     typer.echo(
         f"Use it: cep train --cache certified --set cache.encoder={encoder} "
         f"--set cache.focus={str(focus).lower()} --set cache.per_goal={str(per_goal).lower()} "
-        f"--set cache.head={output} --set cache.learn_head=false"
+        f"--set cache.head={output}"
     )
 
 

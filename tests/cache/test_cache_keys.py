@@ -73,10 +73,11 @@ def test_every_entry_gets_its_new_key_and_the_namespace_says_which():
         assert cache.nearest(one.goal, keys.key(one.goal, one.text)).similarity == 1.0
 
 
-def test_no_head_is_learned_where_it_is_switched_off_or_nothing_can_be_compared():
-    cache, keys = made(learn_head=False)
-    fill(cache, keys, 30)
-    assert not keys.learn(cache)
+def test_no_head_is_learned_where_it_is_switched_off_or_given_or_nothing_can_be_compared():
+    for options in ({"learn_head": False}, {"head": "file.safetensors"}):
+        cache, keys = made(**options)
+        fill(cache, keys, 30)
+        assert not keys.learn(cache)
     cache, keys = made()
     for number in range(30):  # no two texts have an action in common
         fill(cache, keys, 1, start=number, actions=[f"{a} {number}" for a in ACTIONS])
