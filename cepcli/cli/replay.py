@@ -33,6 +33,10 @@ def replay(
     capacity: Annotated[str | None, typer.Option(help="Numbers of entries K.")] = None,
     threshold: Annotated[str | None, typer.Option(help="Similarity thresholds δ.")] = None,
     eviction: Annotated[str | None, typer.Option(help="lru, fifo, lfu, utility.")] = None,
+    controller: Annotated[
+        str | None,
+        typer.Option(help="fixed, surrogate, certified: what moves the cache's parameters."),
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="Key encoder.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of audits, draws and drift.")] = 0,
     resample: Annotated[
@@ -62,7 +66,10 @@ def replay(
         ResampleConfig,
         flags={"runs": resample or None, "drift": drift, "seed": seed, "jobs": jobs},
     )
-    lists = {"mode": cache, "capacity": capacity, "threshold": threshold, "eviction": eviction}
+    lists = {
+        "mode": cache, "capacity": capacity, "threshold": threshold, "eviction": eviction,
+        "controller": controller,
+    }  # fmt: skip
     configs = _grid({k: v for k, v in lists.items() if v is not None}, encoder, set_ or [])
     space = open_workspace(workspace)
     recorded = read_trace(find_trace(trace, workspace))
@@ -171,23 +178,45 @@ def _grid(lists: dict[str, str], encoder: str | None, sets: list[str]) -> "list[
 
     configs = []
     for values in itertools.product(*(text.split(",") for text in lists.values())):
-        flags: dict[str, Any] = {
-            key: _number(key, value) for key, value in zip(lists, values, strict=True)
-        }
-        config = resolve(CacheConfig, overrides=sets, flags={**flags, "encoder": encoder})
-        if not config.keyed:
-            drop = {"threshold", "encoder"}
-            rest = {key: value for key, value in flags.items() if key not in drop}
-            config = resolve(CacheConfig, overrides=sets, flags=rest)
+        numbers = {key: _number(key, value) for key, value in zip(lists, values, strict=True)}
+        flags = _controlled({**numbers, "encoder": encoder})
+        mode = resolve(CacheConfig, overrides=sets, flags=flags).mode
+        for key in _MEANINGLESS.get(mode, ()):
+            flags.pop(key, None)
+        config = resolve(CacheConfig, overrides=sets, flags=flags)
         if config not in configs:
             configs.append(config)
     return configs
 
 
+#: What makes no difference to a mode.
+_MEANINGLESS = {
+    "off": ("threshold", "encoder"),
+    "exact": ("threshold", "encoder"),
+    "certified": ("threshold",),
+}
+
+
+def _controlled(flags: dict[str, Any]) -> dict[str, Any]:
+    """`flags` with a controller taken into the mode; the mode's eviction stays."""
+    from cepcli.errors import ConfigError
+    from cepcli.registry import suggest
+
+    controller = flags.pop("controller", "fixed")
+    known = ("fixed", "surrogate", "certified")
+    if controller not in known:
+        raise ConfigError(f"There is no controller `{controller}`.", suggest(controller, known))
+    mode = flags.get("mode")
+    if controller == "fixed" or mode in ("off", "exact"):
+        return flags
+    own = {"eviction": mode} if mode in ("lru", "fifo") else {}
+    return {**own, **flags, "mode": controller}
+
+
 def _number(key: str, text: str) -> Any:
     from cepcli.errors import ConfigError
 
-    if key in ("mode", "eviction"):
+    if key in ("mode", "eviction", "controller"):
         return text.strip()
     try:
         return int(text) if key == "capacity" else float(text)

@@ -43,6 +43,25 @@ def test_replay_gives_a_row_per_setting_and_a_picture(traced, cep, tmp_path):
     assert "queries/decision" in cep("cache", "replay", traced, "-o", picture).out
 
 
+def test_what_makes_no_difference_to_a_mode_gives_no_further_row(traced, cep):
+    flags = ("--cache", "exact,lru,certified", "--threshold", "0.5,0.9")
+    rows = cep("cache", "replay", traced, *flags, "--json").json["rows"]
+    assert [row["cache"] for row in rows] == ["exact", "lru", "lru", "certified"]
+
+
+def test_a_controller_moves_the_parameters_of_a_cache_that_keeps_its_eviction(traced, cep):
+    flags = ("--cache", "exact,lru,fifo", "--controller", "fixed,certified,surrogate")
+    rows = cep("cache", "replay", traced, *flags, "--json").json["rows"]
+    assert [(row["cache"], row["eviction"]) for row in rows] == [
+        ("exact", "lru"),
+        ("lru", "lru"), ("certified", "lru"), ("surrogate", "lru"),
+        ("fifo", "fifo"), ("certified", "fifo"), ("surrogate", "fifo"),
+    ]  # fmt: skip
+    given = ("--cache", "fifo", "--eviction", "lfu", "--controller", "certified")
+    (row,) = cep("cache", "replay", traced, *given, "--json").json["rows"]
+    assert (row["cache"], row["eviction"]) == ("certified", "lfu")
+
+
 @pytest.mark.parametrize("drift", ["none", "states", "answers"])
 def test_resampled_runs_judge_every_setting(traced, cep, drift):
     flags = ("--cache", "exact,lru,certified", "--threshold", "0.5", "--encoder", "hash")
@@ -71,6 +90,7 @@ def test_a_drift_is_replayed_without_resampling_too(traced, cep):
     ("flags", "said"),
     [
         (("--cache", "lruu"), "lru"),
+        (("--controller", "certifed"), "certified"),
         (("--drift", "answer"), "answers"),
         (("--jobs", "2"), "`--resample`"),
         (("--resample", "2", "-o", "p.png"), "no picture"),
