@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cepcli.cache import storage
+from cepcli.cache import certificate, storage
 from cepcli.cli import display
 from cepcli.cli.certificate import in_words
 from tests.cli.test_train import train
@@ -25,6 +25,11 @@ PROVEN = (
     "--set", "cache.certified.least_refresh_rate=0.5",
 )  # fmt: skip
 SAID = "δ -1, ≤90% over 1000 nats (95%), "
+
+
+@pytest.fixture(autouse=True)
+def proof_after_few_observations(monkeypatch):
+    monkeypatch.setattr(certificate, "_FIRST", 5)
 
 
 @pytest.mark.parametrize(
