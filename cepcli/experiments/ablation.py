@@ -66,8 +66,8 @@ class Ablation:
 _CACHE_BASE = {
     "env": "babyai/goto-redball",
     "prior": "goto-redball",
-    "steps": 500,
-    "eval_interval": 500,
+    "steps": 300,
+    "eval_interval": 300,
     "eval_episodes": 1,
     "final_eval_episodes": 30,
     "checkpoint_interval": 100,
