@@ -22,7 +22,7 @@ from cepcli.abstraction.config import HeadConfig
 from cepcli.abstraction.encoder import unit
 from cepcli.abstraction.pairs import LogPriors, pair_spans, prior_table
 from cepcli.artifacts import writing
-from cepcli.errors import CacheError
+from cepcli.errors import CacheError, ConfigError
 
 _FORMAT = "cep-key-head-2"
 _ARRAYS = {"hidden": 2, "bias": 1, "output": 2}  # number of axes
@@ -150,6 +150,7 @@ def train_head(
 
     Raises:
         CacheError: if no two texts of one goal have priors that can be compared.
+        ConfigError: if the training diverges.
     """
     chosen = np.arange(len(vectors))
     if len(chosen) > config.most_texts:
@@ -164,6 +165,12 @@ def train_head(
         )
     inputs = np.ascontiguousarray(vectors[chosen], np.float32)
     weights = _fit(inputs, spans, groups, config, generator)
+    if not all(np.isfinite(weight).all() for weight in weights.values()):
+        raise ConfigError(
+            f"The training of a key head diverged at learning_rate {config.learning_rate:g} and "
+            f"kappa {config.kappa:g}.",
+            "Set a smaller learning_rate, or leave the settings at their defaults.",
+        )
     return Head.of(weights, encoder_sha256)
 
 

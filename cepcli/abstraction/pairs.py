@@ -37,8 +37,8 @@ def pair_spans(
     """
     spans = np.empty((len(texts), len(entries)))
     for row, text in zip(spans, texts, strict=True):
-        own = ~np.isnan(table[text])
-        gap = table[entries][:, own] - table[text, own]
+        own = np.flatnonzero(~np.isnan(table[text]))
+        gap = table[np.ix_(entries, own)] - table[text, own]
         row[:] = gap.max(1) - gap.min(1)
     return spans
 
@@ -54,8 +54,8 @@ def pair_kl(
     """
     divergences = np.empty((len(texts), len(entries)))
     for row, text in zip(divergences, texts, strict=True):
-        own = ~np.isnan(table[text])
-        cached = table[entries][:, own]
+        own = np.flatnonzero(~np.isnan(table[text]))
+        cached = table[np.ix_(entries, own)]
         cached = cached - cached.max(1, keepdims=True)
         cached = cached - np.log(np.exp(cached).sum(1, keepdims=True))
         row[:] = (np.exp(cached) * (cached - table[text, own])).sum(1)

@@ -4,8 +4,12 @@ Each state is answered by the first that applies: an exact hit (an entry of the 
 audited, because a deterministic scorer would only repeat itself), a semantic hit (an entry of a
 similar text, sometimes audited), a partial hit (an entry that lacks some actions: only those are
 scored; in mode `certified` all are, since the LLM is asked anyway and takes hardly longer), a miss.
-A miss compares the nearest entry with the fresh answer for free. Several states in one call are
-answered as they would be one after another, but the LLM is asked once for all of them.
+A miss compares the nearest entry with the fresh answer for free. In mode `certified` a similar text
+answers for a new one once only: when that comes again it is a miss, and exact from then on, so that
+every text counts once in the evidence and none can be wrong again and again.
+
+Several states in one call are answered as they would be one after another, but the LLM is asked
+once for all of them, and what it teaches about keys and thresholds is heeded from the next call on.
 """
 
 from collections.abc import Callable, Sequence
@@ -159,6 +163,9 @@ class CachedPrior(Prior):
         neighbour = cache.nearest(state.goal, key) if key is not None else None
         if neighbour is None:
             return self._miss(state, key)
+        certified = cache.config.mode == "certified" and not cache.read_only
+        if certified and cache.was_lent(state.goal, state.text):
+            return self._miss(state, key)
         missing = neighbour.entry.lacks(state.actions, own_text=False)
         answers = cache.answers(neighbour) and not (missing and cache.config.mode == "certified")
         comparable = not missing and neighbour.similarity > neighbour.entry.repels
@@ -170,6 +177,8 @@ class CachedPrior(Prior):
             plan = self._compared_miss(state, key, neighbour, True)
             plan.kind, plan.probability = "audit", cache.knobs.refresh_rate
             return plan
+        if certified:
+            cache.lend(state.goal, state.text)
         return self._reuse(state, neighbour.entry, missing, "semantic")
 
     def _compared_miss(

@@ -3,7 +3,9 @@
 A look-up whose text is new, and whose nearest entry could answer it, *fails at budget κ* if the
 posterior could be off by more than κ nats, that is if span²/8 > κ. For each threshold δ of a grid
 an e-process tests the hypothesis that the share of failures among look-ups with similarity ≥ δ is
-at least α; a δ is safe once the evidence against that reaches 1/(1 − confidence).
+at least α; a δ is safe once the evidence against that reaches 1/(1 − confidence). A text takes part
+once, at its first visit, whether it was observed then or not: visits to the same text are no new
+evidence, and would count more where it hits than where it is stored.
 
 **Unequal sampling.** A miss is observed for free (the LLM is asked anyway), a hit only if it is
 audited, with probability r. Two ways of betting are valid in spite of that, and both are used:
@@ -18,7 +20,7 @@ audited, with probability r. Two ways of betting are valid in spite of that, and
   and under that hypothesis its wealth is a supermartingale.
 
 The e-value is the mean of the two, which is an e-value again. While nothing is in force, they are
-the same.
+the same. What is said below of a drifting world holds for the weighted bets, with weights c·r.
 
 **Repeated looks.** Under the hypothesis the wealth Π (1 + λ·(α − X)/q) is a supermartingale that
 starts at 1, so by Ville's inequality it *ever* reaches 1/ε with probability ≤ ε (testing by
@@ -50,7 +52,7 @@ from cepcli.cache.control_config import CertifiedConfig
 from cepcli.posterior.maths import kl_bound
 
 _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
-_FIRST = 100  # observations after which the beginnings of the search are fixed
+FIRST = 100  # observations after which the beginnings of the search are fixed
 _BEGINNINGS = (0.15, 0.45)  # shares of them that reach the thresholds where it begins
 _SPARE = 2.0  # cap on log wealth, beyond what a certificate needs
 
@@ -137,8 +139,8 @@ class _Process:
         self.log_wealth[first:, len(apart) :] += weighted
         np.minimum(self.log_wealth, self._cap, out=self.log_wealth)
         self.observed[first:] += 1
-        if self.beginnings is None and self.observed[-1] == _FIRST:
-            reached = [_FIRST * share for share in _BEGINNINGS]
+        if self.beginnings is None and self.observed[-1] == FIRST:
+            reached = [FIRST * share for share in _BEGINNINGS]
             self.beginnings = [int((self.observed < count).sum()) for count in reached]
         if audit:
             self.audits[first:] += 1

@@ -41,6 +41,7 @@ class Saved:
         columns: the entries, least recently used first (`columns.pack`).
         keys: one unit row per entry; no rows if the mode keeps no keys.
         ghosts: identities of evicted entries (`Ghosts.oldest_first`).
+        lent: likewise, of texts that a similar one answered.
         graphs: what the index needs beside keys and rows (`Index.state`).
         key_head: weights of the learned head that made the keys; none without one.
     """
@@ -52,6 +53,7 @@ class Saved:
     columns: dict[str, ndarray]
     keys: Float32[ndarray, "rows dim"]
     ghosts: UInt64[ndarray, " ghosts"] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    lent: UInt64[ndarray, " lent"] = field(default_factory=lambda: np.zeros(0, np.uint64))
     graphs: dict[str, ndarray] = field(default_factory=dict)
     key_head: dict[str, ndarray] = field(default_factory=dict)
     _entries: list[dict[str, Any]] | None = None
@@ -81,7 +83,8 @@ def write(directory: Path, saved: Saved) -> None:
         "state": saved.state,
         "files": {},
     }
-    parts: Parts = {"entries": entries | {"ghosts": saved.ghosts}, "keys": {"keys": saved.keys}}
+    rings = {"ghosts": saved.ghosts, "lent": saved.lent}
+    parts: Parts = {"entries": entries | rings, "keys": {"keys": saved.keys}}
     if saved.graphs:
         parts["graphs"] = saved.graphs
     if saved.key_head:
@@ -140,9 +143,10 @@ def read(directory: Path) -> Saved:
             mode=str(head["mode"]),
             dim=int(head["dim"]),
             state=dict(head["state"]),
-            columns={name: array for name, array in entries.items() if name != "ghosts"},
+            columns={n: array for n, array in entries.items() if n not in ("ghosts", "lent")},
             keys=np.ascontiguousarray(parts["keys"]["keys"], np.float32),
             ghosts=entries["ghosts"].astype(np.uint64),
+            lent=entries.get("lent", np.zeros(0)).astype(np.uint64),
             graphs=parts.get("graphs", {}),
             key_head=parts.get("head", {}),
         )

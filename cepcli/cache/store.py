@@ -71,6 +71,7 @@ class PriorCache:
         self._index = self._new_index(config.limit)
         self._eviction = make_eviction(config, self._entries)
         self._ghosts = Ghosts(self.knobs.capacity)
+        self._lent = Ghosts(self.knobs.capacity)
         self._clock = 0
         self._next_slot = 0
 
@@ -103,6 +104,7 @@ class PriorCache:
         if knobs.capacity != self.knobs.capacity:
             self._shrink(knobs.capacity, spared=max(self._entries, default=-1))
             self._ghosts.resize(knobs.capacity)
+            self._lent.resize(knobs.capacity)
         self.knobs = knobs
 
     def exact(self, goal: str, text: str) -> Entry | None:
@@ -125,6 +127,14 @@ class PriorCache:
         """Whether an entry answers for a text this similar: δ is reached, and it isn't repelled."""
         entry, similarity = neighbour
         return similarity >= self.knobs.threshold and similarity > entry.repels
+
+    def lend(self, goal: str, text: str) -> None:
+        """Note that a similar text answered for this one."""
+        self._lent.remember(text_digest(goal, text))
+
+    def was_lent(self, goal: str, text: str) -> bool:
+        """Whether a similar text answered for this one lately; it is forgotten thereby."""
+        return self._lent.recall(text_digest(goal, text))
 
     def use(self, entry: Entry) -> None:
         """Note that an entry answered; no effect if it was evicted meanwhile or is read-only."""
@@ -255,6 +265,7 @@ class PriorCache:
             columns=columns.pack([columns.record(e, e.identity, row) for e, row in found]),
             keys=keys,
             ghosts=self._ghosts.oldest_first,
+            lent=self._lent.oldest_first,
             graphs=self._index.state(),
             key_head=dict(self.key_head),
         )
@@ -311,6 +322,8 @@ class PriorCache:
         self.ghost_hits = saved.state.get("ghost_hits", 0)
         self._ghosts = Ghosts(self.knobs.capacity)
         self._ghosts.restore(saved.ghosts)
+        self._lent = Ghosts(self.knobs.capacity)
+        self._lent.restore(saved.lent)
         for entry in entries[: -self.knobs.capacity]:
             self.remove(entry)
 

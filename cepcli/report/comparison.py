@@ -44,13 +44,17 @@ class Estimate:
         return cls(mean, float(interval.low), float(interval.high))
 
     @classmethod
-    def of_ratio(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate":
-        """Mean of `values` over mean of `reference`; pairs are resampled together."""
+    def of_ratio(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
+        """Mean of `values` over mean of `reference`; pairs are resampled together.
+
+        None where the reference, or a resample of it, is all zeros.
+        """
         pairs = np.array([values, reference], np.float64)
         chosen = np.random.default_rng(0).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
         means = pairs[:, chosen].mean(2)
-        ratios = means[0] / np.maximum(means[1], np.finfo(np.float64).tiny)
-        low, high = np.percentile(ratios, [2.5, 97.5])
+        if not means[1].all():
+            return None
+        low, high = np.percentile(means[0] / means[1], [2.5, 97.5])
         return cls(float(pairs[0].mean() / pairs[1].mean()), float(low), float(high))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
 from cepcli.metrics import read_metrics
 from cepcli.report.comparison import Group
@@ -109,7 +110,9 @@ def save_picture(figure: Any, path: Path) -> Path:
     if path.suffix != ".png" or (path.exists() and not path.is_file()):
         raise ArtifactError(f"`{path}` cannot hold a picture.", "Name a file that ends in .png.")
     partial = path.with_suffix(".tmp.png")
-    figure.savefig(partial, dpi=130)
-    plt.close(figure)
-    partial.replace(path)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, dpi=130)
+        plt.close(figure)
+        partial.replace(path)
     return path

@@ -75,6 +75,12 @@ def test_only_priors_over_comparable_actions_count():
     assert trained(vectors, mixed, replace(SMALL, steps=5)).dim == 8
 
 
+def test_training_that_diverges_is_an_error_that_names_the_settings():
+    vectors, priors = world(60)
+    with pytest.raises(ConfigError, match="diverged at learning_rate"):
+        trained(vectors, priors, replace(SMALL, learning_rate=1e30, steps=20))
+
+
 def test_no_more_texts_are_trained_on_than_asked():
     vectors, priors = world(60)
     spoiled = vectors.copy()

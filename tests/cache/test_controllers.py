@@ -72,7 +72,7 @@ def test_certified_audits_as_many_hits_as_half_a_window_needs():
             controller.look_up()
             controller.observe(right())
         rates.append(controller.update(signals(), KNOBS).refresh_rate)
-    needed = 4 * few._evidence.least_observations
+    needed = max(4 * few._evidence.least_observations, 200)
     assert rates[0] == pytest.approx(needed / 5000)
     assert rates[1] == pytest.approx(needed / 500)
 

@@ -92,6 +92,25 @@ def test_certified_withstands_near_identical_keys_with_opposite_priors_and_fixed
     assert safe["queries_per_decision"] > 0.95  # the price: there is nothing to be reused
 
 
+def test_a_state_met_again_and_again_is_not_wrong_each_time():
+    """Every 100 decisions comes a state with the opposite prior, near a known one, sixty times."""
+    random = np.random.default_rng(0)
+    known, scores = smooth_world(random, clusters=60, members=40)
+    near, opposite = adversarial_world(random, pairs=24, share=1.0)
+    keys = np.concatenate([known, near])
+    order: list[int] = []
+    for number in range(24):
+        order += range(100 * number, 100 * number + 100)
+        order += [len(known) + 2 * number] + [len(known) + 2 * number + 1] * 60
+    texts = [f"t{n}" for n in range(len(keys))]
+    trace = trace_of(texts, np.concatenate([scores, opposite]), order)
+    found = replay(trace, certified(), keys_of(texts, keys), seed=0)
+    assert found.certificate.threshold is not None
+    assert found.summary()["share_bound_over_kappa"] < 0.05
+    lent = np.unique(found.decision)
+    assert len({order[n] for n in lent}) == len(lent)  # each text once
+
+
 def test_certified_notices_that_the_world_has_changed(random):
     keys, scores = smooth_world(random)
     bad_keys, bad_scores = adversarial_world(random, share=0.5)

@@ -41,6 +41,9 @@ def test_replay_gives_a_row_per_setting_and_a_picture(traced, cep, tmp_path):
     assert queries["lru", 100, 0.5] <= queries["lru", 100, 0.99]
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "queries/decision" in cep("cache", "replay", traced, "-o", picture).out
+    elsewhere = tmp_path / "new" / "p.png"
+    assert cep("cache", "replay", traced, "-o", elsewhere).code == 0
+    assert elsewhere.is_file()
 
 
 def test_what_makes_no_difference_to_a_mode_gives_no_further_row(traced, cep):

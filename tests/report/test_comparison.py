@@ -81,6 +81,7 @@ def test_a_ratio_of_paired_outcomes_has_a_paired_interval():
     fewer = Estimate.of_ratio([0.0] * 8 + won[8:], won)
     assert fewer.mean == pytest.approx(0.9)
     assert 0.8 < fewer.low < 0.9 < fewer.high < 0.97
+    assert Estimate.of_ratio(won, [0.0] * 100) is None
     independent = Estimate.of_ratio(won[::-1], won)
     assert independent.high - independent.low > fewer.high - fewer.low
 
