@@ -164,7 +164,8 @@ def train_head(
             "A key head needs them: record more decisions.",
         )
     inputs = np.ascontiguousarray(vectors[chosen], np.float32)
-    weights = _fit(inputs, spans, groups, config, generator)
+    with torch.inference_mode(False), torch.enable_grad():  # whoever decides may be without either
+        weights = _fit(inputs, spans, groups, config, generator)
     if not all(np.isfinite(weight).all() for weight in weights.values()):
         raise ConfigError(
             f"The training of a key head diverged at learning_rate {config.learning_rate:g} and "

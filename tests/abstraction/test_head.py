@@ -75,6 +75,16 @@ def test_only_priors_over_comparable_actions_count():
     assert trained(vectors, mixed, replace(SMALL, steps=5)).dim == 8
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_is_trained_alike_where_gradients_are_switched_off(mode):
+    vectors, priors = world(60)
+    config = replace(SMALL, steps=20)
+    expected = trained(vectors, priors, config).sha256
+    with mode():
+        assert trained(vectors, priors, config).sha256 == expected
+        assert not torch.ones(1, requires_grad=True).mul(1).requires_grad
+
+
 def test_training_that_diverges_is_an_error_that_names_the_settings():
     vectors, priors = world(60)
     with pytest.raises(ConfigError, match="diverged at learning_rate"):
