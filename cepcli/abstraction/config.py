@@ -47,9 +47,7 @@ class HeadConfig:
         default=0.1,
         metadata={"help": "squared distance below which a pair weighs no more for being near, > 0"},
     )
-    most_texts: int = field(
-        default=4000, metadata={"help": "texts trained on, drawn from those given, >= 2"}
-    )
+    most_texts: int = field(default=4000, metadata={"help": "texts trained on at most, >= 2"})
 
     def __post_init__(self) -> None:
         """Raise a ConfigError where a value cannot work."""

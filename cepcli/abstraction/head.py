@@ -152,18 +152,15 @@ def train_head(
         CacheError: if no two texts of one goal have priors that can be compared.
         ConfigError: if the training diverges.
     """
-    chosen = np.arange(len(vectors))
-    if len(chosen) > config.most_texts:
-        chosen = np.sort(generator.choice(chosen, config.most_texts, replace=False))
-    members = [np.flatnonzero(goals[chosen] == goal) for goal in np.unique(goals[chosen])]
+    members = [np.flatnonzero(goals == goal) for goal in np.unique(goals)]
     groups = [group for group in members if len(group) > 1]
-    spans = _spans_within(prior_table([log_priors[int(n)] for n in chosen]), groups)
+    spans = _spans_within(prior_table(log_priors), groups)
     if not np.isfinite(spans).any():
         raise CacheError(
-            f"No two of {len(chosen)} texts have one goal and priors over the same actions.",
+            f"No two of {len(vectors)} texts have one goal and priors over the same actions.",
             "A key head needs them: record more decisions.",
         )
-    inputs = np.ascontiguousarray(vectors[chosen], np.float32)
+    inputs = np.ascontiguousarray(vectors, np.float32)
     with torch.inference_mode(False), torch.enable_grad():  # whoever decides may be without either
         weights = _fit(inputs, spans, groups, config, generator)
     if not all(np.isfinite(weight).all() for weight in weights.values()):

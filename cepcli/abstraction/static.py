@@ -8,7 +8,6 @@ needed. A mean forgets the order of words: "key left of ball" is "ball left of k
 It is distilled once, on first use, and kept in the user's cache folder.
 """
 
-import fcntl
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,8 +19,9 @@ from numpy import ndarray
 
 from cepcli.abstraction.encoder import MINILM, MiniLM, TextEncoder, unit
 from cepcli.abstraction.sentences import SentenceSums
-from cepcli.artifacts import cache_home, sha256, writing
+from cepcli.artifacts import cache_home, sha256
 from cepcli.errors import PriorError
+from cepcli.packaged_models import made_once
 
 _RECIPE = 1  # of the distillation: part of the directory's name
 _DIM = 256
@@ -75,30 +75,15 @@ def static_directory() -> Path:
 def ensure_static(notify: Notify) -> Path:
     """The distilled encoder's directory; the first call distils, which takes about a minute.
 
-    Two processes that start at once distil once; a killed one leaves nothing that counts.
-
     Raises:
         PriorError: if MiniLM cannot be had.
     """
-    directory = static_directory()
-    if directory.is_dir():
-        return directory
-    with writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with directory.with_name(f"{directory.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not directory.is_dir():
-                notify("Distilling the static text encoder from MiniLM, once (about a minute)")
-                _distil_into(directory)
-    return directory
 
+    def make(target: Path) -> None:
+        notify("Distilling the static text encoder from MiniLM, once (about a minute)")
+        distil(MiniLM(), target)
 
-def _distil_into(directory: Path) -> None:
-    partial = directory.with_name(f"{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    distil(MiniLM(), partial)
-    partial.replace(directory)
+    return made_once(static_directory(), make)
 
 
 def distil(model: MiniLM, target: Path, words: Sequence[str] | None = None) -> None:

@@ -24,6 +24,7 @@ from cepcli.artifacts import (
     write_json,
     writing,
 )
+from cepcli.cache.control import Control
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.warm import Start, read_start, start_from
@@ -150,8 +151,12 @@ def summarise(
     decisions: int,
     evaluation: dict[str, Any],
     wall_seconds: float,
+    control: Control | None = None,
 ) -> dict[str, Any]:
-    """The JSON summary of training and evaluation alike."""
+    """The JSON summary of training and evaluation alike.
+
+    Nothing controls the cache of an evaluation, and nothing is promised about it: no `control`.
+    """
     config = parts.config
     return {
         "run": name,
@@ -164,8 +169,8 @@ def summarise(
         "decisions": decisions,
         "warm_entries": progress.warm_entries,
         **telemetry.summary(),
-        "certificate": parts.control.promise if parts.control is not None else None,
-        "control_seconds": parts.control.seconds if parts.control is not None else 0.0,
+        "certificate": control.promise if control is not None else None,
+        "control_seconds": control.seconds if control is not None else 0.0,
         "wall_seconds": wall_seconds,
         "eval": evaluation,
         "device": config.device,
@@ -253,7 +258,8 @@ def _finish(
 ) -> dict[str, Any]:
     evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
     summary = summarise(
-        parts, name, progress, parts.telemetry, progress.step, evaluation, progress.wall_seconds
+        parts, name, progress, parts.telemetry, progress.step, evaluation,
+        progress.wall_seconds, parts.control,
     )  # fmt: skip
     summary["eval"]["curve"] = [[e["step"], e["success_rate"]] for e in progress.evaluations]
     summary["decisions_sha256"] = progress.decisions_sha256

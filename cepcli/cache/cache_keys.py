@@ -1,8 +1,8 @@
 """The keys of a cache, and how they are learned from its own entries while it fills.
 
-Whenever the cache has twice as many entries as at the last time, a head is trained on what the LLM
-said about them, and every entry gets its new key. The namespace says which head that is. Whatever
-was known about similarities before means nothing afterwards.
+Whenever twice as many texts have been stored as at the last time, a head is trained on what the LLM
+said about those that are there, and every entry gets its new key. The namespace says which head
+that is. Whatever was known about similarities before means nothing afterwards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from cepcli.abstraction.head import Head, train_head
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.store import Entry, PriorCache
+from cepcli.cache.store import PriorCache
 from cepcli.errors import CacheError
 from cepcli.prior.base import Namespace, PriorShape
 from cepcli.seeding import generator
@@ -154,20 +154,21 @@ class CacheKeys:
         if self._keys.head is None:
             self.learn(cache)
         else:
-            self._due = max(self._due, 2 * len(cache))
+            self._due = max(self._due, 2 * cache.insertions)
 
     def learn(self, cache: PriorCache) -> bool:
         """Train a head and give every entry its new key, if it is time; returns whether it was.
 
         A head that the configuration names stays.
         Entries that the LLM has scored under their own text count, as far as two of them can be
-        compared; if they cannot, the next time is when the cache has doubled.
+        compared; if they cannot, the next time is when their number has doubled.
         """
         given = self._config.head is not None
-        if given or not (self._config.learn_head and cache.keyed) or len(cache) < self._due:
+        learns = self._config.learn_head and cache.keyed and not given
+        if not learns or cache.insertions < self._due:
             return False
-        self._due = 2 * len(cache)
-        entries = [entry for entry in cache if _own_scores(entry)]
+        self._due = 2 * cache.insertions
+        entries = [entry for entry in cache if len(entry.own_scores) > 1]
         if not entries:
             return False
         random = generator(self._seed, f"key-head/{len(entries)}")
@@ -178,7 +179,7 @@ class CacheKeys:
         bare = self._keys.with_head(None)
         told = known(
             [(entry.goal, entry.text) for entry in entries],
-            [_own_scores(entry) for entry in entries],
+            [entry.own_scores for entry in entries],
             bare,
             self._shape,
             per_goal=self._config.per_goal,
@@ -203,9 +204,3 @@ class CacheKeys:
 def no_key(goal: str, text: str) -> ndarray:
     """In place of a key where the mode compares no texts: nobody may ask."""
     raise AssertionError(f"no cache mode without keys asks for one: {goal!r}, {text!r}")
-
-
-def _own_scores(entry: Entry) -> dict[str, float]:
-    """The scores that the LLM gave under this very text; none if there are fewer than two."""
-    own = {action: score for action, score in entry.scores.items() if action not in entry.borrowed}
-    return own if len(own) > 1 else {}

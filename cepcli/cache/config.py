@@ -65,8 +65,8 @@ class CacheConfig:
         default=0.995,
         metadata={
             "help": "Cosine similarity from which an entry of a similar text is reused, -1..1; at "
-            "1 only identical keys. Raw sentence embeddings put states that need different actions "
-            "at 0.97 and above. Mode certified finds its own."
+            "1 only identical keys. What a cosine means depends on the keys, and changes when they "
+            "are learned. Mode certified finds its own."
         },
     )
     refresh_rate: float = field(
@@ -115,12 +115,12 @@ class CacheConfig:
     learn_head: bool = field(
         default=True,
         metadata={
-            "help": "Whether a run without `head` learns one from its misses, at `head_from` "
-            "entries and whenever they have doubled."
+            "help": "Whether a run without `head` learns one from its misses, after `head_from` "
+            "of them and whenever they have doubled."
         },
     )
     head_from: int = field(
-        default=200, metadata={"help": "Entries with which a head is first learned, >= 2."}
+        default=200, metadata={"help": "Texts stored before a head is first learned, >= 2."}
     )
     learned: HeadConfig = field(
         default_factory=HeadConfig, metadata={"help": "The head that the run learns."}

@@ -143,6 +143,11 @@ class Entry:
         """
         return BorrowedActions(self)
 
+    @property
+    def own_scores(self) -> dict[str, float]:
+        """The scores that the LLM gave under this very text."""
+        return {a: score for a, score in self.scores.items() if a not in self._borrowed}
+
     def lacks(self, actions: Iterable[str], *, own_text: bool) -> list[str]:
         """The actions without a valid score, for this very text or for a similar one."""
         known = self.scores.known

@@ -83,6 +83,11 @@ class PriorCache:
         return iter(sorted(self._entries.values(), key=lambda entry: entry.last_use))
 
     @property
+    def insertions(self) -> int:
+        """Texts stored so far, evicted ones among them."""
+        return self._next_slot
+
+    @property
     def keyed(self) -> bool:
         """Whether entries have keys, so that similar texts can be found."""
         return self.config.keyed

@@ -116,7 +116,7 @@ def start_from(start: Start, cache: PriorCache, keys: CacheKeys | None) -> int:
         entries = columns.entries(saved.columns)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise storage.damaged(start.directory, f"holds a malformed entry ({error!r})") from error
-    known = {(entry.goal, entry.text): own for entry in entries if (own := _own_scores(entry))}
+    known = {(entry.goal, entry.text): own for entry in entries if (own := entry.own_scores)}
     made = _saved_keys(saved, entries, keys)
     _fill(cache, known, made or (None if keys is None else keys.key))
     if keys is not None:
@@ -238,8 +238,3 @@ def _saved_keys(
         return None
     rows = {(entry.goal, entry.text): row for row, entry in enumerate(entries)}
     return lambda goal, text: saved.keys[rows[goal, text]]
-
-
-def _own_scores(entry: Entry) -> dict[str, float]:
-    """The scores that the LLM gave under this very text."""
-    return {action: score for action, score in entry.scores.items() if action not in entry.borrowed}

@@ -91,16 +91,6 @@ def test_training_that_diverges_is_an_error_that_names_the_settings():
         trained(vectors, priors, replace(SMALL, learning_rate=1e30, steps=20))
 
 
-def test_no_more_texts_are_trained_on_than_asked():
-    vectors, priors = world(60)
-    spoiled = vectors.copy()
-    config = replace(SMALL, steps=20, most_texts=10)
-    drawn = np.sort(np.random.default_rng(0).choice(np.arange(60), 10, replace=False))
-    others = np.setdiff1d(np.arange(60), drawn)
-    spoiled[others] = np.nan
-    assert np.isfinite(trained(spoiled, priors, config).hidden).all()
-
-
 def test_pair_loss_by_hand():
     keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], requires_grad=True)
     nan = float("nan")

@@ -5,7 +5,9 @@ import pytest
 
 from cepcli.abstraction.config import HeadConfig
 from cepcli.abstraction.hashing import HashEncoder
+from cepcli.abstraction.head import train_head
 from cepcli.abstraction.keys import KeyEncoder
+from cepcli.cache import cache_keys
 from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.replay import KeyTable, replay
@@ -35,7 +37,8 @@ def world(count, seed=0):
 def made(**values):
     """A cache and its keys."""
     small = HeadConfig(steps=60, batch=64)
-    config = CacheConfig(mode="lru", capacity=1000, learned=small, **{"head_from": 20, **values})
+    defaults = {"capacity": 1000, "learned": small, "head_from": 20}
+    config = CacheConfig(mode="lru", **{**defaults, **values})
     encoder = KeyEncoder(HashEncoder(), True)
     keys = CacheKeys(encoder, NAMESPACE, PriorShape(), config, seed=0)
     return PriorCache(config, keys.dim, keys.namespace), keys
@@ -56,6 +59,31 @@ def test_a_head_is_learned_at_the_first_size_and_at_every_doubling():
             learned.append(len(cache))
     assert learned == [20, 40, 80]
     assert not keys.learn(cache)
+
+
+def test_a_small_cache_learns_from_what_it_holds_by_how_much_it_has_stored():
+    cache, keys = made(capacity=10)
+    learned = []
+    for number in range(100):
+        fill(cache, keys, 1, start=number)
+        if keys.learn(cache):
+            learned.append(number + 1)
+    assert learned == [20, 40, 80]
+    assert len(cache) == 10
+
+
+def test_no_more_texts_are_learned_from_than_asked(monkeypatch):
+    asked = []
+
+    def counted(goals, *rest, **options):
+        asked.append(len(goals))
+        return train_head(goals, *rest, **options)
+
+    monkeypatch.setattr(cache_keys, "train_head", counted)
+    cache, keys = made(learned=HeadConfig(steps=2, most_texts=12))
+    fill(cache, keys, 30)
+    assert keys.learn(cache)
+    assert asked == [12]
 
 
 def test_every_entry_gets_its_new_key_and_the_namespace_says_which():

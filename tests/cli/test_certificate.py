@@ -75,6 +75,7 @@ def test_the_closing_text_and_the_cache_say_what_the_summary_does(train, cep, wo
     assert cep("cache", "stats", "r_s0", "--json").json["certificate"] == promised
     by_path = cep("cache", "stats", workspace_root / "run/r_s0/cache")
     assert in_words(promised, interval=True) in by_path.out
+    assert cep("eval", "r_s0", "--episodes", "2", "--json").json["certificate"] is None
     assert "certificate" not in train("--name", "lru", "--cache", "lru").out
     assert cep("cache", "stats", "lru_s0", "--json").json["certificate"] is None
 

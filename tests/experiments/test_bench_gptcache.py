@@ -26,7 +26,6 @@ def test_a_call_of_pip_becomes_an_error():
         module._refuse("faiss-cpu")
 
 
-@pytest.mark.skipif(not module.gptcache_is_installed(), reason="needs the extra [bench]")
 def test_gptcache_finds_the_key_and_leaves_nothing_behind(monkeypatch, tmp_path):
     def forbidden(*args, **kwargs):
         raise AssertionError("a process was started")
