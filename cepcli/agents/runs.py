@@ -57,7 +57,7 @@ def start_run(
         if resume and not waiting and workspace.exists("run", name):
             notify(f"The run `{name}` is finished already")
             _check_same_config(config, workspace.directory("run", name))
-            return read_json(workspace.open("run", name).path / "summary.json")
+            return summary_of(workspace, name)
         _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
         # What cannot be built leaves no run behind.
         begun = resume and bool(checkpoints(workspace.partial("run", name)))
@@ -74,7 +74,7 @@ def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) ->
     """Go on with an unfinished run under its own configuration."""
     run = workspace.partial("run", name)
     if not run.is_dir():
-        return read_json(workspace.open("run", name).path / "summary.json")
+        return summary_of(workspace, name)
     config = read_config(run)
     return start_run(
         config, workspace, name, resume=True, overwrite=False, hooks=hooks, notify=notify
@@ -95,19 +95,43 @@ def evaluate_run(
     return _evaluated(parts, progress, name, episodes)[1]
 
 
-def evaluate_both_ways(
-    workspace: Workspace, name: str, episodes: int, notify: Notify
+def evaluate_pair(
+    workspace: Workspace, name: str, other: str | None, episodes: int, notify: Notify
 ) -> tuple[tuple[Evaluation, dict[str, Any]], tuple[Evaluation, dict[str, Any]]]:
     """The same episodes through a finished run's frozen cache, and asking for every decision.
 
-    Agent, Q and τ are the same in both. Each way comes with its summary.
+    The second is played by the run `other`, or, if that is None, by the same agent with the same Q
+    and τ. Each comes with its summary.
+
+    Raises:
+        ConfigError: if the runs do not play the same episodes.
     """
     parts, progress = _finished(workspace, name, notify)
+    if other is not None:
+        _check_same_episodes(parts.config, workspace, name, other)
     notify(f"Playing {episodes} episodes through the cache")
     cached = _evaluated(parts, progress, name, episodes)
+    if other is not None:
+        parts, progress = _finished(workspace, other, notify)
     _switch_off(parts)
     notify(f"Playing {episodes} episodes, asking for every decision")
-    return cached, _evaluated(parts, progress, name, episodes)
+    return cached, _evaluated(parts, progress, other or name, episodes)
+
+
+def _check_same_episodes(config: TrainConfig, workspace: Workspace, name: str, other: str) -> None:
+    theirs = read_config(workspace.open("run", other).path)
+    for key in ("env", "env_options", "seed"):
+        mine, their = getattr(config, key), getattr(theirs, key)
+        if mine != their:
+            raise ConfigError(
+                f"`{name}` and `{other}` play different episodes: `{key}` is {mine} and {their}.",
+                "Compare runs of one environment and seed: cep runs list",
+            )
+
+
+def summary_of(workspace: Workspace, name: str) -> dict[str, Any]:
+    """What training a finished run came to."""
+    return read_json(workspace.open("run", name).path / "summary.json")
 
 
 def _finished(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:

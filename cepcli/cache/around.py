@@ -23,6 +23,7 @@ from cepcli.cache.controllers import make_controller
 from cepcli.cache.storage import HEAD, key_head_of
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.config import require
 from cepcli.errors import CacheError, PriorError
 from cepcli.prior.base import Namespace, Prior, PriorAnswer, PriorShape, ScorerFingerprint
 from cepcli.seeding import generator
@@ -62,9 +63,14 @@ def cached(
 
     Raises:
         CacheError: if there is no cache in `saved`, or it is damaged or of another scorer.
-        ConfigError: if the key encoder of `config` does not exist.
+        ConfigError: if the key encoder of `config` does not exist, or it names a cache to start
+            with.
         PriorError: if its model cannot be had; the cached prior raises it on unusable scores.
     """
+    require(
+        config.start is None,
+        f"`start` is {config.start!r}, but a cache around a function goes on with its `saved` one.",
+    )
     shape = shape or PriorShape()
     namespace = Namespace(
         ScorerFingerprint("function", name, "", "", "", "float64"), "none", "", ""

@@ -18,7 +18,6 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from cepcli.cache.certificate import Certificate, Comparison
 from cepcli.cache.control import Control
@@ -96,7 +95,7 @@ class CachedPrior(Prior):
         self._control = control
         if control is not None and not cache.read_only:
             cache.certificate = control.promise
-        self._pending: dict[tuple[int, str], _Pending] = {}
+        self._pending: dict[int, dict[str, _Pending]] = {}
         self._expecting: list[Entry] = []
 
     @property
@@ -172,9 +171,9 @@ class CachedPrior(Prior):
         if comparable and self._control is not None and not cache.read_only:
             self._control.controller.look_up()
         if not answers:
-            return self._compared_miss(state, key, neighbour, comparable)
+            return self._compared_miss(state, key, neighbour, missing, comparable)
         if not cache.read_only and self._generator.random() < cache.knobs.refresh_rate:
-            plan = self._compared_miss(state, key, neighbour, True)
+            plan = self._compared_miss(state, key, neighbour, missing, True)
             plan.kind, plan.probability = "audit", cache.knobs.refresh_rate
             return plan
         if certified:
@@ -182,55 +181,60 @@ class CachedPrior(Prior):
         return self._reuse(state, neighbour.entry, missing, "semantic")
 
     def _compared_miss(
-        self, state: TextState, key: np.ndarray | None, neighbour: Neighbour, comparable: bool
+        self,
+        state: TextState,
+        key: np.ndarray | None,
+        neighbour: Neighbour,
+        missing: list[str],
+        comparable: bool,
     ) -> _Plan:
         """A miss whose fresh answer is compared with the nearest entry's, if that is of use."""
-        cached = self._sources(neighbour.entry, state.actions)
         plan = self._miss(state, key)
         if comparable and not self._cache.read_only:
+            asked = {action: plan.asked[action] for action in missing}
             plan.compared, plan.similarity = neighbour.entry, neighbour.similarity
-            plan.cached = [plan.asked[a] if s is None else s for a, s in cached]
+            plan.cached = self._sources(neighbour.entry, state.actions, asked)
         return plan
 
     def _reuse(self, state: TextState, entry: Entry, missing: list[str], kind: AnswerKind) -> _Plan:
         """A hit on `entry`, or a partial hit if some actions are missing."""
         self._cache.use(entry)
         asked = {action: _Pending() for action in missing}
-        sources = [asked.get(a, s) for a, s in self._sources(entry, state.actions)]
-        if not self._cache.read_only:
+        sources = self._sources(entry, state.actions, asked)
+        if asked and not self._cache.read_only:
+            entry.scores.put(missing, [np.nan] * len(missing))
             self._expect(entry, asked)
             if kind == "exact":
                 entry.borrowed.difference_update(asked)
             else:
                 entry.borrowed.update(asked)
         kind = "partial" if asked else kind
-        return _Plan(state, kind, [s for s in sources if s is not None], asked, entry)
+        return _Plan(state, kind, sources, asked, entry)
 
     def _miss(self, state: TextState, key: np.ndarray | None) -> _Plan:
         """Every action is scored, into a new entry unless the cache is read-only."""
         asked = {action: _Pending() for action in state.actions}
         entry = None
         if not self._cache.read_only:
-            entry = self._cache.insert(state.goal, state.text, key, {})
+            scores = dict.fromkeys(state.actions, np.nan)
+            entry = self._cache.insert(state.goal, state.text, key, scores)
             self._expect(entry, asked)
         return _Plan(state, "miss", list(asked.values()), asked, entry)
 
     def _expect(self, entry: Entry, asked: dict[str, _Pending]) -> None:
         """Let later states of the same call find the scores that are on their way."""
         self._expecting.append(entry)
-        for action, pending in asked.items():
-            entry.scores[action] = np.nan
-            self._pending[entry.slot, action] = pending
+        self._pending.setdefault(entry.slot, {}).update(asked)
 
     def _sources(
-        self, entry: Entry, actions: Sequence[str]
-    ) -> list[tuple[str, float | _Pending | None]]:
-        if not self._pending:
-            return [(action, entry.scores.get(action)) for action in actions]
-        return [
-            (action, self._pending.get((entry.slot, action), entry.scores.get(action)))
-            for action in actions
-        ]
+        self, entry: Entry, actions: Sequence[str], asked: dict[str, _Pending]
+    ) -> list[float | _Pending]:
+        """Where each action's score is: asked for now, or by an earlier state, or known."""
+        known = entry.scores.of(actions)
+        coming = {**self._pending.get(entry.slot, {}), **asked}
+        if not coming:
+            return list(known)
+        return [coming.get(a, score) for a, score in zip(actions, known, strict=True)]
 
     def _ask(self, plans: Sequence[_Plan]) -> dict[int, PriorAnswer]:
         """Score all that is missing in one call; what it cost, by number of the plan."""
@@ -243,17 +247,20 @@ class CachedPrior(Prior):
         ]
         answers = self._inner.log_probs(states)
         for number, answer in zip(asking, answers, strict=True):
-            plan = plans[number]
-            for (action, pending), score in zip(plan.asked.items(), answer.scores, strict=True):
-                pending.value = float(score)
-                if plan.entry is not None and not self._cache.read_only:
-                    plan.entry.scores[action] = pending.value
+            plan, scores = plans[number], answer.scores.tolist()
+            for pending, score in zip(plan.asked.values(), scores, strict=True):
+                pending.value = score
+            if plan.entry is not None and not self._cache.read_only:
+                plan.entry.scores.put(tuple(plan.asked), scores)
         return dict(zip(asking, answers, strict=True))
 
     def _finish(self, plan: _Plan, cost: PriorAnswer | None) -> PriorAnswer:
         start = perf_counter()
-        scores = _values(plan.sources)
-        log_prior = self.shape.log_prior(scores)
+        if cost is not None and len(plan.asked) == len(plan.sources):
+            scores, log_prior = cost.scores, cost.log_prior
+        else:
+            scores = _values(plan.sources)
+            log_prior = self.shape.log_prior(scores)
         if plan.cached is not None and plan.compared is not None:
             log_cached = self.shape.log_prior(_values(plan.cached))
             self._compare(plan.compared, plan, log_cached, log_prior)
@@ -274,12 +281,11 @@ class CachedPrior(Prior):
         self, entry: Entry, plan: _Plan, log_cached: np.ndarray, log_fresh: np.ndarray
     ) -> None:
         """Compare the prior that a hit would have given with the fresh one."""
-        cached, fresh = torch.from_numpy(log_cached), torch.from_numpy(log_fresh)
         audit = plan.kind == "audit"
         found = Comparison(
             plan.similarity,
-            float(span(cached, fresh)),
-            float(kl_divergence(cached, fresh)),
+            float(span(log_cached, log_fresh)),
+            float(kl_divergence(log_cached, log_fresh)),
             plan.probability,
             audit,
         )

@@ -48,11 +48,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from cepcli.cache.control_config import CertifiedConfig
+from cepcli.cache.control_config import FIRST_OBSERVATIONS, CertifiedConfig
 from cepcli.posterior.maths import kl_bound
 
 _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
-FIRST = 100  # observations after which the beginnings of the search are fixed
 _BEGINNINGS = (0.15, 0.45)  # shares of them that reach the thresholds where it begins
 _SPARE = 2.0  # cap on log wealth, beyond what a certificate needs
 
@@ -139,8 +138,8 @@ class _Process:
         self.log_wealth[first:, len(apart) :] += weighted
         np.minimum(self.log_wealth, self._cap, out=self.log_wealth)
         self.observed[first:] += 1
-        if self.beginnings is None and self.observed[-1] == FIRST:
-            reached = [FIRST * share for share in _BEGINNINGS]
+        if self.beginnings is None and self.observed[-1] == FIRST_OBSERVATIONS:
+            reached = [FIRST_OBSERVATIONS * share for share in _BEGINNINGS]
             self.beginnings = [int((self.observed < count).sum()) for count in reached]
         if audit:
             self.audits[first:] += 1

@@ -6,6 +6,11 @@ from typing import Literal
 
 from cepcli.config import require
 
+#: Observations after which `certified` settles where its search begins.
+FIRST_OBSERVATIONS = 100
+
+_LEAST_WINDOW = 4 * FIRST_OBSERVATIONS  # its younger half needs as many, and as many again
+
 
 @dataclass(frozen=True, slots=True)
 class CertifiedConfig:
@@ -22,7 +27,7 @@ class CertifiedConfig:
         default=0.95, metadata={"help": "probability that the certificate of a window holds, 0..1"}
     )
     window: int = field(
-        default=10_000, metadata={"help": "look-ups after which older evidence is dropped, >= 100"}
+        default=10_000, metadata={"help": "look-ups after which older evidence is dropped, >= 400"}
     )
     grid: tuple[float, ...] = field(
         default=(
@@ -52,7 +57,9 @@ class CertifiedConfig:
                 f"cache.certified.{name} is {value}, expected between 0 and 1 (exclusive).",
             )
         require(
-            self.window >= 100, f"cache.certified.window is {self.window}, expected at least 100."
+            self.window >= _LEAST_WINDOW,
+            f"cache.certified.window is {self.window}, expected at least {_LEAST_WINDOW}: with "
+            "fewer look-ups nothing can be certified.",
         )
         falling = all(a > b for a, b in pairwise(self.grid))
         require(

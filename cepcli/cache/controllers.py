@@ -9,9 +9,9 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
-from cepcli.cache.certificate import FIRST, Certificate, Comparison, Evidence
+from cepcli.cache.certificate import Certificate, Comparison, Evidence
 from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs
-from cepcli.cache.control_config import CertifiedConfig, SurrogateConfig
+from cepcli.cache.control_config import FIRST_OBSERVATIONS, CertifiedConfig, SurrogateConfig
 
 _SMOOTHING = 0.8  # of the set points that `surrogate` compares with
 _GHOST_RATE = 0.01  # ghost hits per decision from which a larger cache is worth it
@@ -135,7 +135,7 @@ class CertifiedController(Controller):
         if threshold is None:
             self._least_probability = 1.0
             return Knobs(capacity, NO_SIMILARITY, config.most_refresh_rate)
-        wanted = max(_AUDIT_MARGIN * self._evidence.least_observations, 2 * FIRST)
+        wanted = max(_AUDIT_MARGIN * self._evidence.least_observations, 2 * FIRST_OBSERVATIONS)
         rate = wanted / (config.window / 2)
         rate = min(max(rate, config.least_refresh_rate), config.most_refresh_rate)
         self._least_probability = rate

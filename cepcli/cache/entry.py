@@ -1,9 +1,18 @@
 """What the cache knows about one text, kept small: a cache may hold a hundred thousand of them."""
 
 import hashlib
+import math
 import sys
 from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping, MutableSet
+from collections.abc import (
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSet,
+    Sequence,
+)
 from dataclasses import dataclass
 
 #: Up to so many actions a scan finds one as fast as a hash table, which takes more memory.
@@ -42,19 +51,26 @@ class Scores(MutableMapping[str, float]):
         """The actions, to ask `in` of many times."""
         return self._actions if self._columns is None else self._columns
 
+    def of(self, actions: Sequence[str]) -> list[float]:
+        """The score of each action; NaN where there is none."""
+        if actions == self._actions:
+            return self._values.tolist()
+        return [self.get(action, math.nan) for action in actions]
+
+    def put(self, actions: Sequence[str], values: Sequence[float]) -> None:
+        """Set the score of each action."""
+        if actions == self._actions:
+            self._values = array("d", values)
+            return
+        for action, value in zip(actions, values, strict=True):
+            self[action] = value
+
     def plain(self) -> dict[str, float]:
         """The same as a dictionary."""
         return dict(zip(self._actions, self._values, strict=True))
 
     def __getitem__(self, action: str) -> float:
         return self._values[self._column(action)]
-
-    def get(self, action: str, default: float | None = None) -> float | None:  # type: ignore[override]  # one signature, not three overloads
-        """The score of an action, or `default`."""
-        try:
-            return self._values[self._column(action)]
-        except KeyError:
-            return default
 
     def __setitem__(self, action: str, score: float) -> None:
         try:

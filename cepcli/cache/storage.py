@@ -152,6 +152,8 @@ def read(directory: Path) -> Saved:
         )
     except (KeyError, TypeError) as error:
         raise damaged(directory / HEAD, f"lacks {error}") from error
+    if saved.state.get("headed", False) and not saved.key_head:
+        raise damaged(directory / HEAD, "lacks the key head that made its keys")
     _check(saved, paths)
     return saved
 

@@ -263,6 +263,7 @@ class PriorCache:
                 "clock": self._clock,
                 "next_slot": self._next_slot,
                 "ghost_hits": self.ghost_hits,
+                "headed": bool(self.key_head),
                 "knobs": list(self.knobs),
                 "configured": list(self.config.knobs),
                 "certificate": self.certificate,

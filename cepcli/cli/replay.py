@@ -174,7 +174,7 @@ def _grid(lists: dict[str, str], encoder: str | None, sets: list[str]) -> "list[
     import itertools
 
     from cepcli.cache.config import CacheConfig
-    from cepcli.config import resolve
+    from cepcli.config import require, resolve
 
     configs = []
     for values in itertools.product(*(text.split(",") for text in lists.values())):
@@ -184,6 +184,7 @@ def _grid(lists: dict[str, str], encoder: str | None, sets: list[str]) -> "list[
         for key in _MEANINGLESS.get(mode, ()):
             flags.pop(key, None)
         config = resolve(CacheConfig, overrides=sets, flags=flags)
+        require(config.start is None, "A replay starts with an empty cache; leave `start` out.")
         if config not in configs:
             configs.append(config)
     return configs

@@ -140,13 +140,13 @@ def evaluate(
         bool,
         typer.Option("--frozen-cache", help="Answer from the run's cache, read-only."),
     ] = False,
-    against_off: Annotated[
-        bool,
+    against: Annotated[
+        str | None,
         typer.Option(
-            "--against-off",
-            help="Play the same episodes through the frozen cache and without any, and compare.",
+            help="Play the same episodes through the frozen cache and without any, and compare; "
+            "without: `off`, the same agent, or another run's.",
         ),
-    ] = False,
+    ] = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -160,8 +160,8 @@ def evaluate(
             typer.echo(f"{message} …", err=True)
 
     space = open_workspace(workspace)
-    if against_off:
-        found = retention(space, run, episodes, notify)
+    if against is not None:
+        found = retention(space, run, against, episodes, notify)
         print_json(found) if json else _print_retention(found)
         return
     summary = evaluate_run(space, run, episodes, frozen_cache=frozen_cache, notify=notify)
@@ -169,20 +169,24 @@ def evaluate(
 
 
 def _print_retention(found: dict[str, Any]) -> None:
-    """The table of `cep eval --against-off`."""
+    """The table of `cep eval --against`."""
     from cepcli.report.comparison import cell
 
+    ran = {"off": "asked each time", "cached": "frozen cache"}
     rows = []
-    for name in ("off", "cached"):
+    for name, how in ran.items():
         summary, won = found[name], found[name]["eval"]
         queries = summary["queries"]["total"] / summary["decisions"]
         rows.append(
-            [name, f"{won['success_rate']:.3f}", f"{won['return_mean']:.3f}",
+            [summary["run"], how, f"{won['success_rate']:.3f}", f"{won['return_mean']:.3f}",
              str(summary["decisions"]), f"{queries:.3f}"]
         )  # fmt: skip
-    title = f"{found['run']}: the same {found['episodes']} held-out episodes"
-    print_table(title, ["prior", "success", "return", "decisions", "queries/decision"], rows)
-    fewer = "" if found["query_reduction"] is None else (
-        f"; {found['query_reduction']:.1f} times fewer queries"
-    )  # fmt: skip
-    typer.echo(f"Retention of success {cell(found['retention'], '.1%')}{fewer}")
+    title = f"The same {found['episodes']} held-out episodes"
+    columns = ["run", "prior", "success", "return", "decisions", "queries/decision"]
+    print_table(title, columns, rows)
+    fewer = [
+        f"{found[key]:.1f} times fewer queries {when}"
+        for key, when in (("training_query_reduction", "in training"), ("query_reduction", "here"))
+        if found[key] is not None
+    ]
+    typer.echo(f"Retention of success {'; '.join([cell(found['retention'], '.1%'), *fewer])}")

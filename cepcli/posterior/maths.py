@@ -2,19 +2,24 @@
 
 Pure functions in log space. Actions are the last axis; a padded or inadmissible action has
 log-prior −inf and keeps zero mass, and at least one action of each state must be admissible.
-Q-values must be finite everywhere, padding included. The cache measures its audits with these same
-functions (through `torch.from_numpy`): a second NumPy copy could drift from what the agent does.
+Q-values must be finite everywhere, padding included. Divergences take numpy arrays as well as
+tensors, by the same formula: the cache measures single answers, where torch's calls cost the most.
 """
 
 import math
+from types import ModuleType
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 #: A plain number or a tensor of them; what comes in goes out.
 Number = TypeVar("Number", float, Tensor)
+
+#: A tensor or a numpy array; what comes in goes out.
+Values = TypeVar("Values", Tensor, np.ndarray)
 
 
 def log_posterior(
@@ -89,26 +94,43 @@ def temperature_schedule(hit_rate: float, initial: float = 0.8, decay: float = 2
     return initial * math.exp(-decay * hit_rate)
 
 
-def kl_divergence(
-    log_p: Float[Tensor, "*batch actions"], log_q: Float[Tensor, "*batch actions"]
-) -> Float[Tensor, "*batch"]:
-    """KL(p‖q) in nats; actions with p = 0 contribute nothing, q = 0 where p > 0 gives infinity."""
-    absent = log_p.isneginf()
-    kept_p, kept_q = log_p.masked_fill(absent, 0.0), log_q.masked_fill(absent, 0.0)
-    return (log_p.exp() * (kept_p - kept_q)).sum(-1)
+def kl_divergence(log_p: Values, log_q: Values) -> Values:
+    """KL(p‖q) in nats; actions with p = 0 contribute nothing, q = 0 where p > 0 gives infinity.
+
+    Args:
+        log_p: tensor or numpy array [*batch, actions].
+        log_q: the same.
+
+    Returns:
+        [*batch].
+    """
+    xp = _library(log_p)
+    absent = log_p == -math.inf
+    kept_p, kept_q = xp.where(absent, 0.0, log_p), xp.where(absent, 0.0, log_q)
+    return (xp.exp(log_p) * (kept_p - kept_q)).sum(-1)
 
 
-def span(
-    log_p_cached: Float[Tensor, "*batch actions"], log_p_fresh: Float[Tensor, "*batch actions"]
-) -> Float[Tensor, "*batch"]:
+def span(log_p_cached: Values, log_p_fresh: Values) -> Values:
     """The span max g − min g of g = log p̂ − log p (cached minus fresh) over admissible actions.
 
     Infinite if an action has mass in only one of the two.
+
+    Args:
+        log_p_cached: tensor or numpy array [*batch, actions].
+        log_p_fresh: the same.
+
+    Returns:
+        [*batch].
     """
-    absent = log_p_cached.isneginf() & log_p_fresh.isneginf()
-    gap = log_p_cached - log_p_fresh
-    highest = gap.masked_fill(absent, -math.inf).amax(-1)
-    return highest - gap.masked_fill(absent, math.inf).amin(-1)
+    xp = _library(log_p_cached)
+    absent = (log_p_cached == -math.inf) & (log_p_fresh == -math.inf)
+    gap = xp.where(absent, 0.0, log_p_cached) - xp.where(absent, 0.0, log_p_fresh)
+    highest = xp.amax(xp.where(absent, -math.inf, gap), -1)
+    return highest - xp.amin(xp.where(absent, math.inf, gap), -1)
+
+
+def _library(values: Tensor | np.ndarray) -> ModuleType:
+    return torch if isinstance(values, Tensor) else np
 
 
 def kl_bound(span: Number) -> Number:

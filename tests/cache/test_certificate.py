@@ -110,11 +110,11 @@ def test_failures_take_a_certificate_back():
 
 
 def test_old_evidence_is_dropped_after_a_window():
-    evidence = Evidence(config(window=200))
-    feed(evidence, [comparison(0.96)] * 150)
+    evidence = Evidence(config(window=400))
+    feed(evidence, [comparison(0.96)] * 300)
     assert evidence.threshold == 0.95
-    feed(evidence, [comparison(0.96, wrong=True)] * 250)
-    feed(evidence, [comparison(0.96)] * 200)
+    feed(evidence, [comparison(0.96, wrong=True)] * 500)
+    feed(evidence, [comparison(0.96)] * 400)
     assert evidence.threshold == 0.95
 
 
@@ -203,18 +203,18 @@ def test_the_loosest_safe_threshold_is_soon_in_force(audited, rate_far, expected
         st.tuples(st.sampled_from([0.999, 0.96, 0.92, 0.85, 0.3]), st.booleans(), st.booleans()),
         max_size=120,
     ),
-    st.integers(0, 120),
+    st.integers(0, 600),
 )
 def test_restored_evidence_goes_on_as_if_never_stored(events, cut):
     comparisons = [
         comparison(s, wrong=wrong, hit=hit, probability=0.5 if hit else 1.0)
-        for s, wrong, hit in events
+        for s, wrong, hit in events * 5
     ]
-    whole = Evidence(config(window=100))
+    whole = Evidence(config(window=400))
     feed(whole, comparisons, least=0.5)
-    first = Evidence(config(window=100))
+    first = Evidence(config(window=400))
     feed(first, comparisons[:cut], least=0.5)
-    second = Evidence(config(window=100))
+    second = Evidence(config(window=400))
     second.restore(first.state())
     feed(second, comparisons[cut:], least=0.5)
     assert second.state() == whole.state()

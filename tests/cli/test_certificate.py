@@ -29,7 +29,7 @@ SAID = "δ -1, ≤90% over 1000 nats (95%), "
 
 @pytest.fixture(autouse=True)
 def proof_after_few_observations(monkeypatch):
-    monkeypatch.setattr(certificate, "FIRST", 5)
+    monkeypatch.setattr(certificate, "FIRST_OBSERVATIONS", 5)
 
 
 @pytest.mark.parametrize(

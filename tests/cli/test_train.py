@@ -70,16 +70,43 @@ def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
     live = cep("eval", "r_s0", "--episodes", "4", "--json").json
     frozen = cep("eval", "r_s0", "--episodes", "4", "--frozen-cache", "--json").json
     assert live["eval"]["episodes"] == frozen["eval"]["episodes"] == 4
-    both = cep("eval", "r_s0", "--episodes", "4", "--against-off", "--json").json
+    both = cep("eval", "r_s0", "--episodes", "4", "--against", "off", "--json").json
     for name, alone in (("off", live), ("cached", frozen)):
         assert both[name]["eval"] == alone["eval"]
         assert both[name]["queries"] == alone["queries"]
     assert both["retention"]["low"] <= both["retention"]["mean"] <= both["retention"]["high"]
-    assert "Retention of success" in cep("eval", "r_s0", "--episodes", "4", "--against-off").out
+    trained = cep("runs", "show", "r_s0", "--json").json
+    asked = trained["queries"]["total"] / trained["decisions"]
+    assert both["training_query_reduction"] == pytest.approx(1 / asked)
+    shown = cep("eval", "r_s0", "--episodes", "4", "--against", "off").out
+    assert "Retention of success" in shown
+    assert "fewer queries in training" in shown
     assert live["hits"] == {"exact": 0, "semantic": 0}
     assert live["queries"]["total"] == live["decisions"]
     assert frozen["queries"]["total"] < frozen["decisions"]
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_evaluation_against_another_run_plays_its_agent_without_its_cache(train, cep):
+    train("--name", "r", "--cache", "lru")
+    train("--name", "other", "--cache", "off", "--steps", "20")
+    alone = cep("eval", "other_s0", "--episodes", "4", "--json").json
+    both = cep("eval", "r_s0", "--episodes", "4", "--against", "other_s0", "--json").json
+    assert both["off"]["run"] == "other_s0"
+    assert both["cached"]["run"] == "r_s0"
+    assert both["off"]["eval"] == alone["eval"]
+    asked = cep("runs", "show", "r_s0", "--json").json
+    saved = asked["decisions"] / asked["queries"]["total"]
+    assert both["training_query_reduction"] == pytest.approx(saved)
+
+
+def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
+    train("--name", "r", "--cache", "lru")
+    train("--name", "other", "--seed", "1")
+    found = cep("eval", "r_s0", "--against", "other_s1")
+    assert found.code == 2
+    assert "`seed` is 0 and 1" in found.err
+    assert "There is no run" in cep("eval", "r_s0", "--against", "othre_s1").err
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
