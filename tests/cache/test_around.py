@@ -229,3 +229,8 @@ def test_an_unknown_encoder_is_an_error():
 def test_the_package_offers_no_other_name():
     with pytest.raises(AttributeError, match="no attribute `cache_it`"):
         cepcli.cache_it  # noqa: B018
+
+
+def test_a_cache_to_start_with_is_named_as_saved_not_in_the_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="goes on with its `saved` one"):
+        cached(Scorer(), name="test", config=dataclasses.replace(LRU, start=str(tmp_path)))

@@ -1,5 +1,7 @@
 """Keys that a cache learns from its own entries: when, from what, and what happens to the rest."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -140,6 +142,19 @@ def test_a_saved_cache_carries_its_head_and_opens_only_with_it(tmp_path):
     assert (found.entry.text, found.similarity) == (again.entry.text, again.similarity)
     loaded.save(tmp_path / "copy")
     assert key_head_of(tmp_path / "copy").keys() == cache.key_head.keys()
+
+
+def test_a_saved_cache_that_lost_its_head_is_refused(tmp_path):
+    cache, keys = made()
+    fill(cache, keys, 30)
+    keys.learn(cache)
+    cache.save(tmp_path)
+    path = tmp_path / "cache.json"
+    head = json.loads(path.read_text())
+    del head["files"]["head"]
+    path.write_text(json.dumps(head))
+    with pytest.raises(CacheError, match="lacks the key head"):
+        read(tmp_path)
 
 
 def test_a_truncated_or_foreign_head_is_refused(tmp_path):

@@ -46,6 +46,12 @@ def test_replay_gives_a_row_per_setting_and_a_picture(traced, cep, tmp_path):
     assert elsewhere.is_file()
 
 
+def test_a_replay_that_would_start_from_a_cache_is_refused(traced, cep):
+    done = cep("cache", "replay", traced, "--set", "start=elsewhere")
+    assert done.code == 2
+    assert "starts with an empty cache" in done.err
+
+
 def test_what_makes_no_difference_to_a_mode_gives_no_further_row(traced, cep):
     flags = ("--cache", "exact,lru,certified", "--threshold", "0.5,0.9")
     rows = cep("cache", "replay", traced, *flags, "--json").json["rows"]

@@ -295,6 +295,16 @@ def test_kl_and_span_of_different_supports():
     assert float(maths.span(full, part)) == math.inf
 
 
+@given(seeds, sizes, st.integers(0, 8))
+def test_divergences_of_numpy_arrays_are_those_of_tensors(seed, n, masked):
+    ours = random_log_probs(seed, n, masked=min(masked, n - 1))
+    theirs = random_log_probs(seed + 1, n, masked=min(masked, n - 1))
+    for divergence in (maths.kl_divergence, maths.span):
+        found = divergence(ours.numpy(), theirs.numpy())
+        assert isinstance(found, (np.ndarray, np.generic))
+        assert float(found) == pytest.approx(float(divergence(ours, theirs)), rel=1e-12)
+
+
 def test_span_of_hand_computed_priors():
     cached = torch.tensor([0.5, 0.25, 0.25]).log()
     fresh = torch.tensor([0.25, 0.5, 0.25]).log()
