@@ -90,12 +90,12 @@ def entries(columns: Mapping[str, ndarray]) -> list[Entry]:
         *(columns[name].tolist() for name in _FLOATS),
         strict=True,
     )
-    with _without_collection():
+    with without_collection():
         return [Entry(*row) for row in rows]
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Spare the garbage collector from walking again and again over objects that all stay."""
     enabled = gc.isenabled()
     gc.disable()

@@ -254,9 +254,11 @@ class Ghosts:
 
     def recall(self, digest: bytes) -> bool:
         """Whether it was evicted lately; it is no ghost any more."""
-        found = np.flatnonzero(self._ring == _prefix(digest))
+        found = self._ring == _prefix(digest)
+        if not found.any():
+            return False
         self._ring[found] = 0
-        return len(found) > 0
+        return True
 
     def resize(self, capacity: int) -> None:
         """Make room for more, or forget the oldest."""

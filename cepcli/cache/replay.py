@@ -18,6 +18,7 @@ from cepcli.abstraction.head import Head
 from cepcli.abstraction.keys import KeyEncoder
 from cepcli.cache.cache_keys import CacheKeys, no_key
 from cepcli.cache.cached_prior import CachedPrior
+from cepcli.cache.columns import without_collection
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.control import Control
 from cepcli.cache.controllers import make_controller
@@ -197,14 +198,15 @@ def replay(
     hits: list[int] = []
     cached: list[PriorAnswer] = []
     fresh: list[PriorAnswer] = []
-    for number, decision in enumerate(played):
-        if change is not None and number == change.start:
-            inner.become(change.trace)
-        (answer,) = prior.log_probs([decision.state])
-        if answer.kind == "semantic":
-            hits.append(number)
-            cached.append(answer)
-            fresh += inner.log_probs([decision.state])
+    with without_collection():
+        for number, decision in enumerate(played):
+            if change is not None and number == change.start:
+                inner.become(change.trace)
+            (answer,) = prior.log_probs([decision.state])
+            if answer.kind == "semantic":
+                hits.append(number)
+                cached.append(answer)
+                fresh += inner.log_probs([decision.state])
     seconds = perf_counter() - start
     kl, bound = _errors([played[n] for n in hits], cached, fresh)
     return Replay(

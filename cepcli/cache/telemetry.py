@@ -113,12 +113,13 @@ class CacheTelemetry:
         reliable = hit and (semantic_is_reliable or answer.kind == "exact")
         self.reliable_hit_rate *= self._decay
         self.reliable_hit_rate += (1.0 - self._decay) * reliable
-        costs = (answer.tokens, answer.seconds, answer.live_seconds, answer.cache_seconds)
-        for name, cost in zip(_TOTALS, costs, strict=True):
-            self.totals[name] += cost
+        self.totals["cache_seconds"] += answer.cache_seconds
         self.samples["cache"].add(answer.cache_seconds)
         self.samples["latency"].add(answer.cache_seconds + answer.seconds)
         if answer.kind in QUERIES:
+            self.totals["tokens"] += answer.tokens
+            self.totals["llm_seconds_recorded"] += answer.seconds
+            self.totals["llm_seconds_live"] += answer.live_seconds
             self.samples["llm"].add(answer.seconds)
 
     def record_comparison(self, comparison: Comparison) -> None:
