@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from cepcli.config import build, to_dict
 from cepcli.envs import babyai, textworld_games, textworld_make
 from cepcli.envs.base import Split, SymbolicEnv
+from cepcli.envs.control import ControlEnv
 from cepcli.errors import EnvError
 from cepcli.registry import suggest
 
@@ -99,6 +100,17 @@ def make_env(
         raise EnvError(f"`split` is {split!r}, expected train or heldout.")
     found = spec(env_id)
     return found.factory(found.id, split, workspace, build(found.options, options or {}), progress)
+
+
+def make_control_env(
+    env_id: str, *, split: Split = "train", options: dict[str, Any] | None = None
+) -> ControlEnv:
+    """The control environment `env_id`, not yet reset.
+
+    Raises:
+        EnvError: if there is no such environment.
+    """
+    raise EnvError(f"Environment `{env_id}` is none of continuous control.", "See: cep envs list")
 
 
 def full_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
