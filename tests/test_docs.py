@@ -30,10 +30,14 @@ def test_readme_lists_every_command_and_no_other():
     assert sorted(table("Commands")) == sorted(COMMANDS)
 
 
-def test_readme_lists_every_metric_and_no_other(corridor, tmp_path):
+def test_readme_lists_every_metric_and_no_other(corridor, tmp_path, monkeypatch):
     import json
 
-    rows = []
+    from tests.agents import control_worlds
+
+    control_worlds.install(monkeypatch.setattr)
+    control_worlds.run(tmp_path, "control", agent="sac", steps=40)
+    rows = (tmp_path / "run/control/metrics.jsonl").read_text().splitlines()
     for mode in ("lru", "certified"):
         corridor.run(tmp_path, mode, **{"cache.mode": mode})
         rows += (tmp_path / "run" / mode / "metrics.jsonl").read_text().splitlines()

@@ -92,8 +92,7 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     parts.telemetry.restore(state["telemetry"], _arrays(path / "telemetry.npz"))
     if parts.control is not None:
         parts.control.restore(state["control"])
-    if parts.table is not None:
-        _load_learner(path, parts, state["learner"])
+    _load_learner(path, parts, state["learner"])
     if parts.cache is not None:
         _load_cache(path / "cache", parts.cache, parts)
     parts.tracker.restore(state["tracker"], ask_expert=parts.config.agent == "expert")
@@ -114,11 +113,10 @@ def _load_cache(path: Path, cache: PriorCache, parts: Parts) -> None:
 
 
 def _save_learner(path: Path, parts: Parts) -> dict[str, Any]:
-    if parts.table is None:
-        return {}
-    texts, vectors = parts.table.state()
-    (path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-    np.savez(path / "embeddings.npz", vectors=vectors)
+    if parts.table is not None:
+        texts, vectors = parts.table.state()
+        (path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+        np.savez(path / "embeddings.npz", vectors=vectors)
     if parts.learner is None:
         return {}
     tensors, arrays, scalars = parts.learner.state()
@@ -128,8 +126,9 @@ def _save_learner(path: Path, parts: Parts) -> dict[str, Any]:
 
 
 def _load_learner(path: Path, parts: Parts, scalars: dict[str, Any]) -> None:
-    assert parts.table is not None
-    parts.table.restore(read_json(path / "texts.json"), _arrays(path / "embeddings.npz")["vectors"])
+    if parts.table is not None:
+        vectors = _arrays(path / "embeddings.npz")["vectors"]
+        parts.table.restore(read_json(path / "texts.json"), vectors)
     if parts.learner is None:
         return
     try:

@@ -7,12 +7,29 @@ from cepcli.cache.config import CacheConfig
 from cepcli.config import require
 from cepcli.errors import ConfigError
 from cepcli.prior.config import PriorConfig
+from cepcli.rl.sac_config import SACConfig
 
-AgentName = Literal["posterior-q", "dqn", "yan", "direct-llm", "random", "expert"]
+AgentName = Literal[
+    "posterior-q", "dqn", "yan", "direct-llm", "random", "expert", "sac", "hybrid-sac"
+]
 
 #: Agents that learn Q-values, agents that never ask an LLM.
 LEARNING = ("posterior-q", "dqn", "yan")
-WITHOUT_LLM = ("dqn", "random", "expert")
+WITHOUT_LLM = ("dqn", "random", "expert", "sac")
+
+#: Agents of continuous control; all others speak.
+CONTROL = ("sac", "hybrid-sac")
+
+#: A control step is a hundredth of a decision's work, and an episode has a thousand.
+_CONTROL_RUN: dict[str, Any] = {
+    "steps": 100_000,
+    "eval_interval": 5_000,
+    "eval_episodes": 5,
+    "final_eval_episodes": 10,
+    "eval_lanes": 5,
+    "log_interval": 500,
+    "checkpoint_interval": 10_000,
+}
 
 #: What an agent's name sets, under anything the user sets.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -26,6 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "direct-llm": {},
     "random": {"prior": "uniform"},
     "expert": {"prior": "uniform"},
+    "sac": {"prior": "uniform", **_CONTROL_RUN},
+    "hybrid-sac": dict(_CONTROL_RUN),
 }
 
 
@@ -118,7 +137,9 @@ class TrainConfig:
         default="embedded",
         metadata={"help": "embedded, uniform, an adapter's name, a model's path or hub id"},
     )
-    steps: int = field(default=2000, metadata={"help": "decisions to take"})
+    steps: int = field(
+        default=2000, metadata={"help": "decisions to take, control steps in continuous control"}
+    )
     seed: int = field(default=0, metadata={"help": "of every random stream of the run"})
     device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:N"})
     threads: int = field(default=1, metadata={"help": "torch threads"})
@@ -148,6 +169,7 @@ class TrainConfig:
     )
     posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     llm: PriorConfig = field(default_factory=PriorConfig)
 

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from cepcli.agents.parts import Parts
+from cepcli.agents.control_policy import ControlPolicy
+from cepcli.agents.parts import Parts, Tracker
 from cepcli.agents.policy import Policy
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.envs.base import SymbolicEnv
+from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
 from cepcli.seeding import stream_seed, torch_generator
 
@@ -44,13 +45,14 @@ def evaluate(
     """
     telemetry = CacheTelemetry(parts.config.cache.hit_rate_decay)
     policy = parts.eval_policy(telemetry)
+    start = type(parts.tracker)
     waiting = list(range(episodes))
     idle = list(parts.eval_envs)
     running: list[_Lane] = []
-    done: dict[int, EpisodeTracker] = {}
+    done: dict[int, Tracker] = {}
     while waiting or running:
         while waiting and idle:
-            running.append(_Lane.start(waiting.pop(0), idle.pop(), parts.config.seed))
+            running.append(_started(start, waiting.pop(0), idle.pop(), parts.config.seed))
         check_interrupt()
         ended = _step_all(parts, policy, tau, running)
         for lane in ended:
@@ -71,28 +73,48 @@ class _Lane(NamedTuple):
     """One running evaluation episode."""
 
     episode: int
-    tracker: EpisodeTracker
+    tracker: Tracker
     noise: torch.Generator
 
-    @classmethod
-    def start(cls, episode: int, env: SymbolicEnv, seed: int) -> "_Lane":
-        stream = f"eval/{episode}"
-        tracker = EpisodeTracker(env, stream_seed(seed, stream) % 2**31)
-        return cls(episode, tracker, torch_generator(seed, stream))
+
+def _started(start: Callable[[Any, int], Tracker], episode: int, env: Any, seed: int) -> _Lane:
+    stream = f"eval/{episode}"
+    tracker = start(env, stream_seed(seed, stream) % 2**31)
+    return _Lane(episode, tracker, torch_generator(seed, stream))
 
 
-def _step_all(parts: Parts, policy: Policy, tau: float, running: list[_Lane]) -> list[_Lane]:
-    """One decision in every lane; returns the lanes whose episode ended."""
-    if parts.config.agent == "expert":
-        actions = [lane.tracker.env.expert_action() for lane in running]
+def _step_all(
+    parts: Parts, policy: Policy | ControlPolicy, tau: float, running: list[_Lane]
+) -> list[_Lane]:
+    """One step in every lane; returns the lanes whose episode ended."""
+    if isinstance(policy, ControlPolicy):
+        actions = _controls(parts, policy, tau, running)
     else:
-        states = [lane.tracker.state for lane in running]
-        noise = [lane.noise for lane in running]
-        decisions = policy.decide_many(states, tau, noise, greedy=parts.config.eval_greedy)
-        actions = [s.actions[d.action] for s, d in zip(states, decisions, strict=True)]
+        actions = _commands(parts, policy, tau, running)
     ended = []
     for lane, action in zip(running, actions, strict=True):
         _, terminated, truncated = lane.tracker.step(action)
         if terminated or truncated:
             ended.append(lane)
     return ended
+
+
+def _commands(parts: Parts, policy: Policy, tau: float, running: list[_Lane]) -> list[Any]:
+    trackers = [lane.tracker for lane in running if isinstance(lane.tracker, EpisodeTracker)]
+    if parts.config.agent == "expert":
+        return [tracker.env.expert_action() for tracker in trackers]
+    states = [tracker.state for tracker in trackers]
+    noise = [lane.noise for lane in running]
+    decisions = policy.decide_many(states, tau, noise, greedy=parts.config.eval_greedy)
+    return [s.actions[d.action] for s, d in zip(states, decisions, strict=True)]
+
+
+def _controls(parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane]) -> list[Any]:
+    """The mean controls; symbols are chosen as in training."""
+    trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]
+    for tracker in trackers:
+        if tracker.held >= parts.config.sac.symbol_steps:
+            tracker.release()
+    noise = [lane.noise for lane in running]
+    policy.choose(trackers, tau, noise, greedy=parts.config.eval_greedy)
+    return [policy.control(tracker, None) for tracker in trackers]

@@ -11,7 +11,8 @@ from cepcli.abstraction.catalog import make_encoder
 from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, Remembering, TextEncoder
 from cepcli.abstraction.head import Head
 from cepcli.abstraction.keys import KeyEncoder
-from cepcli.agents.config import LEARNING, TrainConfig
+from cepcli.agents.config import CONTROL, LEARNING, TrainConfig
+from cepcli.agents.control_policy import ControlPolicy, Describer, Undescribed
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
 from cepcli.artifacts import Artifact, Workspace
@@ -21,17 +22,28 @@ from cepcli.cache.control import Control
 from cepcli.cache.controllers import make_controller
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.device import resolve_device
+from cepcli.device import resolve_device, use_threads
 from cepcli.envs.base import SymbolicEnv
-from cepcli.envs.catalog import make_env
+from cepcli.envs.catalog import make_control_env, make_env
+from cepcli.envs.control import ControlEnv
+from cepcli.errors import ConfigError
 from cepcli.prior.base import Prior
 from cepcli.prior.embedded import SMOLLM2
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import find_prior, load_prior, prior_inputs
+from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
+from cepcli.rl.hybrid_sac import CriticErrors, HybridSAC
+from cepcli.rl.losses import TDLoss
 from cepcli.seeding import generator, stream_seed, torch_generator
 
 Notify = Callable[[str], None]
+
+#: Follows the episodes of an environment of text or of control.
+Tracker = EpisodeTracker | ControlTracker
+
+#: What a gradient step says of itself; both have a loss, a td_error and a q_mean.
+Losses = TDLoss | CriticErrors
 
 
 @dataclass(slots=True)
@@ -39,8 +51,8 @@ class Parts:
     """Everything a run is made of; what changes while training is in here, too."""
 
     config: TrainConfig
-    tracker: EpisodeTracker
-    eval_envs: list[SymbolicEnv]
+    tracker: Tracker
+    eval_envs: list[SymbolicEnv] | list[ControlEnv]
     prior: Prior
     bare_prior: Prior
     cache: PriorCache | None
@@ -48,29 +60,44 @@ class Parts:
     key: Callable[[str, str], np.ndarray]
     telemetry: CacheTelemetry
     table: EmbeddingTable | None
-    learner: QLearner | None
-    policy: Policy
+    learner: QLearner | HybridSAC | None
+    policy: Policy | ControlPolicy
     acting: torch.Generator
     auditing: np.random.Generator
     inputs: list[Artifact]
+    describer: Describer | None = None
 
-    def eval_policy(self, telemetry: CacheTelemetry) -> Policy:
+    def eval_policy(self, telemetry: CacheTelemetry) -> Policy | ControlPolicy:
         """The same policy behind a read-only view of the cache, counting into `telemetry`."""
         prior = self.bare_prior
         if self.cache is not None:
             unused = np.random.default_rng(0)
             prior = CachedPrior(prior, self.cache.frozen(), self.key, unused, telemetry)
-        return Policy(self.config.posterior, prior, self.table, self.learner)
+        return _policy(self.config, prior, self.table, self.learner, self.describer)
 
 
 def build_parts(
-    config: TrainConfig, workspace: Workspace, notify: Notify, encoder: TextEncoder | None = None
+    config: TrainConfig,
+    workspace: Workspace,
+    notify: Notify,
+    encoder: TextEncoder | None = None,
+    describer: Describer | None = None,
 ) -> Parts:
-    """Build a run's parts from its configuration; says through `notify` what takes long."""
-    torch.set_num_threads(config.threads)
+    """Build a run's parts from its configuration; says through `notify` what takes long.
+
+    Raises:
+        ConfigError: if an LLM is to be asked about states of control and nothing describes them.
+    """
+    use_threads(config.threads)
     device = str(resolve_device(config.device))
-    env = _env(config, workspace, "train", notify)
-    bare = _prior(config, workspace, env.family, notify)
+    if config.agent == "hybrid-sac" and config.prior != "uniform" and describer is None:
+        raise ConfigError(
+            f"The prior `{config.prior}` reads text, and nothing describes the states of "
+            f"`{config.env}`.",
+            "Use --prior uniform, or train an abstraction.",
+        )
+    tracker = _tracker(config, workspace, notify)
+    bare = _prior(config, workspace, _family(tracker), notify)
     learns = config.agent in LEARNING
     needs_keys = isinstance(bare, LLMPrior) and config.cache.keyed
     table = None
@@ -82,20 +109,23 @@ def build_parts(
     auditing = generator(config.seed, "audit")
     cache, control, prior, key = None, None, bare, no_key
     if isinstance(bare, LLMPrior):
-        keys = _cache_keys(config, bare, env.family, table, notify) if needs_keys else None
-        namespace = keys.namespace if keys is not None else bare.namespace("", env.family)
+        family = _family(tracker)
+        keys = _cache_keys(config, bare, family, table, notify) if needs_keys else None
+        namespace = keys.namespace if keys is not None else bare.namespace("", family)
         cache = PriorCache(config.cache, keys.dim if keys is not None else 1, namespace)
         cache.key_head = keys.head if keys is not None else {}
         control = Control(make_controller(config.cache), config.cache.control_interval, keys)
         key = keys.key if keys is not None else no_key
         prior = CachedPrior(bare, cache, key, auditing, telemetry, control)
-    learner = None
-    if learns and table is not None:
+    learner: QLearner | HybridSAC | None = None
+    if isinstance(tracker, ControlTracker):
+        learner = _control_learner(config, tracker, device)
+    elif learns and table is not None:
         learner = QLearner(config.learner, config.posterior, table, seed=config.seed, device=device)
     return Parts(
         config=config,
-        tracker=EpisodeTracker(env, stream_seed(config.seed, "env") % 2**31),
-        eval_envs=[_env(config, workspace, "heldout", notify) for _ in range(config.eval_lanes)],
+        tracker=tracker,
+        eval_envs=_eval_envs(config, workspace, notify),
         prior=prior,
         bare_prior=bare,
         cache=cache,
@@ -104,11 +134,64 @@ def build_parts(
         telemetry=telemetry,
         table=table,
         learner=learner,
-        policy=Policy(config.posterior, prior, table, learner),
+        policy=_policy(config, prior, table, learner, describer),
         acting=torch_generator(config.seed, "acting"),
         auditing=auditing,
         inputs=prior_inputs(config.prior, workspace),
+        describer=describer,
     )
+
+
+def _tracker(config: TrainConfig, workspace: Workspace, notify: Notify) -> Tracker:
+    seed = stream_seed(config.seed, "env") % 2**31
+    if config.agent in CONTROL:
+        return ControlTracker(make_control_env(config.env, options=config.env_options), seed)
+    return EpisodeTracker(_env(config, workspace, "train", notify), seed)
+
+
+def _eval_envs(
+    config: TrainConfig, workspace: Workspace, notify: Notify
+) -> list[SymbolicEnv] | list[ControlEnv]:
+    lanes = range(config.eval_lanes)
+    if config.agent not in CONTROL:
+        return [_env(config, workspace, "heldout", notify) for _ in lanes]
+    options = config.env_options
+    return [make_control_env(config.env, split="heldout", options=options) for _ in lanes]
+
+
+def _family(tracker: Tracker) -> str:
+    if isinstance(tracker, ControlTracker):
+        return tracker.env.control_spec.family
+    return tracker.env.family
+
+
+def _control_learner(config: TrainConfig, tracker: ControlTracker, device: str) -> HybridSAC:
+    """Plain `sac` has one symbol and follows no nominal control."""
+    spec, symbolic = tracker.env.control_spec, config.agent == "hybrid-sac"
+    return HybridSAC(
+        config.sac,
+        features=len(spec.features),
+        controls=spec.controls,
+        symbols=len(spec.actions) if symbolic else 1,
+        nominal=symbolic and tracker.nominals() is not None,
+        q_range=config.posterior.q_range if config.posterior.normalise_q else None,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def _policy(
+    config: TrainConfig,
+    prior: Prior,
+    table: EmbeddingTable | None,
+    learner: QLearner | HybridSAC | None,
+    describer: Describer | None,
+) -> Policy | ControlPolicy:
+    if isinstance(learner, HybridSAC):
+        symbolic = config.agent == "hybrid-sac"
+        words = describer or Undescribed()
+        return ControlPolicy(config.posterior, prior, words, learner, symbolic=symbolic)
+    return Policy(config.posterior, prior, table, learner)
 
 
 def _env(config: TrainConfig, workspace: Workspace, split: str, notify: Notify) -> SymbolicEnv:

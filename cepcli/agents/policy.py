@@ -110,37 +110,11 @@ class Policy:
         *,
         greedy: bool,
     ) -> Decision:
-        log_prior = torch.from_numpy(answer.log_prior)
         rows = self._rows(state, answer)
-        log_policy, q_values = log_prior, None
+        q_values = None
         if self._learner is not None and rows is not None:
             q_values = self._learner.q_values(rows).double()
-            log_policy = self._posterior(log_prior, q_values, tau, generator)
-        action = int(log_policy.argmax() if greedy else sample_action(log_policy, generator))
-        return Decision(
-            action,
-            answer,
-            rows,
-            float(kl_divergence(log_policy, log_prior)),
-            _variability(log_policy),
-            None if q_values is None else q_values.tolist(),
-        )
-
-    def _posterior(
-        self,
-        log_prior: Float[Tensor, " actions"],
-        q_values: Float[Tensor, " actions"],
-        tau: float,
-        generator: torch.Generator,
-    ) -> Float[Tensor, " actions"]:
-        config = self._config
-        if config.mode == "exact":
-            return log_posterior(log_prior, q_values, tau)
-        if config.with_replacement:
-            counts = sample_multiplicities(log_prior, config.candidates, generator)
-            return log_multiplicity_posterior(counts, q_values, tau)
-        candidates = sample_candidates(log_prior, config.candidates, generator)
-        return log_candidate_posterior(log_prior, q_values, tau, candidates)
+        return decided(self._config, answer, rows, q_values, tau, generator, greedy=greedy)
 
     def _rows(self, state: TextState, answer: PriorAnswer) -> StateRows | None:
         if self._table is None or self._learner is None:
@@ -151,6 +125,48 @@ class Policy:
             tuple(self._table.row(action) for action in state.actions),
             tuple(float(x) for x in answer.log_prior.astype(np.float32)),
         )
+
+
+def decided(
+    config: PosteriorConfig,
+    answer: PriorAnswer,
+    rows: StateRows | None,
+    q_values: Float[Tensor, " actions"] | None,
+    tau: float,
+    generator: torch.Generator,
+    *,
+    greedy: bool,
+) -> Decision:
+    """The choice that prior and values come to; without values the posterior is the prior."""
+    log_prior = torch.from_numpy(answer.log_prior)
+    log_policy = log_prior
+    if q_values is not None:
+        log_policy = _posterior(config, log_prior, q_values, tau, generator)
+    action = int(log_policy.argmax() if greedy else sample_action(log_policy, generator))
+    return Decision(
+        action,
+        answer,
+        rows,
+        float(kl_divergence(log_policy, log_prior)),
+        _variability(log_policy),
+        None if q_values is None else q_values.tolist(),
+    )
+
+
+def _posterior(
+    config: PosteriorConfig,
+    log_prior: Float[Tensor, " actions"],
+    q_values: Float[Tensor, " actions"],
+    tau: float,
+    generator: torch.Generator,
+) -> Float[Tensor, " actions"]:
+    if config.mode == "exact":
+        return log_posterior(log_prior, q_values, tau)
+    if config.with_replacement:
+        counts = sample_multiplicities(log_prior, config.candidates, generator)
+        return log_multiplicity_posterior(counts, q_values, tau)
+    candidates = sample_candidates(log_prior, config.candidates, generator)
+    return log_candidate_posterior(log_prior, q_values, tau, candidates)
 
 
 def _variability(log_policy: Float[Tensor, " actions"]) -> float:

@@ -17,10 +17,8 @@ from cepcli.posterior.maths import sample_candidates, sample_multiplicities
 from cepcli.rl.losses import TDLoss, next_state_value, td_loss
 from cepcli.rl.networks import TextQNetwork, shrunk_advantage
 from cepcli.rl.replay import NO_ACTION, NStepWindow, Replay, StateBatch, StateRows
+from cepcli.rl.spread import RunningSpread
 from cepcli.seeding import generator, stream_seed
-
-_SCALE_DECAY = 0.97
-_SMALLEST_SCALE = 1e-3
 
 
 class QLearner:
@@ -51,8 +49,7 @@ class QLearner:
         self._candidates = torch.Generator().manual_seed(stream_seed(seed, "backup-candidates"))
         self.decisions = 0
         self.updates = 0
-        self._spread = 0.0
-        self._spread_weight = 0.0
+        self._spread = RunningSpread()
 
     def _network(self) -> TextQNetwork:
         config = self._config
@@ -75,14 +72,14 @@ class QLearner:
     @property
     def scale(self) -> float:
         """Running mean of Q's spread across actions, corrected for its start at zero."""
-        return self._spread / self._spread_weight if self._spread_weight else 0.0
+        return self._spread.mean
 
     @property
     def _gain(self) -> float:
         """What Q is multiplied by before it is divided by τ."""
         if not self._posterior.normalise_q:
             return 1.0
-        return self._posterior.q_range / max(self.scale, _SMALLEST_SCALE)
+        return self._spread.gain(self._posterior.q_range)
 
     def _for_posterior(
         self, q_values: Float[Tensor, "members batch actions"], valid: Bool[Tensor, "batch actions"]
@@ -172,9 +169,7 @@ class QLearner:
         mean = q_values.mean(0)
         top = mean.masked_fill(~valid, -torch.inf).amax(-1)
         bottom = mean.masked_fill(~valid, torch.inf).amin(-1)
-        spread = float((top - bottom).mean())
-        self._spread = _SCALE_DECAY * self._spread + (1.0 - _SCALE_DECAY) * spread
-        self._spread_weight = _SCALE_DECAY * self._spread_weight + (1.0 - _SCALE_DECAY)
+        self._spread.update(float((top - bottom).mean()))
 
     def _q(self, network: TextQNetwork, states: StateBatch) -> Tensor:
         vectors = self._table.vectors
@@ -216,7 +211,7 @@ class QLearner:
         scalars = {
             "decisions": self.decisions,
             "updates": self.updates,
-            "spread": [self._spread, self._spread_weight],
+            "spread": self._spread.state(),
             "window": self.window.state(),
             "sampling": self._sampling.bit_generator.state,
         }
@@ -238,7 +233,7 @@ class QLearner:
         self._candidates.set_state(tensors["candidates_rng"])
         self.replay.restore(arrays)
         self.decisions, self.updates = scalars["decisions"], scalars["updates"]
-        self._spread, self._spread_weight = scalars["spread"]
+        self._spread.restore(scalars["spread"])
         self.window.restore(scalars["window"])
         self._sampling.bit_generator.state = scalars["sampling"]
 

@@ -14,7 +14,8 @@ from cepcli.agents.checkpoint import checkpoints, load_checkpoint
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.evaluation import Evaluation, evaluate
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
-from cepcli.agents.training import Hooks, Progress, current_temperature, train
+from cepcli.agents.progress import Progress
+from cepcli.agents.training import Hooks, current_temperature, train
 from cepcli.artifacts import (
     Input,
     Workspace,
@@ -282,10 +283,11 @@ def _finish(
 ) -> dict[str, Any]:
     evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
     summary = summarise(
-        parts, name, progress, parts.telemetry, progress.step, evaluation,
+        parts, name, progress, parts.telemetry, progress.decisions, evaluation,
         progress.wall_seconds, parts.control,
     )  # fmt: skip
     summary["eval"]["curve"] = [[e["step"], e["success_rate"]] for e in progress.evaluations]
+    summary["eval"]["return_curve"] = [[e["step"], e["return_mean"]] for e in progress.evaluations]
     summary["decisions_sha256"] = progress.decisions_sha256
     with writing(run):
         if parts.cache is not None:

@@ -4,65 +4,25 @@ Everything that changes is in `Parts` and `Progress`, and both are in every chec
 killed at any moment goes on from its last checkpoint and ends as if it had never stopped.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cepcli.agents.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from cepcli.agents.control_training import control_step
 from cepcli.agents.evaluation import Evaluation, evaluate
-from cepcli.agents.parts import Parts
-from cepcli.agents.policy import Decision, temperature
+from cepcli.agents.parts import Losses, Parts
+from cepcli.agents.policy import Decision, Policy, temperature
+from cepcli.agents.progress import Progress
+from cepcli.agents.q_learner import QLearner
 from cepcli.cache.trace import TraceWriter
-from cepcli.errors import Interrupted
+from cepcli.errors import EnvError, Interrupted
 from cepcli.metrics import MetricWriter
-from cepcli.rl.losses import TDLoss
-
-_RECENT = 50
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where the loop stands; plain JSON values only.
-
-    `start_cache` says which cache the run started from ("name", "sha256") and how many "entries" of
-    it there were room for; None if it started with none.
-    """
-
-    step: int = 0
-    next_eval: int = 0
-    decisions_sha256: str = ""
-    successes: list[bool] = field(default_factory=list)
-    returns: list[float] = field(default_factory=list)
-    kl_to_prior: float = 0.0
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    wall_seconds: float = 0.0
-    metrics_offset: int = 0
-    trace_offset: int = 0
-    start_cache: dict[str, Any] | None = None
-
-    def record_decision(self, text: str, action: str) -> None:
-        """Extend the hash chain over (state, action): equal hashes mean equal decisions."""
-        link = f"{self.decisions_sha256}\0{text}\0{action}".encode()
-        self.decisions_sha256 = hashlib.sha256(link).hexdigest()
-        self.step += 1
-
-    def record_episode(self, success: bool, episode_return: float) -> None:
-        """Add an episode to the window of recent ones."""
-        self.successes = [*self.successes, success][-_RECENT:]
-        self.returns = [*self.returns, episode_return][-_RECENT:]
-
-    @property
-    def recent_success(self) -> float:
-        """Success rate over the last 50 training episodes."""
-        return sum(self.successes) / max(len(self.successes), 1)
-
-    @property
-    def warm_entries(self) -> int:
-        """Entries of the cache that the run started from."""
-        return 0 if self.start_cache is None else self.start_cache["entries"]
+from cepcli.rl.control_episodes import ControlTracker
+from cepcli.rl.episodes import EpisodeTracker
+from cepcli.rl.hybrid_sac import HybridSAC
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +59,7 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
             save()
             raise Interrupted
 
+    advance = _way_of(parts)
     try:
         while True:
             tau = current_temperature(parts, progress)
@@ -114,13 +75,14 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
                 return progress
             check_interrupt()
 
-            decision = _decide_and_step(parts, progress, tau, trace)
-            losses = parts.learner.learn(tau) if parts.learner else None
-            _tell_control(parts, decision, losses)
+            try:
+                decision = advance(parts, progress, tau, trace)
+            except EnvError:
+                save()
+                raise
+            losses = _learn(parts, progress, decision, tau)
 
-            progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
-            if progress.step % config.log_interval == 0:
-                writer.write(progress.step, _metrics(parts, progress, tau, losses))
+            _log_step(writer, parts, progress, tau, losses)
             if progress.step % config.checkpoint_interval == 0:
                 save()
             hooks.on_step(parts, progress)
@@ -145,12 +107,24 @@ def _trace(parts: Parts, run: Path, offset: int) -> TraceWriter | None:
     return TraceWriter(run, parts.config.env, namespace, shape, offset=offset)
 
 
-def _tell_control(parts: Parts, decision: Decision, losses: TDLoss | None) -> None:
-    if parts.control is None:
-        return
-    parts.control.tell("variability", decision.variability)
-    if losses is not None:
-        parts.control.tell("td_error", float(losses.td_error))
+def _way_of(parts: Parts) -> Callable[..., Decision | None]:
+    """How a run takes a step: by commands, or by controls."""
+    return control_step if isinstance(parts.tracker, ControlTracker) else _decide_and_step
+
+
+def _learn(
+    parts: Parts, progress: Progress, decision: Decision | None, tau: float
+) -> Losses | None:
+    """The gradient steps after a step, and what a decision tells the cache's controller."""
+    losses = parts.learner.learn(tau) if parts.learner else None
+    if decision is None:
+        return losses
+    progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
+    if parts.control is not None:
+        parts.control.tell("variability", decision.variability)
+        if losses is not None:
+            parts.control.tell("td_error", float(losses.td_error))
+    return losses
 
 
 def _start(parts: Parts, run: Path, fresh: Progress) -> Progress:
@@ -167,21 +141,24 @@ def _decide_and_step(
     parts: Parts, progress: Progress, tau: float, trace: TraceWriter | None
 ) -> Decision:
     """One decision: π ∝ prior·exp(Q/τ), the environment's answer, and what the learner keeps."""
-    tracker = parts.tracker
+    tracker, learner, policy = parts.tracker, parts.learner, parts.policy
+    assert isinstance(tracker, EpisodeTracker)
+    assert isinstance(policy, Policy)
+    assert learner is None or isinstance(learner, QLearner)
     state = tracker.state
-    decision = parts.policy.decide(state, tau, parts.acting)
+    decision = policy.decide(state, tau, parts.acting)
     if trace:
         trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
     action = state.actions[decision.action]
     if parts.config.agent == "expert":
         action = tracker.env.expert_action()
-    if parts.learner and decision.rows:
-        parts.learner.arrive(decision.rows)
+    if learner and decision.rows:
+        learner.arrive(decision.rows)
 
     reward, terminated, truncated = tracker.step(action)
     progress.record_decision(state.text, action)
-    if parts.learner and decision.rows:
-        parts.learner.step(
+    if learner and decision.rows:
+        learner.step(
             decision.rows, decision.action, reward, terminated=terminated, truncated=truncated
         )
     if terminated or truncated:
@@ -192,12 +169,20 @@ def _decide_and_step(
     return decision
 
 
+def _log_step(
+    writer: MetricWriter, parts: Parts, progress: Progress, tau: float, losses: Losses | None
+) -> None:
+    """Write a row where one is due."""
+    if progress.step % parts.config.log_interval == 0:
+        writer.write(progress.step, _metrics(parts, progress, tau, losses))
+
+
 def _metrics(
-    parts: Parts, progress: Progress, tau: float, losses: TDLoss | None
+    parts: Parts, progress: Progress, tau: float, losses: Losses | None
 ) -> dict[str, float]:
     """One row of `metrics.jsonl`; README explains every name."""
     cache = parts.telemetry.summary()
-    decisions = max(progress.step, 1)
+    decisions = max(progress.decisions, 1)
     row = {
         "train/success_rate": progress.recent_success,
         "train/return_mean": sum(progress.returns) / max(len(progress.returns), 1),
@@ -226,6 +211,8 @@ def _metrics(
         row["cache/certified_failures"] = certificate.failures
     if parts.learner is not None:
         row["train/q_scale"] = parts.learner.scale
+    if isinstance(parts.learner, HybridSAC):
+        row["train/entropy_weight"] = parts.learner.alpha
     if losses is not None:
         row["train/td_loss"] = float(losses.loss)
         row["train/td_error"] = float(losses.td_error)

@@ -96,6 +96,42 @@ def _figure(value: float) -> str:
 
 
 @app.command()
+def sac(
+    steps: Annotated[int, typer.Option(min=60, help="Environment steps of a slice.")] = 150,
+    rounds: Annotated[int, typer.Option(min=1, help="Slices of each contender.")] = 7,
+    core: Annotated[int | None, typer.Option(help="Core to pin to; default: the last one.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Environment step and gradient step of soft actor-critic, beside other libraries, one core.
+
+    Takes turns with Stable-Baselines3 and SBX (JAX) where the extra `bench` is
+    installed, on HalfCheetah-v5 with a batch of 256 and two layers of 256.
+    """
+    from cepcli.experiments.bench_sac import bench_sac, not_installed
+
+    absent = not_installed()
+    if absent:
+        typer.echo(f'Not compared with {" and ".join(absent)}: pip install -e ".[bench]"', err=True)
+    result = bench_sac(
+        steps, rounds, core=core, notify=lambda line: typer.echo(f"{line} …", err=True)
+    )
+    if json:
+        print_json(result)
+        return
+    cpu = result["cpu"]["steps_per_s"]
+    rows = [[k, f"{v:.1f}", f"{cpu[k]:.1f}"] for k, v in result["steps_per_s"].items()]
+    print_table("steps per second", ["", "wall clock", "processor"], rows)
+    shown = {
+        "sac is {:.2f}× Stable-Baselines3": result["ratio_to_sb3"],
+        "sac is {:.2f}× SBX": result["ratio_to_sbx"],
+        "hybrid-sac with 8 primitives is {:.2f}× sac": result["hybrid_to_sac"],
+    }
+    for words, ratio in shown.items():
+        if ratio is not None:
+            typer.echo(words.format(ratio))
+
+
+@app.command()
 def keys(
     trace: Annotated[str, typer.Argument(help="A run made with --trace, or a trace's path.")],
     encoders: Annotated[str, typer.Option(help="Key encoders.")] = "hash,static,minilm",

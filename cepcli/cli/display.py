@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cepcli.agents.parts import Parts
-    from cepcli.agents.training import Hooks, Progress
+    from cepcli.agents.progress import Progress
+    from cepcli.agents.training import Hooks
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 10.0
@@ -126,8 +127,8 @@ class RunDisplay:
             "step": f"{progress.step}/{parts.config.steps}",
             "ETA": f"{left:.0f} s",
             "success": f"{progress.recent_success:.2f}",
-            "exact hits": f"{hits['exact'] / max(progress.step, 1):.0%}",
-            "semantic hits": f"{hits['semantic'] / max(progress.step, 1):.0%}",
+            "exact hits": f"{hits['exact'] / max(progress.decisions, 1):.0%}",
+            "semantic hits": f"{hits['semantic'] / max(progress.decisions, 1):.0%}",
             "queries": str(queries["total"]),
             "LLM s": f"{cache['llm_seconds_recorded']:.0f}",
             "LLM s saved": f"{saved:.0f}",

@@ -23,7 +23,9 @@ def train(
     ] = None,
     agent: Annotated[
         str | None,
-        typer.Option(help="posterior-q, dqn, yan, direct-llm, random or expert."),
+        typer.Option(
+            help="posterior-q, dqn, yan, direct-llm, random or expert; sac or hybrid-sac."
+        ),
     ] = None,
     prior: Annotated[
         str | None,

@@ -1,0 +1,118 @@
+"""How `sac` and `hybrid-sac` decide: a symbol from the posterior, then a control that knows it.
+
+The prior is asked only where a symbol is chosen, and with a vocabulary of one word never.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from cepcli.agents.config import PosteriorConfig
+from cepcli.agents.policy import Decision, decided
+from cepcli.prior.base import Prior, PriorAnswer
+from cepcli.rl.control_episodes import ControlTracker
+from cepcli.rl.hybrid_sac import HybridSAC
+from cepcli.types import TextState
+
+
+class Describer(Protocol):
+    """Turns observations into the text that the prior reads."""
+
+    def text(self, observation: Float[ndarray, " features"]) -> str:
+        """The description of a state."""
+        ...
+
+
+class Undescribed:
+    """No words for any state: enough for a prior that reads none."""
+
+    def text(self, observation: Float[ndarray, " features"]) -> str:
+        """Nothing."""
+        return ""
+
+
+class ControlPolicy:
+    """Decides from a prior over symbols and a learner's values of them.
+
+    Args:
+        config: how prior and values become a posterior.
+        prior: asked where a symbol is chosen.
+        describer: φ, from observations to the prior's text.
+        learner: values symbols, gives controls.
+        symbolic: whether there are symbols to choose among; plain `sac` has none.
+    """
+
+    def __init__(
+        self,
+        config: PosteriorConfig,
+        prior: Prior,
+        describer: Describer,
+        learner: HybridSAC,
+        *,
+        symbolic: bool,
+    ) -> None:
+        self._config = config
+        self._prior = prior
+        self._describer = describer
+        self._learner = learner
+        self._symbolic = symbolic
+
+    def state(self, tracker: ControlTracker) -> TextState:
+        """Where an episode stands, as the prior reads it."""
+        spec = tracker.env.control_spec
+        text = self._describer.text(tracker.observation)
+        return TextState(tracker.goal, text, tuple(spec.actions))
+
+    def choose(
+        self,
+        trackers: Sequence[ControlTracker],
+        tau: float,
+        generators: Sequence[torch.Generator],
+        *,
+        greedy: bool = False,
+    ) -> list[tuple[TextState, Decision] | None]:
+        """Choose symbols where none is held, asking the prior once for all; None where one is."""
+        if not self._symbolic:
+            for tracker in trackers:
+                tracker.symbol = 0
+        due = [tracker for tracker in trackers if tracker.symbol is None]
+        states = [self.state(tracker) for tracker in due]
+        answers = iter(zip(states, self._prior.log_probs(states) if due else [], strict=True))
+        chosen: list[tuple[TextState, Decision] | None] = []
+        for tracker, generator in zip(trackers, generators, strict=True):
+            if tracker.symbol is not None:
+                chosen.append(None)
+                continue
+            state, answer = next(answers)
+            decision = self._decide(tracker, answer, tau, generator, greedy=greedy)
+            tracker.choose(decision.action)
+            chosen.append((state, decision))
+        return chosen
+
+    def _decide(
+        self,
+        tracker: ControlTracker,
+        answer: PriorAnswer,
+        tau: float,
+        generator: torch.Generator,
+        *,
+        greedy: bool,
+    ) -> Decision:
+        values = self._learner.symbol_values(tracker.observation, tracker.nominals(), generator)
+        return decided(self._config, answer, None, values.double(), tau, generator, greedy=greedy)
+
+    def nominals(self, tracker: ControlTracker) -> Float[ndarray, "symbols controls"] | None:
+        """What the symbols suggest here; None without symbols."""
+        return tracker.nominals() if self._symbolic else None
+
+    def control(
+        self, tracker: ControlTracker, noise: torch.Generator | None
+    ) -> Float[ndarray, " controls"]:
+        """The control under the symbol held; the mean one without noise."""
+        assert tracker.symbol is not None, "a symbol is chosen first"
+        nominals = self.nominals(tracker)
+        nominal = None if nominals is None else nominals[tracker.symbol]
+        return self._learner.control(tracker.observation, tracker.symbol, nominal, noise)

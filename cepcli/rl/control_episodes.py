@@ -1,0 +1,107 @@
+"""Following episodes of a control environment so that any moment of one can be played again."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from cepcli.envs.control import ControlEnv
+from cepcli.errors import EnvError
+
+
+class ControlTracker:
+    """A control environment with its current state, the symbol held, and the way back here.
+
+    An instance and the controls applied determine where an episode stands, so a checkpoint holds
+    those, and restoring applies them again.
+
+    Attributes:
+        symbol: index of the symbolic action held; None where the next one is to be chosen.
+        held: control steps for which it has been held.
+        actions: the controls of this episode.
+    """
+
+    def __init__(self, env: ControlEnv, seed: int) -> None:
+        self.env = env
+        self.episodes = 0
+        self._begin(*env.reset(seed=seed))
+
+    def _begin(self, observation: Float[ndarray, " features"], info: dict[str, Any]) -> None:
+        self.observation = observation
+        self.goal: str = info["goal"]
+        self.instance: int = info["instance"]
+        self.actions: list[Float[ndarray, " controls"]] = []
+        self.episode_return = 0.0
+        self.success = False
+        self.symbol: int | None = None
+        self.held = 0
+
+    def choose(self, symbol: int) -> None:
+        """Hold this symbol from here on."""
+        self.symbol, self.held = symbol, 0
+
+    def release(self) -> None:
+        """Let the next symbol be chosen."""
+        self.symbol = None
+
+    def nominals(self) -> Float[ndarray, "symbols controls"] | None:
+        """What each symbol suggests here, zeros where it suggests nothing; None if none does."""
+        env = self.env
+        offered = [env.nominal(i, self.observation) for i in range(len(env.control_spec.actions))]
+        if all(control is None for control in offered):
+            return None
+        nothing = np.zeros(env.control_spec.controls)
+        return np.stack([nothing if control is None else control for control in offered])
+
+    def step(self, control: Float[ndarray, " controls"]) -> tuple[float, bool, bool]:
+        """Apply a control: reward, terminated, truncated.
+
+        Raises:
+            EnvError: if the simulator answers with numbers that are not finite; what the tracker
+                remembers is then still the state before.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(control)
+        self._require_finite(observation, float(reward))
+        self.observation = observation
+        self.actions.append(control)
+        self.held += 1
+        self.episode_return += float(reward)
+        self.success = self.success or bool(info["success"])
+        return float(reward), bool(terminated), bool(truncated)
+
+    def _require_finite(self, observation: Float[ndarray, " features"], reward: float) -> None:
+        if np.isfinite(observation).all() and np.isfinite(reward):
+            return
+        features = self.env.control_spec.features
+        bad = [f.name for f, x in zip(features, observation, strict=True) if not np.isfinite(x)]
+        what = f"`{bad[0]}`" if bad else "the reward"
+        raise EnvError(
+            f"The simulator of `{self.env.control_spec.id}` gave a value of {what} that is not "
+            "finite."
+        )
+
+    def next_episode(self) -> None:
+        """Begin the next episode."""
+        self.episodes += 1
+        self._begin(*self.env.reset())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything needed to stand here again, as JSON values."""
+        return {
+            "instance": self.instance,
+            "actions": [control.tolist() for control in self.actions],
+            "episodes": self.episodes,
+            "np_random": self.env.np_random.bit_generator.state,
+            "symbol": self.symbol,
+            "held": self.held,
+        }
+
+    def restore(self, snapshot: dict[str, Any], *, ask_expert: bool = False) -> None:
+        """Stand where `snapshot` was taken; no expert of control is stateful."""
+        self._begin(*self.env.reset(options={"instance": snapshot["instance"]}))
+        for control in snapshot["actions"]:
+            self.step(np.array(control, np.float32))
+        self.episodes = snapshot["episodes"]
+        self.env.np_random.bit_generator.state = snapshot["np_random"]
+        self.symbol, self.held = snapshot["symbol"], snapshot["held"]

@@ -1,0 +1,46 @@
+"""Configuration of soft actor-critic, plain and with symbols. Loads no torch."""
+
+from dataclasses import dataclass, field
+
+from cepcli.config import require
+
+
+@dataclass(frozen=True, slots=True)
+class SACConfig:
+    """Soft actor-critic; the defaults are Stable-Baselines3's."""
+
+    discount: float = field(default=0.99, metadata={"help": "γ per control step, in [0, 1)"})
+    hidden: int = field(default=256, metadata={"help": "units of each of the two hidden layers"})
+    learning_rate: float = field(default=3e-4, metadata={"help": "of Adam, for all parts, > 0"})
+    batch_size: int = field(default=256, metadata={"help": "transitions per gradient step"})
+    learning_starts: int = field(
+        default=100, metadata={"help": "control steps with uniform controls before learning"}
+    )
+    gradient_steps: int = field(default=1, metadata={"help": "gradient steps per control step"})
+    polyak: float = field(
+        default=0.005, metadata={"help": "share of the critics that their targets take, in (0, 1]"}
+    )
+    replay_capacity: int = field(default=1_000_000, metadata={"help": "transitions kept"})
+    entropy_per_control: float = field(
+        default=-1.0, metadata={"help": "nats per number of a control that entropy is held to"}
+    )
+    symbol_steps: int = field(
+        default=10, metadata={"help": "control steps that a symbolic action is held, ≥ 1"}
+    )
+    residual: float = field(
+        default=0.5,
+        metadata={"help": "how far from a nominal control the actor may go, in (0, 2]"},
+    )
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where a value cannot work."""
+        require(0 <= self.discount < 1, f"sac.discount is {self.discount}, expected in [0, 1).")
+        require(0 < self.polyak <= 1, f"sac.polyak is {self.polyak}, expected in (0, 1].")
+        require(0 < self.residual <= 2, f"sac.residual is {self.residual}, expected in (0, 2].")
+        require(self.learning_rate > 0, "sac.learning_rate must be > 0.")
+        for name in (
+            "hidden", "batch_size", "learning_starts", "gradient_steps", "replay_capacity",
+            "symbol_steps",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            require(value >= 1, f"sac.{name} is {value}, expected ≥ 1.")

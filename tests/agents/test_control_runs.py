@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cepcli.errors import ConfigError, EnvError, Interrupted
+from cepcli.rl.control_episodes import ControlTracker
+from tests.agents import control_worlds
+from tests.agents.test_runs import ROOT, metrics, timeless
+
+
+@pytest.fixture
+def point(monkeypatch):
+    """Runs push a point under a scripted prior."""
+    control_worlds.install(monkeypatch.setattr)
+    return control_worlds
+
+
+@pytest.mark.parametrize(("agent", "cache"), [("hybrid-sac", "lru"), ("sac", "off")])
+def test_run_killed_at_any_moment_ends_as_if_never_killed(point, tmp_path, agent, cache):
+    flags = {} if agent == "sac" else {"cache.mode": cache}
+    whole = point.run(tmp_path / "whole", "a", agent=agent, **flags)
+    root = tmp_path / "killed"
+    for die_at in ("47", "93"):
+        command = [sys.executable, "-m", "tests.agents.control_worlds", str(root), "a", agent]
+        done = subprocess.run([*command, cache, die_at], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == -9, done.stderr
+    resumed = point.run(root, "a", resume=True, agent=agent, **flags)
+    assert timeless(resumed) == timeless(whole)
+    assert metrics(root, "a") == metrics(tmp_path / "whole", "a")
+
+
+@pytest.mark.parametrize("stop_at", [31, 33])
+def test_interrupted_inside_a_hold_or_between_two_it_ends_the_same(point, tmp_path, stop_at):
+    flags = {"cache.mode": "exact", "env_options": {"nominal": True}}
+    whole = point.run(tmp_path / "whole", "a", **flags)
+    taken = []
+    with pytest.raises(Interrupted):
+        point.run(
+            tmp_path / "w", "a",
+            on_step=lambda parts, progress: taken.append(progress.step),
+            stop=lambda: len(taken) >= stop_at, **flags,
+        )  # fmt: skip
+    resumed = point.run(tmp_path / "w", "a", resume=True, **flags)
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_the_prior_is_asked_only_where_a_symbol_is_chosen(point, tmp_path):
+    chosen = []
+
+    def watch(parts, progress):
+        chosen.append((parts.tracker.episodes, len(parts.tracker.actions)))
+
+    summary = point.run(tmp_path, "a", on_step=watch, **{"cache.mode": "off"})
+    assert summary["steps"] == 120
+    firsts = sum(1 for _, taken in chosen if taken == 0)  # steps that ended an episode
+    assert 40 <= summary["decisions"] <= 40 + firsts + 1
+    assert summary["queries"]["total"] == summary["decisions"]
+    plain = point.run(tmp_path, "b", agent="sac")
+    assert plain["decisions"] == plain["queries"]["total"] == 0
+
+
+def test_evaluating_more_often_does_not_change_training(point, tmp_path):
+    seldom = point.run(tmp_path / "1", "a", eval_interval=120)
+    often = point.run(tmp_path / "2", "a", eval_interval=10)
+    assert seldom["decisions_sha256"] == often["decisions_sha256"]
+    assert seldom["eval"]["return_mean"] == often["eval"]["return_mean"]
+
+
+def test_a_number_that_is_not_finite_stops_training_with_a_checkpoint(point, tmp_path, monkeypatch):
+    def break_later(parts, progress):
+        if progress.step == 57:
+            parts.tracker.env.breaks_at = parts.tracker.env.steps + 1
+
+    with pytest.raises(EnvError, match=r"stopped at step 58: .*`place` that is not finite") as told:
+        point.run(tmp_path, "a", on_step=break_later)
+    assert "resume" in told.value.hint
+    assert (tmp_path / "run/a.partial/checkpoint-00000057/state.json").is_file()
+    assert point.run(tmp_path, "a", resume=True)["steps"] == 120
+
+
+def test_a_prior_that_reads_needs_words_for_states(point, tmp_path, monkeypatch):
+    import cepcli.agents.parts as parts_module
+    from cepcli.agents import runs
+
+    def undescribed(*given, **more):
+        return parts_module.build_parts(*given, **more)
+
+    monkeypatch.setattr(runs, "build_parts", undescribed)
+    with pytest.raises(ConfigError, match="nothing describes the states of `test/point`"):
+        point.run(tmp_path, "a")
+    assert point.run(tmp_path, "b", prior="uniform")["steps"] == 120
+
+
+def test_a_run_can_be_evaluated_afterwards(point, tmp_path):
+    from cepcli.agents.runs import evaluate_run
+    from cepcli.artifacts import Workspace
+
+    trained = point.run(tmp_path, "a", eval_episodes=4)
+    again = evaluate_run(
+        Workspace(tmp_path), "a", 4, frozen_cache=True, notify=lambda message: None
+    )
+    assert again["eval"]["return_mean"] == trained["eval"]["return_mean"]
+
+
+def test_sac_learns_to_bring_the_point_to_rest(point, tmp_path):
+    trained = point.run(
+        tmp_path, "a", agent="sac", steps=1500, eval_interval=1500, final_eval_episodes=20,
+        **{"sac.batch_size": 64, "sac.hidden": 32, "sac.learning_rate": 2e-3,
+           "sac.learning_starts": 100, "sac.replay_capacity": 2000},
+    )  # fmt: skip
+    curve = trained["eval"]["return_curve"]
+    assert trained["eval"]["success_rate"] >= 0.9
+    assert curve[-1][1] > curve[0][1] + 5
+
+
+def test_a_snapshot_leads_back_to_the_same_moment():
+    tracker = ControlTracker(control_worlds.Point(), seed=3)
+    for control in (0.5, -0.25, 1.0):
+        tracker.choose(1)
+        tracker.step(np.array([control], np.float32))
+    snapshot = json.loads(json.dumps(tracker.snapshot()))
+    other = ControlTracker(control_worlds.Point(), seed=4)
+    other.restore(snapshot)
+    assert np.array_equal(other.observation, tracker.observation)
+    assert (other.symbol, other.held, other.episode_return) == (1, 1, tracker.episode_return)
+    tracker.next_episode()
+    other.next_episode()
+    assert other.instance == tracker.instance
