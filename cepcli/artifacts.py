@@ -30,8 +30,11 @@ SCHEMA_VERSION = 1
 KINDS = (
     "annotations", "abstraction", "prior", "demos", "cache", "dataset", "run", "ablation", "report",
 )  # fmt: skip
+#: Kinds of which each family of environments has its own: they are named FAMILY/NAME.
+GROUPED = ("abstraction",)
 #: What makes an artifact of a kind, for the hint of "it doesn't exist".
 MADE_BY = {
+    "abstraction": "cep abstract train",
     "prior": "cep prior finetune --env ID",
     "demos": "cep prior demos --env ID",
     "run": "cep train --env ID",
@@ -67,8 +70,9 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """The artifact's name, its directory's."""
-        return self.path.name
+        """The artifact's name, its directory's; with its family's where the kind is grouped."""
+        grouped = self.manifest["kind"] in GROUPED
+        return "/".join(self.path.parts[-2:]) if grouped else self.path.name
 
     @property
     def reference(self) -> Input:
@@ -94,9 +98,14 @@ def shipped_root() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
-def check_name(name: str) -> str:
-    """`name` if it can name an artifact, else an `ArtifactError`."""
-    if not _NAME.fullmatch(name) or name.endswith((".partial", ".lock")):
+def check_name(name: str, kind: str = "") -> str:
+    """`name` if it can name an artifact of that kind, else an `ArtifactError`."""
+    parts = name.split("/") if kind in GROUPED else [name]
+    if kind in GROUPED and len(parts) != 2:
+        raise ArtifactError(
+            f"`{name}` cannot name an {kind}, expected FAMILY/NAME.", "Try walker2d/default"
+        )
+    if not all(map(_NAME.fullmatch, parts)) or name.endswith((".partial", ".lock")):
         raise ArtifactError(
             f"`{name}` cannot name an artifact.",
             f"Use letters, digits, dot, dash and underscore, {_LONGEST_NAME} at most.",
@@ -152,11 +161,12 @@ class Workspace:
     def directory(self, kind: str, name: str) -> Path:
         """Where an artifact is, or would be."""
         assert kind in KINDS, kind
-        return self.root / kind / check_name(name)
+        return self.root / kind / check_name(name, kind)
 
     def partial(self, kind: str, name: str) -> Path:
         """Where an unfinished artifact is, or would be."""
-        return self.directory(kind, name).with_name(name + ".partial")
+        final = self.directory(kind, name)
+        return final.with_name(final.name + ".partial")
 
     def exists(self, kind: str, name: str) -> bool:
         """Whether a finished artifact is in the workspace (shipped ones do not count)."""
@@ -165,9 +175,13 @@ class Workspace:
     def names(self, kind: str) -> list[str]:
         """Finished artifacts of a kind, in the workspace and shipped, by name."""
         found = set()
+        pattern = "*/*/manifest.json" if kind in GROUPED else "*/manifest.json"
         for root in (self.root, shipped_root()):
-            found |= {p.parent.name for p in (root / kind).glob("*/manifest.json")}
-        return sorted(n for n in found if _NAME.fullmatch(n) and not n.endswith(".partial"))
+            found |= {p.parent.relative_to(root / kind) for p in (root / kind).glob(pattern)}
+        return sorted(
+            path.as_posix() for path in found
+            if all(map(_NAME.fullmatch, path.parts)) and path.suffix != ".partial"
+        )  # fmt: skip
 
     def open(self, kind: str, name: str) -> Artifact:
         """A finished artifact, from the workspace or else shipped.
@@ -176,7 +190,7 @@ class Workspace:
             ArtifactError: if there is none, or it is foreign, truncated, or of a newer schema.
         """
         for root in (self.root, shipped_root()):
-            path = root / kind / check_name(name)
+            path = root / kind / check_name(name, kind)
             if (path / "manifest.json").is_file():
                 return Artifact(path, _check_manifest(path, kind))
         if self.partial(kind, name).is_dir():
@@ -195,7 +209,8 @@ class Workspace:
         Raises:
             ArtifactError: if another process holds it, or the workspace cannot be written.
         """
-        path = self.directory(kind, name).with_name(f".{name}.lock")
+        final = self.directory(kind, name)
+        path = final.with_name(f".{final.name}.lock")
         with writing(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("w")
@@ -234,7 +249,7 @@ class Workspace:
         path = self.partial(kind, name)
         with writing(self.root):
             discard(path)
-            new = path.with_name(f".{name}.new")
+            new = path.with_name(f".{path.stem}.new")
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             fill(new)

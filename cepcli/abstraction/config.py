@@ -1,4 +1,7 @@
-"""What a key encoder and its learned head are asked to be. Needs no torch, for the command line."""
+"""What a key encoder, its learned head and an abstraction of states are asked to be.
+
+Needs no torch, for the command line.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -62,3 +65,85 @@ class HeadConfig:
             self.weight_decay >= 0,
             f"head.weight_decay is {self.weight_decay}, expected at least 0.",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AbstractionConfig:
+    """How states of continuous control become keys and descriptions, and how that is learned."""
+
+    env: str = field(
+        default="walker2d", metadata={"help": "an environment of the family, for its features"}
+    )
+    encoder: EncoderName = field(
+        default="static", metadata={"help": "frozen embedding of the descriptions"}
+    )
+    dim: int = field(default=32, metadata={"help": "dimension of the keys, >= 2"})
+    hidden: int = field(default=128, metadata={"help": "width of both hidden layers, >= 1"})
+    temperature: float = field(
+        default=0.07, metadata={"help": "of InfoNCE, which divides cosines, > 0"}
+    )
+    steps: int = field(default=300, metadata={"help": "gradient steps of each of the stages, >= 1"})
+    batch: int = field(default=128, metadata={"help": "states per step, >= 2"})
+    learning_rate: float = field(
+        default=3e-3, metadata={"help": "Adam's step size as a stage begins; falls to 0; > 0"}
+    )
+    weight_decay: float = field(
+        default=1e-3, metadata={"help": "of Adam, as a penalty on squared weights, >= 0"}
+    )
+    noise: float = field(
+        default=0.1,
+        metadata={"help": "added to features in training, standard deviations of each, >= 0"},
+    )
+    rollout_states: int = field(
+        default=4000, metadata={"help": "unlabelled states taken from rollouts, >= 0"}
+    )
+    neighbours: int = field(
+        default=8, metadata={"help": "bank entries that vote on a state's description, >= 1"}
+    )
+    margin: float = field(
+        default=0.4,
+        metadata={"help": "lead of the first phrase of every slot over the second, in shares of "
+                  "the vote, from which an unlabelled state takes its neighbours' labels; > 0, at most 1"},
+    )  # fmt: skip
+    prior: str | None = field(
+        default=None,
+        metadata={"help": "whose answers shape the keys; default: the one tuned for the family, "
+                  "else embedded"},
+    )  # fmt: skip
+    prior_weight: float = field(
+        default=1.0, metadata={"help": "of the prior-divergence loss in the last stage, >= 0"}
+    )
+    value_weight: float = field(
+        default=0.1, metadata={"help": "of the value loss in the last stage, >= 0"}
+    )
+    discount: float = field(
+        default=0.95, metadata={"help": "of the rewards that the value head predicts, 0 to 1"}
+    )
+    kappa: float = field(
+        default=2.0,
+        metadata={"help": "KL bound span²/8, nats, at which two keys stand 63 % of the way to a "
+                  "right angle, > 0"},
+    )  # fmt: skip
+    pair_margin: float = field(
+        default=0.1,
+        metadata={"help": "squared distance below which a pair weighs no more for being near, > 0"},
+    )
+    heldout: float = field(
+        default=0.2, metadata={"help": "share of the annotations that only judge, 0 to 1 excluded"}
+    )
+    seed: int = field(default=0, metadata={"help": "of the split, rollouts, weights and batches"})
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where a value cannot work."""
+        least = {"dim": 2, "hidden": 1, "steps": 1, "batch": 2, "neighbours": 1,
+                 "rollout_states": 0, "weight_decay": 0, "noise": 0, "prior_weight": 0,
+                 "value_weight": 0}  # fmt: skip
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            require(value >= smallest, f"`{name}` is {value}, expected at least {smallest}.")
+        for name in ("learning_rate", "temperature", "kappa", "pair_margin"):
+            value = getattr(self, name)
+            require(value > 0, f"`{name}` is {value}, expected more than 0.")
+        require(0 < self.margin <= 1, f"`margin` is {self.margin}, expected more than 0, at most 1.")
+        require(0 <= self.discount <= 1, f"`discount` is {self.discount}, expected 0 to 1.")
+        require(0 < self.heldout < 1, f"`heldout` is {self.heldout}, expected more than 0, below 1.")
