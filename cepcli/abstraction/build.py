@@ -152,9 +152,10 @@ def train_abstraction(
     judging = HeldOut(
         annotated=heldout,
         described=abstraction.encoder.texts(words.encode_many(heldout.texts)),
-        keys_before=before.keys(heldout.observations),
-        log_priors=true[len(train.goals) :],
+        log_priors=true,
         log_priors_described=ask(said.states(sources.actions)),
+        keys_before=before.keys(np.concatenate([train.observations, heldout.observations])),
+        goals=_numbered([*train.goals, *heldout.goals]),
     )
     return Trained(abstraction, judging, lesson.figures(losses, judged))
 
@@ -181,6 +182,10 @@ class _Lesson:
             for slot in self._form.slots
         )
         self._codes = _codes(train, self._form, self._phrases, sources.actions)
+        self._phrase_vectors = tuple(
+            words.encode_many([f"{slot}: {phrase}" for phrase in phrases])
+            for slot, phrases in zip(self._form.slots, self._phrases, strict=True)
+        )
         self._pool = self._drawn()
         everything = np.concatenate([train.observations, self._pool])
         self._mean, self._scale = feature_scale(everything)
@@ -214,7 +219,8 @@ class _Lesson:
         observations = np.concatenate([self._train.observations, self._pool[chosen]])
         vectors = self._words.encode_many(list(rows))
         numbers = np.array([rows[text] for text in texts])
-        return Labelled(self.inputs(observations), numbers, vectors)
+        codes = np.concatenate([self._codes, self._pool_codes[chosen]])[:, :-1]
+        return Labelled(self.inputs(observations), numbers, vectors, codes, self._phrase_vectors)
 
     def rewarded(self) -> tuple[Rewarded | None, Rewarded | None]:
         """Discounted rewards to learn from, and from other rollouts to judge by; None without."""
@@ -297,10 +303,16 @@ def _spans(
     goals: Sequence[str], log_priors: Float[ndarray, "states actions"]
 ) -> Float32[ndarray, "states states"]:
     """Span of the priors of every pair of states with one goal; NaN for other pairs."""
-    named = np.array(goals)
-    groups = [np.flatnonzero(named == goal) for goal in dict.fromkeys(goals)]
+    numbers = _numbered(goals)
+    groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     table = prior_table([{str(a): p for a, p in enumerate(row)} for row in log_priors.tolist()])
     return spans_within(table, groups)
+
+
+def _numbered(goals: Sequence[str]) -> Int[ndarray, " states"]:
+    """Each goal as a number, in order of appearance."""
+    numbers = {goal: number for number, goal in enumerate(dict.fromkeys(goals))}
+    return np.array([numbers[goal] for goal in goals])
 
 
 def _check(sources: Sources) -> None:

@@ -33,7 +33,7 @@ class HeadConfig:
 
     dim: int = field(default=32, metadata={"help": "dimension of the keys it makes, >= 2"})
     hidden: int = field(default=64, metadata={"help": "width of its hidden layer, >= 1"})
-    steps: int = field(default=300, metadata={"help": "gradient steps, >= 1"})
+    steps: int = field(default=100, metadata={"help": "gradient steps, >= 1"})
     learning_rate: float = field(
         default=5e-3, metadata={"help": "Adam's step size at first; it falls linearly to 0; > 0"}
     )
@@ -82,7 +82,11 @@ class AbstractionConfig:
     temperature: float = field(
         default=0.07, metadata={"help": "of InfoNCE, which divides cosines, > 0"}
     )
-    steps: int = field(default=300, metadata={"help": "gradient steps of each of the stages, >= 1"})
+    slot_weight: float = field(
+        default=1.0,
+        metadata={"help": "of InfoNCE with the phrase of each slot beside whole texts, >= 0"},
+    )
+    steps: int = field(default=100, metadata={"help": "gradient steps of each of the stages, >= 1"})
     batch: int = field(default=128, metadata={"help": "states per step, >= 2"})
     learning_rate: float = field(
         default=3e-3, metadata={"help": "Adam's step size as a stage begins; falls to 0; > 0"}
@@ -111,7 +115,7 @@ class AbstractionConfig:
                   "else embedded"},
     )  # fmt: skip
     prior_weight: float = field(
-        default=1.0, metadata={"help": "of the prior-divergence loss in the last stage, >= 0"}
+        default=5.0, metadata={"help": "of the prior-divergence loss in the last stage, >= 0"}
     )
     value_weight: float = field(
         default=0.1, metadata={"help": "of the value loss in the last stage, >= 0"}
@@ -125,9 +129,10 @@ class AbstractionConfig:
                   "right angle, > 0"},
     )  # fmt: skip
     pair_margin: float = field(
-        default=0.1,
-        metadata={"help": "squared distance below which a pair weighs no more for being near, > 0"},
-    )
+        default=10.0,
+        metadata={"help": "squared distance below which a pair weighs no more for being near, > 0; "
+                  "at 10 all pairs weigh about the same"},
+    )  # fmt: skip
     heldout: float = field(
         default=0.2, metadata={"help": "share of the annotations that only judge, 0 to 1 excluded"}
     )
@@ -137,7 +142,7 @@ class AbstractionConfig:
         """Raise a ConfigError where a value cannot work."""
         least = {"dim": 2, "hidden": 1, "steps": 1, "batch": 2, "neighbours": 1,
                  "rollout_states": 0, "weight_decay": 0, "noise": 0, "prior_weight": 0,
-                 "value_weight": 0}  # fmt: skip
+                 "value_weight": 0, "slot_weight": 0}  # fmt: skip
         for name, smallest in least.items():
             value = getattr(self, name)
             require(value >= smallest, f"`{name}` is {value}, expected at least {smallest}.")

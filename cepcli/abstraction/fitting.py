@@ -30,11 +30,15 @@ class Labelled(NamedTuple):
         inputs: standardised features.
         texts: which row of `vectors` describes each state; equal descriptions share a row.
         vectors: frozen embeddings of the distinct descriptions.
+        codes: which phrase of each slot describes each state, below 0 where none is known.
+        phrases: frozen embeddings of each slot's phrases.
     """
 
     inputs: Float32[ndarray, "states features"]
     texts: Int[ndarray, " states"]
     vectors: Float32[ndarray, "texts words"]
+    codes: Int[ndarray, "states slots"]
+    phrases: tuple[Float32[ndarray, "phrases words"], ...]
 
 
 class Rewarded(NamedTuple):
@@ -141,7 +145,27 @@ class Fitter:
         described = torch.nn.functional.normalize(vectors @ self._weights["text"].T, dim=1)
         keys = self._keys(self._noisy(labelled.inputs[rows]))
         same = torch.from_numpy(texts[:, None] == texts)
-        return contrastive_loss(keys, described, same, self._config.temperature)
+        whole = contrastive_loss(keys, described, same, self._config.temperature)
+        return whole + self._slot_contrast(keys, labelled.codes[rows], labelled.phrases)
+
+    def _slot_contrast(
+        self,
+        keys: Float[Tensor, "batch dim"],
+        codes: Int[ndarray, "batch slots"],
+        phrases: Sequence[Float32[ndarray, "phrases words"]],
+    ) -> Float[Tensor, ""]:
+        """InfoNCE between states and the phrases of each slot, mean over slots."""
+        losses = []
+        for column, vectors in zip(codes.T, phrases, strict=True):
+            known = torch.from_numpy(column >= 0)
+            table = torch.nn.functional.normalize(
+                torch.from_numpy(vectors) @ self._weights["text"].T, dim=1
+            )
+            logits = keys[known] @ table.T / self._config.temperature
+            labels = torch.from_numpy(column[column >= 0])
+            if len(labels):
+                losses.append(torch.nn.functional.cross_entropy(logits, labels))
+        return self._config.slot_weight * torch.stack(losses).mean()
 
     def _divergence(self, known: Known | None) -> Tensor:
         if known is None:

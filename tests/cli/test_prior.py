@@ -129,7 +129,7 @@ def tunings(monkeypatch):
     made = []
 
     def tune(data, config, workspace, name, **kwargs):
-        made.append((config.shots, data.demos.name))
+        made.append((config.shots, data.source.name))
         folder = workspace.begin("prior", name)
         write_json(folder / "report.json", {"after": asdict(quality)})
         return workspace.finish("prior", name, seed=config.seed)
