@@ -106,8 +106,8 @@ class AbstractionConfig:
     )
     margin: float = field(
         default=0.4,
-        metadata={"help": "lead of the first phrase of every slot over the second, in shares of "
-                  "the vote, from which an unlabelled state takes its neighbours' labels; > 0, at most 1"},
+        metadata={"help": "lead of every slot's first phrase over its second, share of the vote, "
+                  "from which an unlabelled state takes its neighbours' labels; > 0, at most 1"},
     )  # fmt: skip
     prior: str | None = field(
         default=None,
@@ -149,6 +149,6 @@ class AbstractionConfig:
         for name in ("learning_rate", "temperature", "kappa", "pair_margin"):
             value = getattr(self, name)
             require(value > 0, f"`{name}` is {value}, expected more than 0.")
-        require(0 < self.margin <= 1, f"`margin` is {self.margin}, expected more than 0, at most 1.")
+        require(0 < self.margin <= 1, f"`margin` is {self.margin}, expected > 0, at most 1.")
         require(0 <= self.discount <= 1, f"`discount` is {self.discount}, expected 0 to 1.")
-        require(0 < self.heldout < 1, f"`heldout` is {self.heldout}, expected more than 0, below 1.")
+        require(0 < self.heldout < 1, f"`heldout` is {self.heldout}, expected > 0, below 1.")

@@ -140,9 +140,7 @@ def _propagation(
     """
     bank = abstraction.bank
     mask = bank.annotated
-    alone = Bank.of(
-        bank.keys[mask], bank.codes[mask], mask[mask], bank.counts, bank.neighbours
-    )
+    alone = Bank.of(bank.keys[mask], bank.codes[mask], mask[mask], bank.counts, bank.neighbours)
     vote = alone.vote(keys)
     clear = vote.lead >= margin
     right = _right(abstraction, vote.codes[:, :-1].tolist(), annotated)

@@ -1,7 +1,8 @@
 """A state's features to a unit key, and a description to the unit vector that should be near it.
 
-z = W₃·relu(W₂·relu(W₁·x + b₁) + b₂) scaled to length 1, x the standardised features; a description's
-frozen embedding goes through one linear map. Plain numpy: a key takes some ten microseconds.
+z = W₃·relu(W₂·relu(W₁·x + b₁) + b₂) scaled to length 1, x the standardised features; the frozen
+embedding of a description goes through one linear map. Plain numpy: a key takes some ten
+microseconds.
 """
 
 import hashlib
@@ -85,9 +86,7 @@ class StateEncoder:
             digest.update(np.ascontiguousarray(array, "<f4").tobytes())
         return digest.hexdigest()
 
-    def keys(
-        self, observations: Float[ndarray, "*rows features"]
-    ) -> Float32[ndarray, "*rows dim"]:
+    def keys(self, observations: Float[ndarray, "*rows features"]) -> Float32[ndarray, "*rows dim"]:
         """Unit keys of observations."""
         inputs = standardised(observations, self.mean, self.scale)
         hidden = np.maximum(inputs @ self.first.T + self.first_bias, 0.0)

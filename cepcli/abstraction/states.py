@@ -4,7 +4,6 @@ Made by `cep abstract train`. Needs no torch: an agent asks several thousand tim
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +148,9 @@ class Abstraction:
             phrases, tuple(card["primitives"]),
         )  # fmt: skip
 
-    def check(self, name: str, env_id: str, family: str, feature_sha256: str, features: int) -> None:
+    def check(
+        self, name: str, env_id: str, family: str, feature_sha256: str, features: int
+    ) -> None:
         """Refuse to describe states of another family or with other features.
 
         Raises:

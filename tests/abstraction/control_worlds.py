@@ -69,7 +69,5 @@ def primitive_from(text):
 
 
 def sources(**changes):
-    made = Sources(
-        "toy", FEATURES, SHA, ACTIONS, annotated(), rollouts(), "function", INPUTS
-    )
+    made = Sources("toy", FEATURES, SHA, ACTIONS, annotated(), rollouts(), "function", INPUTS)
     return made._replace(**changes)

@@ -53,7 +53,9 @@ def test_another_family_is_refused(workspace):
 
 def test_another_list_of_features_is_refused(workspace):
     with pytest.raises(ArtifactError, match=r"6 of list abababababab, not 7 of cdcdcdcdcdcd"):
-        open_abstraction(workspace, "toy/mine", **{**ENV, "feature_sha256": "cd" * 32, "features": 7})
+        open_abstraction(
+            workspace, "toy/mine", **{**ENV, "feature_sha256": "cd" * 32, "features": 7}
+        )
 
 
 def test_what_is_not_there_names_the_nearest(workspace):
