@@ -33,9 +33,12 @@ class Annotated(NamedTuple):
 
     def take(self, rows: Sequence[int] | Int[ndarray, " rows"]) -> "Annotated":
         """Some of the rows."""
-        goals, texts, primitives, slots = (tuple(column[i] for i in rows) for column in self[1:])
         return Annotated(
-            self.observations[np.asarray(rows, np.int64)], goals, texts, primitives, slots
+            self.observations[np.asarray(rows, np.int64)],
+            tuple(self.goals[row] for row in rows),
+            tuple(self.texts[row] for row in rows),
+            tuple(self.primitives[row] for row in rows),
+            tuple(self.slots[row] for row in rows),
         )
 
     def with_whole_texts(self) -> "Annotated":

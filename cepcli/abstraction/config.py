@@ -74,6 +74,9 @@ class AbstractionConfig:
     env: str = field(
         default="walker2d", metadata={"help": "an environment of the family, for its features"}
     )
+    annotations: str | None = field(
+        default=None, metadata={"help": "name of the annotations; default: the family's"}
+    )
     encoder: EncoderName = field(
         default="static", metadata={"help": "frozen embedding of the descriptions"}
     )

@@ -51,8 +51,15 @@ class HeldOut(NamedTuple):
             for goal, text, primitive, slots in zip(*columns, strict=True):
                 row = {"goal": goal, "text": text, "primitive": primitive, "slots": dict(slots)}
                 file.write(json.dumps(row) + "\n")
-        arrays = dict(zip(self._fields[1:], self[1:], strict=True))
-        np.savez(folder / ARRAYS, observations=self.annotated.observations, **arrays)
+        np.savez(
+            folder / ARRAYS,
+            observations=self.annotated.observations,
+            described=self.described,
+            log_priors=self.log_priors,
+            log_priors_described=self.log_priors_described,
+            keys_before=self.keys_before,
+            goals=self.goals,
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "HeldOut":

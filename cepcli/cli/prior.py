@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.demos import demos_for, record
+from cepcli.cli.demos import lessons_for, record
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cepcli.artifacts import Artifact, Workspace
+    from cepcli.prior.tuned import TuningData
     from cepcli.types import TextState
 
 app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
@@ -124,12 +125,10 @@ def finetune(
         check_name(name)
     with interruptible("Type the same command again to go on from the last validation."):
         announce_first_use(settings[0].model, quiet)
-        source = demos_for(env, demos, max(counts), space, quiet)
-        rows, made = _finetune_all(
-            env, counts, settings, source, space, name, device, overwrite, quiet
-        )
+        data = lessons_for(env, demos, max(counts), space, quiet)
+        rows, made = _finetune_all(data, counts, settings, space, name, device, overwrite, quiet)
     if json:
-        print_json({"env": env, "demos": source.name, "rows": rows})
+        print_json({"env": env, "demos": data.source.name, "rows": rows})
         return
     print_quality(f"Priors on {_REPORTING_HALF} of {env}", rows)
     if made:
@@ -151,23 +150,20 @@ def evaluate(
 ) -> None:
     """Judge a prior by an expert's held-out decisions: those that no tuning was stopped on."""
     from cepcli.config import resolve
-    from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.evaluate import evaluate_prior
     from cepcli.prior.finetune import split_heldout
     from cepcli.prior.load import load_prior
     from cepcli.prior.tuned import report_row, uniform_quality
-    from cepcli.rl.demonstrations import demos_decisions
 
     settings = resolve(PriorConfig, file=config, overrides=set_ or [])
-    space, family = open_workspace(workspace), spec(env).family
+    space = open_workspace(workspace)
     announce_first_use(name, quiet)
     prior = load_prior(
-        name, family=family, workspace=space, config=settings, device=device or "cpu",
+        name, family=family_of(env), workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
     )  # fmt: skip
-    heldout = demos_decisions(demos_for(env, demos, 1, space, quiet), "heldout")
-    decisions = split_heldout(heldout)[1]
+    decisions = split_heldout(lessons_for(env, demos, 1, space, quiet).heldout)[1]
     with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
         found = evaluate_prior(prior, decisions, advance)
     rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
@@ -254,30 +250,15 @@ def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
 
 
 def _finetune_all(
-    env: str, counts: list[int], settings: list[Any], source: "Artifact", space: "Workspace",
+    data: "TuningData", counts: list[int], settings: list[Any], space: "Workspace",
     name: str | None, device: str | None, overwrite: bool, quiet: bool,
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     """One row per prior (uniform, untuned, each number of shots), and the names of the tuned."""
     from cepcli.artifacts import read_json
-    from cepcli.envs.catalog import spec
     from cepcli.prior.finetune import split_heldout
-    from cepcli.prior.tuned import (
-        TuningData,
-        is_made_so,
-        report_row,
-        uniform_quality,
-        untuned_quality,
-    )
-    from cepcli.rl.demonstrations import demos_decisions
+    from cepcli.prior.tuned import is_made_so, report_row, uniform_quality, untuned_quality
 
-    data = TuningData(
-        env,
-        spec(env).family,
-        demos_decisions(source, "train"),
-        demos_decisions(source, "heldout"),
-        source,
-    )
-    labelled = _labels(env, name, counts, settings)
+    labelled = _labels(data.env_id, name, counts, settings)
     finished = [
         label
         for label, config in labelled.items()
