@@ -131,10 +131,10 @@ class AbstractionConfig:
         metadata={"help": "KL bound span²/8, nats, at which two keys stand 63 % of the way to a "
                   "right angle, > 0"},
     )  # fmt: skip
-    pair_margin: float = field(
-        default=10.0,
-        metadata={"help": "squared distance below which a pair weighs no more for being near, > 0; "
-                  "at 10 all pairs weigh about the same"},
+    lost_hit: float = field(
+        default=0.05,
+        metadata={"help": "weight of keys further apart than their priors ask, against 1 for keys "
+                  "that are nearer; > 0"},
     )  # fmt: skip
     heldout: float = field(
         default=0.2, metadata={"help": "share of the annotations that only judge, 0 to 1 excluded"}
@@ -149,7 +149,7 @@ class AbstractionConfig:
         for name, smallest in least.items():
             value = getattr(self, name)
             require(value >= smallest, f"`{name}` is {value}, expected at least {smallest}.")
-        for name in ("learning_rate", "temperature", "kappa", "pair_margin"):
+        for name in ("learning_rate", "temperature", "kappa", "lost_hit"):
             value = getattr(self, name)
             require(value > 0, f"`{name}` is {value}, expected more than 0.")
         require(0 < self.margin <= 1, f"`margin` is {self.margin}, expected > 0, at most 1.")

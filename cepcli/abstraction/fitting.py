@@ -16,7 +16,6 @@ from numpy import ndarray
 from torch import Tensor
 
 from cepcli.abstraction.config import AbstractionConfig
-from cepcli.abstraction.head import pair_loss
 from cepcli.abstraction.state_encoder import ARRAYS, StateEncoder
 from cepcli.errors import ConfigError
 
@@ -173,7 +172,7 @@ class Fitter:
         rows = self._batch(len(known.inputs))
         spans = torch.from_numpy(known.spans[np.ix_(rows, rows)])
         keys = self._keys(self._noisy(known.inputs[rows]))
-        return pair_loss(keys, spans, self._config.kappa, self._config.pair_margin)
+        return divergence_loss(keys, spans, self._config.kappa, self._config.lost_hit)
 
     def _value(self, rewarded: Rewarded | None) -> Tensor:
         if rewarded is None:
@@ -221,6 +220,24 @@ def contrastive_loss(
     logits = logits.masked_fill(others, -torch.inf)
     right = logits.diagonal()
     return (logits.logsumexp(1) + logits.logsumexp(0) - 2.0 * right).mean() / 2.0
+
+
+def divergence_loss(
+    keys: Float[Tensor, "batch dim"],
+    spans: Float[Tensor, "batch batch"],
+    kappa: float,
+    lost_hit: float,
+) -> Float[Tensor, ""]:
+    """Mean of w·(‖z − z′‖² − t)², t = 2·(1 − exp(−span²/(8κ))), over pairs with a known span.
+
+    w is 1 for keys that are nearer than t, for a cache would then answer wrongly, and `lost_hit`
+    for keys that are further apart, where it would only ask in vain. 0 without pairs.
+    """
+    known = ~spans.isnan()
+    target = -2.0 * torch.expm1(-(spans.nan_to_num() ** 2) / (8.0 * kappa))
+    error = 2.0 - 2.0 * keys @ keys.T - target
+    weight = known * torch.where(error < 0.0, 1.0, lost_hit)
+    return (weight * error**2).sum() / known.sum().clamp_min(1)
 
 
 def discounted(

@@ -19,9 +19,7 @@ from cepcli.cli.options import (
 from cepcli.cli.prior_display import interruptible
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from cepcli.artifacts import Artifact, Workspace
+    from cepcli.artifacts import Artifact
 
 DEFAULT = "walker2d/default"
 
@@ -103,12 +101,13 @@ def describe(
 ) -> None:
     """Say what states look like to the prior, and what annotated states like them call for."""
     from cepcli.abstraction.states import open_abstraction
-    from cepcli.cli.abstractions import control_spec_of, observations_in, random_observations
+    from cepcli.cli.abstractions import observations_in, random_observations
     from cepcli.config import read_toml
+    from cepcli.envs.control_catalog import control_spec
 
     space = open_workspace(workspace)
     recorded = read_toml(space.open("abstraction", name).path / "config.toml")
-    spec = control_spec_of(recorded["env"] if env is None else env)
+    spec = control_spec(recorded["env"] if env is None else env)
     abstraction, _ = open_abstraction(
         space, name, env_id=spec.id, family=spec.family,
         feature_sha256=spec.feature_sha256, features=len(spec.features),

@@ -6,6 +6,46 @@ from cepcli.cli.prior_display import note, progress_bar
 
 if TYPE_CHECKING:
     from cepcli.artifacts import Artifact, Workspace
+    from cepcli.prior.tuned import TuningData
+
+
+def lessons_for(
+    env: str, name: str | None, shots: int, space: "Workspace", quiet: bool
+) -> "TuningData":
+    """Labelled decisions: an expert's, or for continuous control those of annotated states.
+
+    `name` is of demonstrations or of annotations; the family's annotations are the default.
+    """
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.tuned import TuningData
+    from cepcli.rl.demonstrations import demos_decisions
+
+    if is_control(env):
+        return _annotated_lessons(env, name, shots, space)
+    family = spec(env).family  # a mistyped environment is said first
+    demos = demos_for(env, name, shots, space, quiet)
+    train, heldout = demos_decisions(demos, "train"), demos_decisions(demos, "heldout")
+    return TuningData(env, family, train, heldout, demos.reference)
+
+
+def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
+    """All annotations of the family, whichever of its environments they are of."""
+    from cepcli.annotate.records import open_annotations
+    from cepcli.envs.control_catalog import control_spec
+    from cepcli.prior.shots import check_shots, split_labelled
+    from cepcli.prior.tuned import TuningData
+    from cepcli.types import TextState
+
+    spec = control_spec(env)
+    artifact, annotations = open_annotations(space, spec.family, name)
+    specs = {one.env: control_spec(one.env) for one in annotations}
+    labelled = [
+        (TextState(specs[one.env].goal, one.text, specs[one.env].actions), one.primitive)
+        for one in annotations
+    ]
+    train, heldout = split_labelled(labelled)
+    check_shots(train, shots, spec.id)
+    return TuningData(spec.id, spec.family, train, heldout, artifact.reference)
 
 
 def demos_for(

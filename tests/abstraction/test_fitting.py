@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cepcli.abstraction.config import AbstractionConfig
-from cepcli.abstraction.fitting import Fitter, Labelled, contrastive_loss, discounted
+from cepcli.abstraction.fitting import Fitter, Labelled, contrastive_loss, discounted, divergence_loss
 from cepcli.errors import ConfigError
 
 
@@ -57,3 +57,18 @@ def test_a_stage_learns_and_keeps_its_seed():
 def test_divergence_is_said():
     with pytest.raises(ConfigError, match="diverged at learning_rate 1e"):
         fitter(steps=5, learning_rate=1e30).stage(labelled())
+
+
+def test_keys_too_near_weigh_more_than_keys_too_far():
+    keys = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # squared distances 0, 2, 2
+    nan = torch.nan
+    known = torch.tensor([[nan, 0.0, 4.0], [0.0, nan, nan], [4.0, nan, nan]])
+    target = 2 * (1 - np.exp(-(4.0**2) / (8 * 0.5)))
+    far = (2.0 - target) ** 2 * 0.25
+    loss = divergence_loss(keys, known, kappa=0.5, lost_hit=0.25)
+    assert float(loss) == pytest.approx(2 * far / 4, rel=1e-5)
+    swapped = torch.tensor([[nan, 4.0, 0.0], [4.0, nan, nan], [0.0, nan, nan]])
+    near = target**2 + 0.25 * 2.0**2
+    found = divergence_loss(keys, swapped, kappa=0.5, lost_hit=0.25)
+    assert float(found) == pytest.approx(2 * near / 4, rel=1e-5)
+    assert float(divergence_loss(keys, torch.full((3, 3), nan), 0.5, 0.25)) == 0.0
