@@ -103,7 +103,7 @@ def describe(
     from cepcli.abstraction.states import open_abstraction
     from cepcli.cli.abstractions import observations_in, random_observations
     from cepcli.config import read_toml
-    from cepcli.envs.control_catalog import control_spec
+    from cepcli.envs.catalog import control_spec
 
     space = open_workspace(workspace)
     recorded = read_toml(space.open("abstraction", name).path / "config.toml")

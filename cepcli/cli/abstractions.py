@@ -36,7 +36,7 @@ def abstraction_for(
     """
     from cepcli.abstraction.config import AbstractionConfig
     from cepcli.abstraction.states import open_abstraction
-    from cepcli.envs.control_catalog import control_spec
+    from cepcli.envs.catalog import control_spec
 
     spec = control_spec(env)
     if name == default_name(spec) and name not in space.names("abstraction"):
@@ -62,7 +62,7 @@ def make_abstraction(
 
     from cepcli.abstraction.build import Sources, build_abstraction, is_made_so
     from cepcli.annotate.records import open_annotations
-    from cepcli.envs.control_catalog import control_spec
+    from cepcli.envs.catalog import control_spec
     from cepcli.prior.load import prior_inputs
 
     say, spec = note(quiet), control_spec(config.env)
@@ -96,7 +96,7 @@ def labelled_states(annotations: Sequence["Annotation"]) -> Any:
     import numpy as np
 
     from cepcli.abstraction.annotated import Annotated
-    from cepcli.envs.control_catalog import control_spec
+    from cepcli.envs.catalog import control_spec
 
     goals = {env: control_spec(env).goal for env in {one.env for one in annotations}}
     return Annotated(
@@ -112,7 +112,7 @@ def random_observations(env_id: str, steps: int, seed: int) -> "ndarray":
     """The first states of rollouts, one row each."""
     import numpy as np
 
-    from cepcli.envs.control_catalog import make_control_env
+    from cepcli.envs.catalog import make_control_env
     from cepcli.rl.rollouts import rollouts
 
     env = make_control_env(env_id)
@@ -179,7 +179,7 @@ def _rollouts(
     envs: Sequence[str], config: "AbstractionConfig", space: "Workspace", say: Any
 ) -> list["Rollout"]:
     """Rollouts of every annotated environment, together long enough for the states wanted."""
-    from cepcli.envs.control_catalog import make_control_env
+    from cepcli.envs.catalog import make_control_env
     from cepcli.rl.rollouts import rollouts
 
     if not config.rollout_states:

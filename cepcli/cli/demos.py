@@ -7,6 +7,7 @@ from cepcli.cli.prior_display import note, progress_bar
 if TYPE_CHECKING:
     from cepcli.artifacts import Artifact, Workspace
     from cepcli.prior.tuned import TuningData
+    from cepcli.types import TextState
 
 
 def lessons_for(
@@ -20,32 +21,42 @@ def lessons_for(
     from cepcli.prior.tuned import TuningData
     from cepcli.rl.demonstrations import demos_decisions
 
-    if is_control(env):
-        return _annotated_lessons(env, name, shots, space)
-    family = spec(env).family  # a mistyped environment is said first
+    found = spec(env)  # a mistyped environment is said first
+    if found.kind == "control":
+        return _annotated_lessons(found.id, name, shots, space)
     demos = demos_for(env, name, shots, space, quiet)
     train, heldout = demos_decisions(demos, "train"), demos_decisions(demos, "heldout")
-    return TuningData(env, family, train, heldout, demos.reference)
+    return TuningData(env, found.family, train, heldout, demos.reference)
 
 
-def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
-    """All annotations of the family, whichever of its environments they are of."""
+def annotated_states(
+    env: str, name: str | None, space: "Workspace"
+) -> tuple["Artifact", list[tuple["TextState", str]]]:
+    """The annotations of the family of `env`, as the prior is asked and should answer.
+
+    Those of every environment of the family, each under its own goal.
+    """
     from cepcli.annotate.records import open_annotations
-    from cepcli.envs.control_catalog import control_spec
-    from cepcli.prior.shots import check_shots, split_labelled
-    from cepcli.prior.tuned import TuningData
+    from cepcli.envs.catalog import control_spec
     from cepcli.types import TextState
 
-    spec = control_spec(env)
-    artifact, annotations = open_annotations(space, spec.family, name)
+    artifact, annotations = open_annotations(space, control_spec(env).family, name)
     specs = {one.env: control_spec(one.env) for one in annotations}
-    labelled = [
+    return artifact, [
         (TextState(specs[one.env].goal, one.text, specs[one.env].actions), one.primitive)
         for one in annotations
     ]
+
+
+def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.shots import check_shots, split_labelled
+    from cepcli.prior.tuned import TuningData
+
+    artifact, labelled = annotated_states(env, name, space)
     train, heldout = split_labelled(labelled)
-    check_shots(train, shots, spec.id)
-    return TuningData(spec.id, spec.family, train, heldout, artifact.reference)
+    check_shots(train, shots, env)
+    return TuningData(env, spec(env).family, train, heldout, artifact.reference)
 
 
 def demos_for(

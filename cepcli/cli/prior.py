@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.demos import lessons_for, record
+from cepcli.cli.demos import annotated_states, lessons_for, record
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -39,7 +39,9 @@ EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `cep 
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what has the name.")]
-DemosOption = Annotated[str | None, typer.Option("--demos", help="Demonstrations to use.")]
+DemosOption = Annotated[
+    str | None, typer.Option("--demos", help="Demonstrations, or annotations, to use.")
+]
 NoJournalOption = Annotated[
     bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
 ]
@@ -91,8 +93,8 @@ def finetune(
     shots: Annotated[
         str | None,
         typer.Option(
-            help="Demonstrated episodes to learn from; several as 0,5,50. "
-            "Default: `shots` of the configuration, else 5."
+            help="Demonstrated episodes to learn from, or fives of annotated states for continuous "
+            "control; several as 0,5,50. Default: `shots` of the configuration, else 5."
         ),
     ] = None,
     demos: DemosOption = None,
@@ -150,6 +152,7 @@ def evaluate(
 ) -> None:
     """Judge a prior by an expert's held-out decisions: those that no tuning was stopped on."""
     from cepcli.config import resolve
+    from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.evaluate import evaluate_prior
     from cepcli.prior.finetune import split_heldout
@@ -160,7 +163,7 @@ def evaluate(
     space = open_workspace(workspace)
     announce_first_use(name, quiet)
     prior = load_prior(
-        name, family=family_of(env), workspace=space, config=settings, device=device or "cpu",
+        name, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
     )  # fmt: skip
     decisions = split_heldout(lessons_for(env, demos, 1, space, quiet).heldout)[1]
@@ -322,14 +325,21 @@ def _tune(
 def _state_of(
     env: str, text: str | None, goal: str | None, seed: int, space: "Workspace"
 ) -> "TextState":
-    """The first state of an episode, with its text and goal replaced where they are given."""
+    """The first state of an episode, with its text and goal replaced where they are given.
+
+    Of continuous control an annotated state, which has a text already.
+    """
     from cepcli.envs.base import text_state
-    from cepcli.envs.catalog import make_env
+    from cepcli.envs.catalog import make_env, spec
     from cepcli.types import TextState
 
-    made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
-    state = text_state(made.reset(seed=seed)[1])
-    made.close()
+    if spec(env).kind == "control":
+        labelled = annotated_states(env, None, space)[1]
+        state = labelled[seed % len(labelled)][0]
+    else:
+        made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
+        state = text_state(made.reset(seed=seed)[1])
+        made.close()
     return TextState(
         state.goal if goal is None else goal, state.text if text is None else text, state.actions
     )
