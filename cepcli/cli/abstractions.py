@@ -194,9 +194,7 @@ def _rollouts(
     return played
 
 
-def _asker(
-    name: str, family: str, space: "Workspace", device: str, quiet: bool
-) -> "AskPrior":
+def _asker(name: str, family: str, space: "Workspace", device: str, quiet: bool) -> "AskPrior":
     """Asks a prior through the journal, each distinct state once."""
     import numpy as np
 

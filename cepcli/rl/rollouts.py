@@ -22,8 +22,7 @@ Policy = Callable[[Float[ndarray, " features"], int], Float[ndarray, " controls"
 
 
 def rollouts(env: ControlEnv, steps: int, episode_steps: int, seed: int) -> list[Rollout]:
-    """`steps` control steps in episodes of at most `episode_steps`; the same for the same seed.
-    """
+    """`steps` control steps in episodes of at most `episode_steps`; the same for the same seed."""
     random = generator(seed, f"rollouts/{env.control_spec.id}")
     observation, _ = env.reset(seed=stream_seed(seed, "rollouts/env") % 2**31)
     played: list[Rollout] = []

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from cepcli.abstraction.config import AbstractionConfig
-from cepcli.abstraction.fitting import Fitter, Labelled, contrastive_loss, discounted, divergence_loss
+from cepcli.abstraction.fitting import (
+    Fitter,
+    Labelled,
+    contrastive_loss,
+    discounted,
+    divergence_loss,
+)
 from cepcli.errors import ConfigError
 
 
