@@ -33,6 +33,7 @@ REPORT, MAP = "report.json", "map.png"
 AskPrior = Callable[[Sequence[TextState]], Float[ndarray, "states actions"]]
 _LEAST_STATES = 10
 _VALUE_HELDOUT = 0.2
+_LEAST_RELEVANCE = 0.1
 
 
 class Rollout(NamedTuple):
@@ -189,6 +190,7 @@ class _Lesson:
         self._pool = self._drawn()
         everything = np.concatenate([train.observations, self._pool])
         self._mean, self._scale = feature_scale(everything)
+        self._scale = self._scale / relevance(train.observations, self._codes[:, :-1])
         self._pool_codes = np.zeros((0, self._codes.shape[1]), np.int64)
         self.fitter = Fitter(
             len(sources.features), words.dim, config, generator(config.seed, "fit")
@@ -281,6 +283,30 @@ class _Lesson:
         pool = np.concatenate([np.zeros((0, len(self._sources.features))), *parts])
         chosen = self._random.permutation(len(pool))[: self._config.rollout_states]
         return pool[np.sort(chosen)]
+
+
+def relevance(
+    observations: Float[ndarray, "states features"], codes: Int[ndarray, "states slots"]
+) -> Float32[ndarray, " features"]:
+    """How much each feature tells of the slot it tells most of, `_LEAST_RELEVANCE` to 1.
+
+    The root of the correlation ratio η²: the share of its variance that lies between the phrases of
+    a slot, relative to the best feature of that slot. With a few hundred states and a hundred
+    features, most of which say nothing of what is described, it keeps the encoder from learning
+    those by heart.
+    """
+    found = np.zeros(observations.shape[1])
+    for column in codes.T:
+        known = observations[column != UNKNOWN]
+        labels = column[column != UNKNOWN]
+        total = ((known - known.mean(0)) ** 2).sum(0)
+        between = np.zeros_like(total)
+        for label in np.unique(labels):
+            part = known[labels == label]
+            between += len(part) * (part.mean(0) - known.mean(0)) ** 2
+        share = np.sqrt(np.where(total > 0, between / np.where(total > 0, total, 1.0), 0.0))
+        found = np.maximum(found, share / max(float(share.max()), _LEAST_RELEVANCE))
+    return np.maximum(found, _LEAST_RELEVANCE).astype(np.float32)
 
 
 def _codes(

@@ -81,12 +81,12 @@ class AbstractionConfig:
         default="static", metadata={"help": "frozen embedding of the descriptions"}
     )
     dim: int = field(default=32, metadata={"help": "dimension of the keys, >= 2"})
-    hidden: int = field(default=128, metadata={"help": "width of both hidden layers, >= 1"})
+    hidden: int = field(default=64, metadata={"help": "width of both hidden layers, >= 1"})
     temperature: float = field(
         default=0.07, metadata={"help": "of InfoNCE, which divides cosines, > 0"}
     )
     slot_weight: float = field(
-        default=1.0,
+        default=4.0,
         metadata={"help": "of InfoNCE with the phrase of each slot beside whole texts, >= 0"},
     )
     steps: int = field(default=100, metadata={"help": "gradient steps of each of the stages, >= 1"})

@@ -178,7 +178,12 @@ def _prior_name(spec: "ControlSpec", space: "Workspace", say: Any) -> str:
 def _rollouts(
     envs: Sequence[str], config: "AbstractionConfig", space: "Workspace", say: Any
 ) -> list["Rollout"]:
-    """Rollouts of every annotated environment, together long enough for the states wanted."""
+    """Rollouts of every annotated environment, together long enough for the states wanted.
+
+    Rewards are in standard deviations of the environment's, so that tasks can be compared.
+    """
+    import numpy as np
+
     from cepcli.envs.catalog import make_control_env
     from cepcli.rl.rollouts import rollouts
 
@@ -189,8 +194,10 @@ def _rollouts(
     played: list[Rollout] = []
     for env_id in envs:
         env = make_control_env(env_id)
-        played += rollouts(env, steps, _EPISODE_STEPS, config.seed)
+        found = rollouts(env, steps, _EPISODE_STEPS, config.seed)
         env.close()
+        spread = np.concatenate([rollout.rewards for rollout in found]).std() or 1.0
+        played += [rollout._replace(rewards=rollout.rewards / spread) for rollout in found]
     return played
 
 

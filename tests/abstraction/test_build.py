@@ -1,5 +1,7 @@
 """The three stages on a made-up world whose right answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from cepcli.abstraction.build import (
     REPORT,
     build_abstraction,
     is_made_so,
+    relevance,
     split,
     train_abstraction,
 )
@@ -66,19 +69,18 @@ def test_slots_are_described_far_better_than_by_the_commonest_phrase(report):
     assert set(report["slots"]["by_slot"]) == {"pace", "torso", "leg"}
 
 
-def test_the_joint_stage_lowers_the_lipschitz_constant_and_raises_hits(report):
+def test_the_joint_stage_lowers_the_lipschitz_constant(report):
     before, after = report["keys"]["before"], report["keys"]["after"]
-    assert after["lipschitz"] < before["lipschitz"]
+    assert after["lipschitz"] < 0.85 * before["lipschitz"]
+    assert after["largest"] < before["largest"]
     assert after["hit_rate"] > before["hit_rate"]
 
 
-def test_without_the_prior_in_the_loss_hits_stay_rare():
-    config = AbstractionConfig(
-        env="toy", encoder="hash", rollout_states=400, steps=60, prior_weight=0.0
-    )
+def test_it_is_the_prior_that_lowers_it():
+    config = replace(CONFIG, prior_weight=0.0)
     made = train_abstraction(sources(), config, HashEncoder(), ask)
     keys = judge(made.abstraction, made.heldout, config.margin)["keys"]
-    assert keys["after"]["hit_rate"] < 0.5
+    assert keys["after"]["lipschitz"] > 0.9 * keys["before"]["lipschitz"]
 
 
 def test_the_right_description_has_the_right_prior(report):
@@ -104,13 +106,18 @@ def test_one_state_is_described_as_among_many(trained):
     assert (named == np.array(annotated(60, seed=7).primitives)).mean() > 0.7
 
 
+def test_features_that_tell_of_a_slot_weigh_most():
+    world = annotated(400)
+    codes = np.array([[slots["torso"] == "leaning back", 0] for slots in world.slots], np.int64)
+    weights = relevance(world.observations, codes)
+    assert weights.argmax() == FEATURES.index("tilt")
+    assert weights.max() == 1.0
+    assert np.delete(weights, FEATURES.index("tilt")).max() < 0.25
+
+
 def test_the_seed_decides(trained):
     again = train_abstraction(sources(), CONFIG, HashEncoder(), ask)
-    other = train_abstraction(
-        sources(), AbstractionConfig(
-            env="toy", encoder="hash", rollout_states=400, steps=60, seed=1
-        ), HashEncoder(), ask,
-    )  # fmt: skip
+    other = train_abstraction(sources(), replace(CONFIG, seed=1), HashEncoder(), ask)
     assert again.abstraction.sha256 == trained.abstraction.sha256 != other.abstraction.sha256
     assert again.training == trained.training
 
