@@ -1,4 +1,4 @@
-"""Every environment by its id. Importing this loads neither minigrid nor textworld.
+"""Every environment by its id. Importing this loads no simulator.
 
 Other packages add families through the entry-point group `cep.envs`: each entry point is a callable
 that returns a list of `EnvSpec`.
@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cepcli.config import build, to_dict
-from cepcli.envs import babyai, textworld_games, textworld_make
+from cepcli.envs import babyai, metaworld_specs, mujoco_specs, textworld_games, textworld_make
 from cepcli.envs.base import Split, SymbolicEnv
+from cepcli.envs.control import ControlEnv, ControlSpec
+from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
 from cepcli.errors import EnvError
 from cepcli.registry import suggest
 
@@ -29,7 +31,7 @@ class Factory(Protocol):
         workspace: Path,
         options: Any,
         progress: Callable[[str], None] | None,
-    ) -> SymbolicEnv:
+    ) -> SymbolicEnv | ControlEnv:
         """The environment `env_id`, not yet reset."""
         ...
 
@@ -45,6 +47,7 @@ class EnvSpec:
         factory: makes the environment.
         options: the frozen dataclass that `make_env(options=...)` fills; every field has a default.
         check_options: options that make a contract check quick.
+        kind: text, a `SymbolicEnv`, or control, a `ControlEnv`.
     """
 
     id: str
@@ -53,6 +56,7 @@ class EnvSpec:
     factory: Factory
     options: type
     check_options: Mapping[str, Any] = field(default_factory=dict)
+    kind: Literal["text", "control"] = "text"
 
 
 _BABYAI = {
@@ -72,6 +76,9 @@ _TEXTWORLD: dict[str, tuple[str, type]] = {
     "simple": ("find the food and put it on the stove", textworld_make.SimpleOptions),
     "custom": ("a generated quest of chosen length", textworld_make.CustomOptions),
 }
+_METAWORLD = (
+    "reach", "push", "pick-place", "door-open", "drawer-open", "button-press", "window-open",
+)  # fmt: skip
 
 
 def make_env(
@@ -95,10 +102,62 @@ def make_env(
         EnvError: if there is no such environment, or it cannot be made.
         ConfigError: on an unknown option or a value that does not fit.
     """
+    made = _make(spec(env_id), "text", split, workspace, options or {}, progress)
+    assert isinstance(made, SymbolicEnv), made
+    return made
+
+
+def make_control_env(
+    env_id: str, *, split: Split = "train", options: dict[str, Any] | None = None
+) -> ControlEnv:
+    """The control environment `env_id`, not yet reset.
+
+    Args:
+        env_id: halfcheetah, walker2d, ant, or `metaworld/NAME` for any of its tasks.
+        split: which instances it draws; those of the two splits are disjoint.
+        options: fields of the family's options dataclass.
+
+    Raises:
+        EnvError: if there is no such environment, or it cannot be made.
+        ConfigError: on an unknown option or a value that does not fit.
+    """
+    made = _make(spec(env_id), "control", split, Path(), options or {}, None)
+    assert isinstance(made, ControlEnv), made
+    return made
+
+
+def control_spec(env_id: str) -> ControlSpec:
+    """What is known of a control environment; loads no simulator.
+
+    Raises:
+        EnvError: if there is no such environment, or it is one of text.
+    """
+    found = spec(env_id)
+    _require_kind(found, "control")
+    family, _, name = found.id.partition("/")
+    return metaworld_specs.spec(name) if family == "metaworld" else mujoco_specs.SPECS[found.id]
+
+
+def _make(
+    found: EnvSpec,
+    kind: str,
+    split: Split,
+    workspace: Path,
+    options: dict[str, Any],
+    progress: Callable[[str], None] | None,
+) -> SymbolicEnv | ControlEnv:
     if split not in ("train", "heldout"):
         raise EnvError(f"`split` is {split!r}, expected train or heldout.")
-    found = spec(env_id)
-    return found.factory(found.id, split, workspace, build(found.options, options or {}), progress)
+    _require_kind(found, kind)
+    return found.factory(found.id, split, workspace, build(found.options, options), progress)
+
+
+def _require_kind(found: EnvSpec, kind: str) -> None:
+    if found.kind != kind:
+        expected = "an environment of text" if kind == "text" else "one of continuous control"
+        raise EnvError(
+            f"`{found.id}` is of kind {found.kind}, expected {expected}.", "See: cep envs list"
+        )
 
 
 def full_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -133,12 +192,19 @@ def spec(env_id: str) -> EnvSpec:
             full = f"babyai/{level}"
             return known.get(full) or _babyai_spec(level, f"the level {babyai.levels()[level]}")
         candidates |= {f"babyai/{other}" for other in babyai.levels()}
+    if family == "metaworld":
+        name = name.removesuffix("-v3")
+        if name in metaworld_specs.TASKS:
+            return known.get(f"metaworld/{name}") or _metaworld_spec(name)
+        candidates |= {f"metaworld/{other}" for other in metaworld_specs.TASKS}
     raise EnvError(f"Environment `{env_id}` doesn't exist.", suggest(env_id, candidates))
 
 
 def _specs() -> dict[str, EnvSpec]:
     specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
     specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
+    specs += [_mujoco_spec(each) for each in mujoco_specs.SPECS.values()]
+    specs += [_metaworld_spec(name) for name in _METAWORLD]
     known = {s.id: s for s in specs}
     for point in metadata.entry_points(group=GROUP):
         for third_party in _load(point):
@@ -184,3 +250,32 @@ def _textworld_spec(name: str, summary: str, options: type) -> EnvSpec:
         options,
         {"games": 1, "heldout_games": 1},
     )
+
+
+def _mujoco_spec(known: ControlSpec) -> EnvSpec:
+    return EnvSpec(
+        known.id, known.family, known.summary, _make_mujoco, MujocoOptions, kind="control"
+    )
+
+
+def _metaworld_spec(name: str) -> EnvSpec:
+    known = metaworld_specs.spec(name)
+    return EnvSpec(
+        known.id, known.family, known.summary, _make_metaworld, MetaWorldOptions, kind="control"
+    )
+
+
+def _make_mujoco(
+    env_id: str, split: Split, workspace: Path, options: MujocoOptions, progress: object
+) -> ControlEnv:
+    from cepcli.envs.mujoco import MujocoControl
+
+    return MujocoControl(env_id, split)
+
+
+def _make_metaworld(
+    env_id: str, split: Split, workspace: Path, options: MetaWorldOptions, progress: object
+) -> ControlEnv:
+    from cepcli.envs.metaworld import MetaWorldControl
+
+    return MetaWorldControl(env_id.partition("/")[2], split, options)

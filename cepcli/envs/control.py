@@ -7,7 +7,8 @@ which an agent holds one for several control steps. `info` (from `reset` and `st
 - `goal`: str, the task text;
 - `instance`: int, which instance is being played; `reset(options={"instance": i})` plays exactly
   that one again, and draws nothing from `np_random`;
-- `success`: bool, whether the task was solved at this step (always false where a task has no end).
+- `success`: bool, whether the task has been solved in this episode; false where there is nothing to
+  be solved.
 
 `reset(seed=...)` seeds `np_random`, from which each later `reset()` draws the next instance, so two
 environments with one seed play the same episodes. Turning observations into text is not an
@@ -19,8 +20,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import gymnasium as gym
+import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+
+from cepcli.errors import EnvError
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +112,19 @@ class ControlEnv(gym.Env[ndarray, ndarray]):
     ) -> Float[ndarray, " controls"] | None:
         """A scripted expert's control; None where there is no such expert."""
         return None
+
+
+def check_finite(
+    spec: ControlSpec, observation: Float[ndarray, " features"], reward: float
+) -> None:
+    """Raise an EnvError that names the number which is NaN or infinite."""
+    if np.isfinite(observation.sum() + reward):
+        return
+    if not np.isfinite(reward):
+        raise EnvError(f"The simulator of `{spec.id}` gave the reward {reward}.")
+    (row, *_) = np.flatnonzero(~np.isfinite(observation)).tolist()
+    feature = spec.features[row]
+    raise EnvError(
+        f"The simulator of `{spec.id}` gave {observation[row]} for `{feature.name}` "
+        f"({feature.meaning})."
+    )

@@ -1,0 +1,143 @@
+"""What every number of HalfCheetah-v5, Walker2d-v5 and Ant-v5 means, and their motion primitives.
+
+Order and units are those of Gymnasium's documentation of the v5 environments. Loads no simulator.
+"""
+
+from cepcli.envs.control import ControlSpec, Feature, Primitive
+
+_STEPS = 1000
+
+
+def _joints(names: tuple[str, ...]) -> tuple[Feature, ...]:
+    """Angles, as the model counts them from its resting pose."""
+    return tuple(
+        Feature(f"{name}_angle".replace(" ", "_"), "rad", f"angle of the {name} joint")
+        for name in names
+    )
+
+
+def _joint_speeds(names: tuple[str, ...]) -> tuple[Feature, ...]:
+    return tuple(
+        Feature(f"{name}_speed".replace(" ", "_"), "rad/s", f"angular velocity of the {name} joint")
+        for name in names
+    )
+
+
+_PLANAR_MOTION = (
+    Feature("forward_speed", "m/s", "velocity of the torso along x, positive runs forward"),
+    Feature("vertical_speed", "m/s", "velocity of the torso along z, positive rises"),
+)
+
+_CHEETAH_JOINTS = (
+    "back thigh", "back shin", "back foot", "front thigh", "front shin", "front foot",
+)  # fmt: skip
+HALFCHEETAH = ControlSpec(
+    id="halfcheetah",
+    family="halfcheetah",
+    goal="run forward as fast as possible without wasting effort",
+    summary="a two-legged planar cheetah runs forward (HalfCheetah-v5)",
+    features=(
+        Feature("torso_height", "m", "height of the torso relative to its resting pose"),
+        Feature("torso_pitch", "rad", "angle of the torso, positive has its nose down"),
+        *_joints(_CHEETAH_JOINTS),
+        *_PLANAR_MOTION,
+        Feature("pitch_speed", "rad/s", "angular velocity of the torso, positive tips nose down"),
+        *_joint_speeds(_CHEETAH_JOINTS),
+    ),
+    primitives=(
+        Primitive("push off with the back leg", "stretch the back leg to drive the body forward"),
+        Primitive("swing the back leg forward", "fold the back leg and bring it under the body"),
+        Primitive("reach with the front leg", "stretch the front leg ahead to meet the ground"),
+        Primitive("pull with the front leg", "sweep the front leg back to pull the body ahead"),
+        Primitive("gather the legs", "bring all joints in for the next bound while in the air"),
+        Primitive("lift the nose", "turn the torso back when its nose hangs down"),
+        Primitive("lower the nose", "turn the torso forward when it rears up"),
+        Primitive("roll back onto the feet", "get up again from lying on the back"),
+    ),
+    controls=6,
+    max_episode_steps=_STEPS,
+)
+
+_WALKER_JOINTS = ("right thigh", "right knee", "right foot", "left thigh", "left knee", "left foot")
+WALKER2D = ControlSpec(
+    id="walker2d",
+    family="walker2d",
+    goal="walk forward quickly without falling over",
+    summary="a two-legged planar walker walks forward without falling (Walker2d-v5)",
+    features=(
+        Feature("torso_height", "m", "height of the torso above the ground"),
+        Feature("torso_pitch", "rad", "angle of the torso, positive leans forward"),
+        *_joints(_WALKER_JOINTS),
+        *_PLANAR_MOTION,
+        Feature("pitch_speed", "rad/s", "angular velocity of the torso, positive tips forward"),
+        *_joint_speeds(_WALKER_JOINTS),
+    ),
+    primitives=(
+        Primitive("swing the right leg forward", "lift the right foot and bring it ahead"),
+        Primitive("swing the left leg forward", "lift the left foot and bring it ahead"),
+        Primitive("push off with the right leg", "stretch the right leg behind to drive forward"),
+        Primitive("push off with the left leg", "stretch the left leg behind to drive forward"),
+        Primitive("lean forward", "tip the torso ahead to gain speed"),
+        Primitive("straighten up", "bring the torso upright when it leans too far"),
+        Primitive("brake", "hold back with the leading leg when too fast to keep balance"),
+        Primitive("rise", "stretch both knees when the body has sunk"),
+    ),
+    controls=6,
+    max_episode_steps=_STEPS,
+)
+
+_ANT_LEGS = ("front left", "front right", "back left", "back right")
+_ANT_JOINTS = tuple(f"{leg} {joint}" for leg in _ANT_LEGS for joint in ("hip", "ankle"))
+_ANT_BODIES = (
+    "torso", *(f"{leg} {part}" for leg in _ANT_LEGS for part in ("hip", "leg", "foot")),
+)  # fmt: skip
+
+
+def _contacts() -> tuple[Feature, ...]:
+    """External contact torque and force on each body, clipped to ±1 by the environment."""
+    found = []
+    for body in _ANT_BODIES:
+        for kind, unit in (("torque", "N m"), ("force", "N")):
+            for axis in "xyz":
+                name = f"{body}_contact_{kind}_{axis}".replace(" ", "_")
+                meaning = f"contact {kind} on the {body} about {axis}, within ±1"
+                found.append(Feature(name, unit, meaning.replace("force on", "force along")))
+    return tuple(found)
+
+
+ANT = ControlSpec(
+    id="ant",
+    family="ant",
+    goal="walk forward, along x, as fast as possible without falling over",
+    summary="a four-legged ant walks forward (Ant-v5)",
+    features=(
+        Feature("torso_height", "m", "height of the torso above the ground"),
+        *(
+            Feature(f"orientation_{part}", "1", f"{part} part of the torso's unit quaternion")
+            for part in "wxyz"
+        ),
+        *_joints(_ANT_JOINTS),
+        Feature("forward_speed", "m/s", "velocity of the torso along x, positive is forward"),
+        Feature("sideways_speed", "m/s", "velocity of the torso along y, positive is to the left"),
+        Feature("vertical_speed", "m/s", "velocity of the torso along z, positive rises"),
+        Feature("roll_speed", "rad/s", "angular velocity of the torso about x"),
+        Feature("pitch_speed", "rad/s", "angular velocity of the torso about y"),
+        Feature("yaw_speed", "rad/s", "angular velocity of the torso about z, positive turns left"),
+        *_joint_speeds(_ANT_JOINTS),
+        *_contacts(),
+    ),
+    primitives=(
+        Primitive("push with the back legs", "drive the body forward from behind"),
+        Primitive("pull with the front legs", "reach ahead with the front legs and pull"),
+        Primitive("step with the left legs", "move both left legs ahead, the right ones bear"),
+        Primitive("step with the right legs", "move both right legs ahead, the left ones bear"),
+        Primitive("turn left", "turn the body to the left, back toward x"),
+        Primitive("turn right", "turn the body to the right, back toward x"),
+        Primitive("rise", "stretch the ankles when the body hangs low"),
+        Primitive("settle", "bend the legs softly when jumping, tilting or rolling over"),
+    ),
+    controls=8,
+    max_episode_steps=_STEPS,
+)
+
+SPECS = {spec.id: spec for spec in (HALFCHEETAH, WALKER2D, ANT)}
