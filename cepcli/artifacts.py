@@ -32,9 +32,12 @@ KINDS = (
 )  # fmt: skip
 #: Kinds of which each family of environments has its own: they are named FAMILY/NAME.
 GROUPED = ("abstraction",)
+#: Kinds that people edit, so that their files need not be as the manifest says.
+EDITABLE = ("annotations",)
 #: What makes an artifact of a kind, for the hint of "it doesn't exist".
 MADE_BY = {
     "abstraction": "cep abstract train",
+    "annotations": "cep annotate auto --env ID",
     "prior": "cep prior finetune --env ID",
     "demos": "cep prior demos --env ID",
     "run": "cep train --env ID",
@@ -77,7 +80,11 @@ class Artifact:
     @property
     def reference(self) -> Input:
         """What another artifact's manifest says of it."""
-        return Input(self.manifest["kind"], self.name, sha256(self.path / "manifest.json"))
+        kind = self.manifest["kind"]
+        if kind in EDITABLE:
+            listed = json.dumps([(o["file"], o["sha256"]) for o in _outputs(self.path)])
+            return Input(kind, self.name, hashlib.sha256(listed.encode()).hexdigest())
+        return Input(kind, self.name, sha256(self.path / "manifest.json"))
 
 
 def workspace_root(option: Path | None = None) -> Path:
@@ -267,6 +274,16 @@ class Workspace:
             partial.replace(final)
         return self.open(kind, name)
 
+    def restamp(self, kind: str, name: str) -> Artifact:
+        """Bring the manifest of an artifact that people edit up to date with its files."""
+        assert kind in EDITABLE, kind
+        old = self.open(kind, name).manifest
+        path = self.directory(kind, name)
+        made_of = [Input(**found) for found in old["inputs"]]
+        with writing(self.root):
+            write_json(path / "manifest.json", _manifest(path, kind, old["seed"], made_of))
+        return self.open(kind, name)
+
 
 def discard(path: Path) -> None:
     """Remove a directory so that a kill in the middle leaves no half of it under its name."""
@@ -302,7 +319,6 @@ def writing(root: Path) -> Iterator[None]:
 
 def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) -> dict[str, Any]:
     config = path / "config.toml"
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
@@ -314,11 +330,16 @@ def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) 
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": versions(),
         "inputs": [made_of._asdict() for made_of in inputs],
-        "outputs": [
-            {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
-            for p in files
-        ],
+        "outputs": _outputs(path),
     }
+
+
+def _outputs(path: Path) -> list[dict[str, Any]]:
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return [
+        {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
+        for p in files
+    ]
 
 
 def _check_manifest(path: Path, kind: str) -> dict[str, Any]:
@@ -335,7 +356,7 @@ def _check_manifest(path: Path, kind: str) -> dict[str, Any]:
     outputs = manifest.get("outputs")
     if not isinstance(command, str) or not isinstance(outputs, list):
         raise ArtifactError(f"`{path / 'manifest.json'}` is not a manifest that cep wrote.")
-    for output in outputs:
+    for output in () if kind in EDITABLE else outputs:
         if not _intact(path, output):
             raise ArtifactError(
                 f"`{path / str(output.get('file', '?'))}` is missing, truncated or changed since "
