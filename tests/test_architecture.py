@@ -27,6 +27,7 @@ LAYERS = {
     "prior": BASE | {"posterior"},
     "abstraction": BASE | {"posterior"},
     "rl": BASE | {"posterior", "envs", "prior", "abstraction"},
+    "annotate": BASE | {"envs", "abstraction"},
     "cache": BASE | {"posterior", "prior.base", "abstraction"},
     "agents": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
     "report": {"artifacts", "metrics", "errors", "registry", "config"},

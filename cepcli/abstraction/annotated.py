@@ -53,6 +53,13 @@ class Annotated(NamedTuple):
         return [TextState(goal, text, actions) for goal, text in pairs]
 
 
+class Rollout(NamedTuple):
+    """Part of an episode: the state before each reward."""
+
+    observations: Float[ndarray, "steps features"]
+    rewards: Float[ndarray, " steps"]
+
+
 class SentenceForm(NamedTuple):
     """How the phrases of the slots make a description.
 

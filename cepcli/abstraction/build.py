@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
-from cepcli.abstraction.annotated import Annotated, SentenceForm, infer_form
+from cepcli.abstraction.annotated import Annotated, Rollout, SentenceForm, infer_form
 from cepcli.abstraction.bank import UNKNOWN, Bank
 from cepcli.abstraction.catalog import Notify, make_encoder
 from cepcli.abstraction.config import AbstractionConfig
@@ -34,13 +34,6 @@ AskPrior = Callable[[Sequence[TextState]], Float[ndarray, "states actions"]]
 _LEAST_STATES = 10
 _VALUE_HELDOUT = 0.2
 _LEAST_RELEVANCE = 0.1
-
-
-class Rollout(NamedTuple):
-    """Part of an episode: the state before each reward."""
-
-    observations: Float[ndarray, "steps features"]
-    rewards: Float[ndarray, " steps"]
 
 
 class Sources(NamedTuple):

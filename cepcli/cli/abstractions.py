@@ -10,7 +10,8 @@ from cepcli.errors import ArtifactError, ConfigError
 if TYPE_CHECKING:
     from numpy import ndarray
 
-    from cepcli.abstraction.build import AskPrior, Rollout
+    from cepcli.abstraction.annotated import Rollout
+    from cepcli.abstraction.build import AskPrior
     from cepcli.abstraction.config import AbstractionConfig
     from cepcli.abstraction.states import Abstraction
     from cepcli.annotate.records import Annotation
@@ -112,8 +113,8 @@ def random_observations(env_id: str, steps: int, seed: int) -> "ndarray":
     """The first states of rollouts, one row each."""
     import numpy as np
 
+    from cepcli.annotate.rollouts import rollouts
     from cepcli.envs.catalog import make_control_env
-    from cepcli.rl.rollouts import rollouts
 
     env = make_control_env(env_id)
     played = rollouts(env, steps, _EPISODE_STEPS, seed)
@@ -184,8 +185,8 @@ def _rollouts(
     """
     import numpy as np
 
+    from cepcli.annotate.rollouts import rollouts
     from cepcli.envs.catalog import make_control_env
-    from cepcli.rl.rollouts import rollouts
 
     if not config.rollout_states:
         return []

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cepcli.abstraction.annotated import Annotated
-from cepcli.abstraction.build import Rollout, Sources
+from cepcli.abstraction.annotated import Annotated, Rollout
+from cepcli.abstraction.build import Sources
 from cepcli.artifacts import Input
 
 FEATURES = ("speed", "tilt", "height", "left_knee", "right_knee", "noise")

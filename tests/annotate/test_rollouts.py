@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from cepcli.annotate.rollouts import rollouts
 from cepcli.envs.catalog import make_control_env
-from cepcli.rl.rollouts import rollouts
 
 
 def test_as_many_steps_as_asked_for_and_the_same_for_the_same_seed():
