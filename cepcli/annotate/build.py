@@ -30,12 +30,12 @@ class AnnotateConfig:
 
     env: str = field(
         default="walker2d",
-        metadata={"help": "environment id, several with commas, or metaworld for all that are listed"},
+        metadata={
+            "help": "environment id, several with commas, or metaworld for all that are listed"
+        },
     )
     count: int = field(default=250, metadata={"help": "states in all, >= 1"})
-    pool: int = field(
-        default=12, metadata={"help": "states visited for each that is chosen, >= 1"}
-    )
+    pool: int = field(default=10, metadata={"help": "states visited for each that is chosen, >= 1"})
     seed: int = field(default=0, metadata={"help": "of instances, policies and the first choice"})
 
     def __post_init__(self) -> None:
@@ -178,9 +178,7 @@ def _begin_for_people(
                 shutil.copyfile(file, folder / file.name)
 
     workspace.begin("annotations", name, fill=copy)
-    workspace.finish(
-        "annotations", name, seed=shipped.manifest["seed"], inputs=[shipped.reference]
-    )
+    workspace.finish("annotations", name, seed=shipped.manifest["seed"], inputs=[shipped.reference])
 
 
 def _begin(
@@ -207,4 +205,3 @@ def _add_states(path: Path, found: Sequence[State]) -> list[State]:
 
 def _count(workspace: Workspace, name: str, **counts: int) -> dict[str, Any]:
     return {"name": name, "path": str(workspace.directory("annotations", name)), **counts}
-

@@ -35,7 +35,9 @@ class Frames:
         reason: why there are no pictures; empty as long as there may be some.
     """
 
-    def __init__(self, *, wanted: bool = True, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, *, wanted: bool = True, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.reason = "" if wanted else _SWITCHED_OFF
         self._tell = tell
         self._child: subprocess.Popen[bytes] | None = None
@@ -87,7 +89,7 @@ class Frames:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-                        start_new_session=True,  # Ctrl-C is for the server
+            start_new_session=True,  # Ctrl-C is for the server
         )
 
     def _why(self) -> str:

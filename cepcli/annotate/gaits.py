@@ -12,8 +12,8 @@ from numpy import ndarray
 
 from cepcli.envs.control import ControlEnv, ControlSpec
 
-_ROUNDS, _TRIED, _KEPT = 8, 20, 5
-_TRIAL = 100  # control steps
+_ROUNDS, _TRIED, _KEPT = 7, 20, 5
+_TRIAL = 80  # control steps
 #: What is pulled against, where a body has it.
 _LEANING = ("torso_pitch", "pitch_speed")
 _SHORTEST, _USUAL = 4.0, 20.0  # control steps

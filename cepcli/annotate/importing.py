@@ -13,72 +13,90 @@ from typing import Any
 
 from cepcli.annotate.records import Annotation, Defect, annotation_of, raise_for
 from cepcli.annotate.rules import slots_of
-from cepcli.envs.control import ControlSpec
 from cepcli.envs.catalog import control_spec
+from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError
 
 
-def read_foreign(path: Path, env: str) -> list[Annotation]:
-    """The annotations in a file, of `env` and from `import` where it does not say otherwise.
+def read_foreign(path: Path, env: str | None = None) -> list[Annotation]:
+    """The annotations in a file, from `import` where it does not say otherwise.
+
+    Args:
+        path: of the file.
+        env: the environment of lines that name none; default: that of the first line.
 
     Raises:
         ArtifactError: if the file cannot be read, or naming the first wrong line.
+        EnvError: if the environment doesn't exist.
     """
-    spec = control_spec(env)
-    rows = _csv(path, spec) if path.suffix.lower() == ".csv" else _json_lines(path)
-    found, defects = [], []
     try:
-        for number, row in rows:
-            annotation = annotation_of(_completed(row, env), spec.family, number)
-            if isinstance(annotation, Defect):
-                defects.append(annotation)
-            else:
-                found.append(_with_slots(annotation))
+        rows = list(_csv(path) if path.suffix.lower() == ".csv" else _json_lines(path))
     except OSError as error:
         raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ArtifactError(f"`{path}` is not UTF-8 text: {error}.") from error
+    if not rows:
+        raise ArtifactError(f"There is no annotation in `{path}`.")
+    spec = control_spec(env or _env_of(path, rows[0][1]))
+    found, defects = [], []
+    for number, row in rows:
+        annotation = annotation_of(_completed(row, spec), spec.family, number)
+        if isinstance(annotation, Defect):
+            defects.append(annotation)
+        else:
+            found.append(_with_slots(annotation))
     raise_for(path, defects)
     return found
 
 
-def _completed(row: Any, env: str) -> Any:
-    """A row with what it does not say."""
-    if isinstance(row, str):
-        try:
-            row = json.loads(row)
-        except ValueError:
-            return row
-    return {"env": env, "source": "import", **row} if isinstance(row, dict) else row
+def _env_of(path: Path, row: Any) -> str:
+    if isinstance(row, dict) and isinstance(row.get("env"), str):
+        return row["env"]
+    raise ArtifactError(
+        f"The first line of `{path}` does not say of which environment it is.",
+        "Add --env ID, or a field `env` to each line.",
+    )
+
+
+def _completed(row: Any, spec: ControlSpec) -> Any:
+    """A row with what it does not say; what is no row as it is."""
+    if not isinstance(row, dict):
+        return row
+    row = {"env": spec.id, "source": "import", **row}
+    if "observation" not in row:
+        row["observation"] = _numbers([row.get(feature.name) for feature in spec.features])
+    return row
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers and JSON values; the text of a line that is none."""
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
-            yield number, line
+            try:
+                yield number, json.loads(line)
+            except ValueError:
+                yield number, line
 
 
-def _csv(path: Path, spec: ControlSpec) -> Iterator[tuple[int, dict[str, Any]]]:
-    names = [feature.name for feature in spec.features]
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and cells; without those that are empty, but for the text."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        by_feature = "observation" not in header
-        missing = [n for n in ("text", "primitive", *(names if by_feature else ())) if n not in header]
-        if missing:
-            raise ArtifactError(
-                f"{path}:1: the header has no column `{missing[0]}`.",
-                "Needed are text, primitive, and observation or one column per feature.",
-            )
-        for row in reader:
-            given = {key: row[key] for key in ("text", "primitive", "env", "source") if row.get(key)}
-            given.setdefault("text", "")
-            cells = [row[name] for name in names] if by_feature else row["observation"]
-            yield reader.line_num, {**given, "observation": _numbers(cells)}
+        for column in ("text", "primitive"):
+            if column not in (reader.fieldnames or ()):
+                raise ArtifactError(
+                    f"{path}:1: the header has no column `{column}`.",
+                    "Needed are text, primitive, and observation or one column per feature.",
+                )
+        for cells in reader:
+            row: dict[str, Any] = {k: v for k, v in cells.items() if v or k == "text"}
+            if "observation" in row:
+                row["observation"] = _numbers(row["observation"])
+            yield reader.line_num, row
 
 
 def _numbers(cells: Any) -> Any:
-    """A list of numbers, or whatever it is that is none."""
+    """A list of numbers; None if it is none."""
     try:
         if isinstance(cells, str):
             return json.loads(cells)

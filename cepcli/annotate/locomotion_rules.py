@@ -15,7 +15,7 @@ def _walker_stance(f: Features) -> int:
     """Which foot is ahead: a thigh carries it by about a metre a radian, a knee by 0.6."""
     right = f["right_thigh_angle"] + 0.6 * f["right_knee_angle"]
     left = f["left_thigh_angle"] + 0.6 * f["left_knee_angle"]
-    return below(right - left, -0.2, 0.2)
+    return below(right - left, -0.1, 0.1)
 
 
 def _walker_primitive(s: Slots) -> str:
@@ -68,9 +68,7 @@ WALKER2D = Rules(
             lambda f: below(f["left_knee_angle"], -0.3),
         ),
     ),
-    sentence=(
-        "The walker is {pace}, {lean} and {height}; {stance}, {right_knee} and {left_knee}."
-    ),
+    sentence=("The walker is {pace}, {lean} and {height}; {stance}, {right_knee} and {left_knee}."),
     primitive=_walker_primitive,
 )
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cepcli.artifacts import Artifact, Workspace
-from cepcli.envs.control import ControlSpec
 from cepcli.envs.catalog import control_spec
+from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.registry import suggest
 

@@ -106,9 +106,7 @@ def suggestion(spec: ControlSpec, observation: Sequence[float]) -> Annotation:
     """What the rules say of a state."""
     slots = describe_slots(spec, observation)
     primitive = rules_for(spec).primitive(slots)
-    return Annotation(
-        rounded(observation), compose(spec, slots), primitive, slots, "auto", spec.id
-    )
+    return Annotation(rounded(observation), compose(spec, slots), primitive, slots, "auto", spec.id)
 
 
 def below(value: float, *limits: float) -> int:
@@ -118,12 +116,11 @@ def below(value: float, *limits: float) -> int:
 
 @cache
 def _pattern(rules: Rules) -> re.Pattern[str]:
-    groups = {
-        slot.name: f"(?P<{slot.name}>{'|'.join(sorted(map(re.escape, slot.phrases), key=len, reverse=True))})"
-        for slot in rules.slots
-    }
+    """Matches the sentence with any phrases, the longer ones tried first."""
+    groups = {}
+    for slot in rules.slots:
+        longest_first = sorted(map(re.escape, slot.phrases), key=len, reverse=True)
+        groups[slot.name] = f"(?P<{slot.name}>{'|'.join(longest_first)})"
     pieces = re.split(r"\{(\w+)\}", rules.sentence)
-    made = [
-        groups[piece] if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)
-    ]
+    made = [groups[each] if n % 2 else re.escape(each) for n, each in enumerate(pieces)]
     return re.compile("".join(made), re.IGNORECASE)

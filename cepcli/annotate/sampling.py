@@ -17,7 +17,7 @@ from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.seeding import generator, stream_seed
 
 #: Control steps between two states of an episode that may be chosen.
-_STRIDE = 5
+_STRIDE = 3
 #: Control steps of a rollout, at most: what ends earlier begins anew under the next policy.
 _ROLLOUT = 150
 #: Share of the noise that is kept from step to step where noise is smooth.
@@ -41,7 +41,7 @@ class _Visited(NamedTuple):
     snapshot: tuple[float, ...]
 
 
-def sample_states(env_id: str, count: int, *, pool: int = 12, seed: int = 0) -> list[State]:
+def sample_states(env_id: str, count: int, *, pool: int = 10, seed: int = 0) -> list[State]:
     """`count` states that lie far apart, of `count * pool` visited; the same for the same seed."""
     env = make_control_env(env_id, split="train")
     try:
@@ -119,7 +119,9 @@ def _visit(env: ControlEnv, wanted: int, seed: int) -> list[_Visited]:
         policy = makers[rollout % len(makers)](env, random)
         for step in range(_ROLLOUT):
             if step % _STRIDE == 0:
-                found.append(_Visited(observation.copy(), info["instance"], rounded(env.snapshot())))
+                found.append(
+                    _Visited(observation.copy(), info["instance"], rounded(env.snapshot()))
+                )
             observation, _, terminated, truncated, info = env.step(policy(observation))
             if terminated or truncated:
                 break
@@ -129,7 +131,7 @@ def _visit(env: ControlEnv, wanted: int, seed: int) -> list[_Visited]:
 
 
 def policies(env: ControlEnv, random: np.random.Generator) -> list[Maker]:
-    """What plays the rollouts in turn: the expert and primitives where there are such, else gaits."""
+    """What plays the rollouts in turn: expert and primitives where there are such, else gaits."""
     start = np.zeros(len(env.control_spec.features))
     if env.expert_control(start) is not None:
         held = [_nominal] if env.nominal(0, start) is not None else []

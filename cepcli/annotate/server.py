@@ -79,13 +79,24 @@ class _Refused(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: AnnotationServer
+    """Answers one connection.
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    Attributes:
+        timeout: seconds after which a silent connection is given up.
+    """
+
+    timeout = 10
+
+    @property
+    def _owner(self) -> AnnotationServer:
+        assert isinstance(self.server, AnnotationServer)
+        return self.server
+
+    def do_GET(self) -> None:
         """Answer a request for the page, a state or a frame."""
         self._respond(self._get)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Take an answer, or an undo."""
         self._respond(self._post)
 
@@ -119,13 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _check_host(self) -> None:
-        if self.headers.get("Host") not in self.server.hosts:
+        if self.headers.get("Host") not in self._owner.hosts:
             raise _Refused(HTTPStatus.FORBIDDEN, "This server answers to 127.0.0.1 only.")
 
     def _check_token(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         given = self.headers.get("X-Cep-Token") or query.get("token", [""])[0]
-        if not secrets.compare_digest(given.encode(), self.server.token.encode()):
+        if not secrets.compare_digest(given.encode(), self._owner.token.encode()):
             raise _Refused(
                 HTTPStatus.FORBIDDEN,
                 "This address is of another `cep annotate serve`. "
@@ -138,13 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_token()
         if path == "/":
             return _file(path)
-        session = self.server.session
+        session = self._owner.session
         if path == "/api/overview":
             return _json(HTTPStatus.OK, self._overview())
         if path.startswith("/api/state/"):
             return _json(HTTPStatus.OK, described(session.view(path.rpartition("/")[2])))
         if path.startswith("/frame/"):
-            picture, reason = self.server.frames.png(session.state(path.rpartition("/")[2]))
+            picture, reason = self._owner.frames.png(session.state(path.rpartition("/")[2]))
             if not picture:
                 raise _Refused(HTTPStatus.NOT_FOUND, reason)
             return HTTPStatus.OK, "image/png", picture
@@ -153,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, path: str) -> tuple[int, str, bytes]:
         self._check_token()
         body = self._body()
-        session = self.server.session
+        session = self._owner.session
         if path == "/api/answer":
             view = session.answer(
                 *(str(body.get(key, "")) for key in ("state", "revision", "text", "primitive"))
@@ -182,13 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _overview(self) -> dict[str, Any]:
-        session = self.server.session
+        session = self._owner.session
         return {
             **session.overview(),
-            "title": self.server.title,
+            "title": self._owner.title,
             "notice": session.notice,
             "defects": [defect._asdict() for defect in session.defects],
-            "frames": self.server.frames.reason,
+            "frames": self._owner.frames.reason,
         }
 
 

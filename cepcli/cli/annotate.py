@@ -155,7 +155,10 @@ def terminal(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="JSON lines, or CSV with a header.")],
-    env: EnvOption = None,
+    env: Annotated[
+        str | None,
+        typer.Option(help="Environment of lines that name none; default: the first line's."),
+    ] = None,
     name: NameOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -164,8 +167,8 @@ def import_(
     from cepcli.annotate.build import import_annotations
     from cepcli.annotate.importing import read_foreign
 
-    settings = _settings(env, None, None, None, None)
-    found = read_foreign(file, settings)
+    found = read_foreign(file, env)
+    settings = _settings(found[0].env, None, None, None, None)
     made = import_annotations(found, settings, open_workspace(workspace), name or settings.family)
     if json:
         print_json({"file": str(file), **made})
@@ -234,11 +237,15 @@ def _say_what_was_added(made: dict[str, Any]) -> None:
 
 def _say_where(session: Any, path: Path) -> None:
     overview = session.overview()
-    typer.echo(f"{overview['answered']} of {overview['total']} states are answered by a person: {path}")
+    typer.echo(
+        f"{overview['answered']} of {overview['total']} states are answered by a person: {path}"
+    )
 
 
 def _print_statistics(values: dict[str, Any]) -> None:
-    listed = {key: ", ".join(f"{k} {n}" for k, n in values[key].items()) for key in ("sources", "envs")}
+    listed = {
+        key: ", ".join(f"{k} {n}" for k, n in values[key].items()) for key in ("sources", "envs")
+    }
     plain = ("name", "path", "annotations", "states", "texts", "texts_with_several_primitives",
              "duplicates")  # fmt: skip
     rows = [[key.replace("_", " "), str(values[key])] for key in plain]

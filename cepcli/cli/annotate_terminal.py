@@ -1,6 +1,6 @@
 """Annotating in a terminal: a state, what is suggested, and a line of input."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -13,6 +13,14 @@ _HELP = (
 )
 
 
+class _Typed(NamedTuple):
+    """What was decided about a state: s, u or q, or empty for an answer."""
+
+    command: str
+    text: str
+    primitive: str
+
+
 def converse(session: "Session") -> None:
     """Ask about one state after another until all are answered, or the person ends it."""
     typer.echo(_HELP)
@@ -20,7 +28,8 @@ def converse(session: "Session") -> None:
     here = session.next_after(None)
     while here is not None:
         here = _one(session, here, skipped)
-    typer.echo("Every state is answered, or was skipped." if skipped else "Every state is answered.")
+    if session.next_after(None) is None:
+        typer.echo("Every state is answered.")
 
 
 def _one(session: "Session", here: str, skipped: set[str]) -> str | None:
@@ -28,46 +37,50 @@ def _one(session: "Session", here: str, skipped: set[str]) -> str | None:
     from cepcli.annotate.session import Conflict, described
 
     view = session.view(here)
-    shown = described(view)
-    text, primitive = view.shown.text, view.shown.primitive
-    _show(session, shown, text)
+    typed = _decide(session, described(view))
+    if typed.command == "q":
+        return None
+    if typed.command == "u":
+        undone = session.undo()
+        typer.echo("Nothing to undo." if undone is None else f"Taken back: {undone.text}")
+        return here if undone is None else undone.state
+    if typed.command == "s":
+        skipped.add(here)
+        return session.next_after(here, skipped)
+    try:
+        session.answer(here, view.revision, typed.text, typed.primitive)
+    except Conflict:
+        typer.echo("The file was edited meanwhile; this is what it says now.")
+        return here
+    return session.next_after(here, skipped)
+
+
+def _decide(session: "Session", shown: dict[str, Any]) -> _Typed:
+    text, primitive = shown["shown"]["text"], shown["shown"]["primitive"]
+    names = [each["name"] for each in shown["primitives"]]
+    _show(session, shown)
     while True:
+        typer.echo(f"\n  {text}")
         for number, each in enumerate(shown["primitives"], 1):
             mark = ">" if each["name"] == primitive else " "
             typer.echo(f" {mark} {number:2} {each['name']}: {each['meaning']}")
         typed = input("[Enter, number, t, s, u, q] ").strip()
-        if typed == "q":
-            raise EOFError
+        if typed in ("", "s", "u", "q"):
+            return _Typed(typed, text, primitive)
         if typed == "t":
             text = input("text: ").strip() or text
-        elif typed.isdecimal() and 1 <= int(typed) <= len(shown["primitives"]):
-            primitive = shown["primitives"][int(typed) - 1]["name"]
-        elif typed == "u":
-            undone = session.undo()
-            typer.echo("Nothing to undo." if undone is None else f"Taken back: {undone.text}")
-            if undone is not None:
-                return undone.state
-        elif typed in ("", "s"):
-            break
+        elif typed.isdecimal() and 1 <= int(typed) <= len(names):
+            primitive = names[int(typed) - 1]
         else:
             typer.echo(_HELP)
-    if typed == "s":
-        skipped.add(here)
-    else:
-        try:
-            session.answer(here, view.revision, text, primitive)
-        except Conflict:
-            typer.echo("It was answered by hand in the file meanwhile; here is what it says now.")
-            return here
-    return session.next_after(here, skipped)
 
 
-def _show(session: "Session", shown: dict[str, Any], text: str) -> None:
+def _show(session: "Session", shown: dict[str, Any]) -> None:
     overview = session.overview()
-    typer.echo(f"\n{overview['answered']} of {overview['total']} answered. {shown['env']}: {shown['goal']}")
+    done = f"{overview['answered']} of {overview['total']} answered"
+    typer.echo(f"\n{done}. {shown['env']}: {shown['goal']}")
     if session.notice:
         typer.echo(session.notice)
     width = max(len(f["name"]) for f in shown["features"])
     for f in shown["features"]:
         typer.echo(f"  {f['name']:<{width}} {f['value']:>9.3f} {f['unit']:<6} {f['meaning']}")
-    typer.echo(f"\n  {text}")
