@@ -126,10 +126,10 @@ class AbstractionConfig:
     discount: float = field(
         default=0.95, metadata={"help": "of the rewards that the value head predicts, 0 to 1"}
     )
-    kappa: float = field(
-        default=2.0,
+    kappa: float | None = field(
+        default=None,
         metadata={"help": "KL bound span²/8, nats, at which two keys stand 63 % of the way to a "
-                  "right angle, > 0"},
+                  "right angle, > 0; default: a third of what nine tenths of the pairs keep to"},
     )  # fmt: skip
     lost_hit: float = field(
         default=0.05,
@@ -151,7 +151,8 @@ class AbstractionConfig:
             require(value >= smallest, f"`{name}` is {value}, expected at least {smallest}.")
         for name in ("learning_rate", "temperature", "kappa", "lost_hit"):
             value = getattr(self, name)
-            require(value > 0, f"`{name}` is {value}, expected more than 0.")
+            if value is not None:
+                require(value > 0, f"`{name}` is {value}, expected more than 0.")
         require(0 < self.margin <= 1, f"`margin` is {self.margin}, expected > 0, at most 1.")
         require(0 <= self.discount <= 1, f"`discount` is {self.discount}, expected 0 to 1.")
         require(0 < self.heldout < 1, f"`heldout` is {self.heldout}, expected > 0, below 1.")

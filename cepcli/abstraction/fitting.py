@@ -48,10 +48,17 @@ class Rewarded(NamedTuple):
 
 
 class Known(NamedTuple):
-    """States whose priors are known; `spans` is NaN for pairs that are not compared."""
+    """States whose priors are known.
+
+    Attributes:
+        inputs: standardised features.
+        spans: of every pair's priors, NaN for pairs that are not compared.
+        kappa: span²/8 at which two keys should stand 63 % of the way to a right angle, nats.
+    """
 
     inputs: Float32[ndarray, "states features"]
     spans: Float32[ndarray, "states states"]
+    kappa: float
 
 
 class Losses(NamedTuple):
@@ -172,7 +179,7 @@ class Fitter:
         rows = self._batch(len(known.inputs))
         spans = torch.from_numpy(known.spans[np.ix_(rows, rows)])
         keys = self._keys(self._noisy(known.inputs[rows]))
-        return divergence_loss(keys, spans, self._config.kappa, self._config.lost_hit)
+        return divergence_loss(keys, spans, known.kappa, self._config.lost_hit)
 
     def _value(self, rewarded: Rewarded | None) -> Tensor:
         if rewarded is None:

@@ -13,6 +13,7 @@ from cepcli.abstraction.build import (
     relevance,
     split,
     train_abstraction,
+    usual_bound,
 )
 from cepcli.abstraction.config import AbstractionConfig
 from cepcli.abstraction.hashing import HashEncoder
@@ -113,6 +114,14 @@ def test_features_that_tell_of_a_slot_weigh_most():
     assert weights.argmax() == FEATURES.index("tilt")
     assert weights.max() == 1.0
     assert np.delete(weights, FEATURES.index("tilt")).max() < 0.25
+
+
+def test_the_scale_of_spans_is_that_of_the_priors():
+    spans = np.full((4, 4), 4.0, np.float32)
+    np.fill_diagonal(spans, np.nan)
+    assert usual_bound(spans) == pytest.approx(2.0 / 3.0)
+    assert usual_bound(np.full((2, 2), np.nan, np.float32)) == 1.0
+    assert usual_bound(np.zeros((2, 2), np.float32)) == 1.0
 
 
 def test_the_seed_decides(trained):
