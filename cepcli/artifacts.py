@@ -30,8 +30,14 @@ SCHEMA_VERSION = 1
 KINDS = (
     "annotations", "abstraction", "prior", "demos", "cache", "dataset", "run", "ablation", "report",
 )  # fmt: skip
+#: Kinds of which each family of environments has its own: they are named FAMILY/NAME.
+GROUPED = ("abstraction",)
+#: Kinds that people edit, so that their files need not be as the manifest says.
+EDITABLE = ("annotations",)
 #: What makes an artifact of a kind, for the hint of "it doesn't exist".
 MADE_BY = {
+    "abstraction": "cep abstract train",
+    "annotations": "cep annotate auto --env ID",
     "prior": "cep prior finetune --env ID",
     "demos": "cep prior demos --env ID",
     "run": "cep train --env ID",
@@ -67,13 +73,18 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """The artifact's name, its directory's."""
-        return self.path.name
+        """The artifact's name, its directory's; with its family's where the kind is grouped."""
+        grouped = self.manifest["kind"] in GROUPED
+        return "/".join(self.path.parts[-2:]) if grouped else self.path.name
 
     @property
     def reference(self) -> Input:
         """What another artifact's manifest says of it."""
-        return Input(self.manifest["kind"], self.name, sha256(self.path / "manifest.json"))
+        kind = self.manifest["kind"]
+        if kind in EDITABLE:
+            listed = json.dumps([(o["file"], o["sha256"]) for o in _outputs(self.path)])
+            return Input(kind, self.name, hashlib.sha256(listed.encode()).hexdigest())
+        return Input(kind, self.name, sha256(self.path / "manifest.json"))
 
 
 def workspace_root(option: Path | None = None) -> Path:
@@ -94,9 +105,14 @@ def shipped_root() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
-def check_name(name: str) -> str:
-    """`name` if it can name an artifact, else an `ArtifactError`."""
-    if not _NAME.fullmatch(name) or name.endswith((".partial", ".lock")):
+def check_name(name: str, kind: str = "") -> str:
+    """`name` if it can name an artifact of that kind, else an `ArtifactError`."""
+    parts = name.split("/") if kind in GROUPED else [name]
+    if kind in GROUPED and len(parts) != 2:
+        raise ArtifactError(
+            f"`{name}` cannot name an {kind}, expected FAMILY/NAME.", "Try walker2d/default"
+        )
+    if not all(map(_NAME.fullmatch, parts)) or name.endswith((".partial", ".lock")):
         raise ArtifactError(
             f"`{name}` cannot name an artifact.",
             f"Use letters, digits, dot, dash and underscore, {_LONGEST_NAME} at most.",
@@ -152,11 +168,12 @@ class Workspace:
     def directory(self, kind: str, name: str) -> Path:
         """Where an artifact is, or would be."""
         assert kind in KINDS, kind
-        return self.root / kind / check_name(name)
+        return self.root / kind / check_name(name, kind)
 
     def partial(self, kind: str, name: str) -> Path:
         """Where an unfinished artifact is, or would be."""
-        return self.directory(kind, name).with_name(name + ".partial")
+        final = self.directory(kind, name)
+        return final.with_name(final.name + ".partial")
 
     def exists(self, kind: str, name: str) -> bool:
         """Whether a finished artifact is in the workspace (shipped ones do not count)."""
@@ -165,9 +182,13 @@ class Workspace:
     def names(self, kind: str) -> list[str]:
         """Finished artifacts of a kind, in the workspace and shipped, by name."""
         found = set()
+        pattern = "*/*/manifest.json" if kind in GROUPED else "*/manifest.json"
         for root in (self.root, shipped_root()):
-            found |= {p.parent.name for p in (root / kind).glob("*/manifest.json")}
-        return sorted(n for n in found if _NAME.fullmatch(n) and not n.endswith(".partial"))
+            found |= {p.parent.relative_to(root / kind) for p in (root / kind).glob(pattern)}
+        return sorted(
+            path.as_posix() for path in found
+            if all(map(_NAME.fullmatch, path.parts)) and path.suffix != ".partial"
+        )  # fmt: skip
 
     def open(self, kind: str, name: str) -> Artifact:
         """A finished artifact, from the workspace or else shipped.
@@ -176,7 +197,7 @@ class Workspace:
             ArtifactError: if there is none, or it is foreign, truncated, or of a newer schema.
         """
         for root in (self.root, shipped_root()):
-            path = root / kind / check_name(name)
+            path = root / kind / check_name(name, kind)
             if (path / "manifest.json").is_file():
                 return Artifact(path, _check_manifest(path, kind))
         if self.partial(kind, name).is_dir():
@@ -195,7 +216,8 @@ class Workspace:
         Raises:
             ArtifactError: if another process holds it, or the workspace cannot be written.
         """
-        path = self.directory(kind, name).with_name(f".{name}.lock")
+        final = self.directory(kind, name)
+        path = final.with_name(f".{final.name}.lock")
         with writing(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("w")
@@ -234,7 +256,7 @@ class Workspace:
         path = self.partial(kind, name)
         with writing(self.root):
             discard(path)
-            new = path.with_name(f".{name}.new")
+            new = path.with_name(f".{path.stem}.new")
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
             fill(new)
@@ -250,6 +272,16 @@ class Workspace:
             write_json(partial / "manifest.json", _manifest(partial, kind, seed, inputs))
             discard(final)
             partial.replace(final)
+        return self.open(kind, name)
+
+    def restamp(self, kind: str, name: str) -> Artifact:
+        """Bring the manifest of an artifact that people edit up to date with its files."""
+        assert kind in EDITABLE, kind
+        old = self.open(kind, name).manifest
+        path = self.directory(kind, name)
+        made_of = [Input(**found) for found in old["inputs"]]
+        with writing(self.root):
+            write_json(path / "manifest.json", _manifest(path, kind, old["seed"], made_of))
         return self.open(kind, name)
 
 
@@ -287,7 +319,6 @@ def writing(root: Path) -> Iterator[None]:
 
 def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) -> dict[str, Any]:
     config = path / "config.toml"
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
@@ -299,11 +330,16 @@ def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) 
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": versions(),
         "inputs": [made_of._asdict() for made_of in inputs],
-        "outputs": [
-            {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
-            for p in files
-        ],
+        "outputs": _outputs(path),
     }
+
+
+def _outputs(path: Path) -> list[dict[str, Any]]:
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return [
+        {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
+        for p in files
+    ]
 
 
 def _check_manifest(path: Path, kind: str) -> dict[str, Any]:
@@ -320,7 +356,7 @@ def _check_manifest(path: Path, kind: str) -> dict[str, Any]:
     outputs = manifest.get("outputs")
     if not isinstance(command, str) or not isinstance(outputs, list):
         raise ArtifactError(f"`{path / 'manifest.json'}` is not a manifest that cep wrote.")
-    for output in outputs:
+    for output in () if kind in EDITABLE else outputs:
         if not _intact(path, output):
             raise ArtifactError(
                 f"`{path / str(output.get('file', '?'))}` is missing, truncated or changed since "

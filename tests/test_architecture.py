@@ -26,6 +26,7 @@ LAYERS = {
     "envs": BASE,
     "prior": BASE | {"posterior"},
     "abstraction": BASE | {"posterior"},
+    "annotate": BASE | {"posterior", "envs", "abstraction"},
     "rl": BASE | {"posterior", "envs", "prior", "abstraction"},
     "cache": BASE | {"posterior", "prior.base", "abstraction"},
     "agents": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},

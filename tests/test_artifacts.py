@@ -137,3 +137,31 @@ def test_leftovers_of_a_kill_are_no_artifacts(workspace):
 def test_names_longer_than_a_file_system_takes_are_refused(workspace):
     with pytest.raises(ArtifactError, match="cannot name"):
         workspace.lock("run", "x" * 300).__enter__()
+
+
+def test_an_abstraction_is_named_by_family_and_name(workspace):
+    with workspace.lock("abstraction", "walker2d/a.b"):
+        artifact = make(workspace, "walker2d/a.b", "abstraction")
+    make(workspace, "ant/a", "abstraction")
+    assert artifact.path == workspace.root / "abstraction" / "walker2d" / "a.b"
+    assert workspace.names("abstraction") == ["ant/a", "walker2d/a.b"]
+    assert workspace.open("abstraction", "walker2d/a.b").name == "walker2d/a.b"
+    assert artifact.reference.name == "walker2d/a.b"
+    with pytest.raises(ArtifactError, match=r"no abstraction `walker2d/a\.c`") as error:
+        workspace.open("abstraction", "walker2d/a.c")
+    assert "walker2d/a.b" in error.value.hint
+
+
+def test_an_unfinished_abstraction_is_none(workspace):
+    workspace.begin("abstraction", "walker2d/a")
+    assert workspace.names("abstraction") == []
+    with pytest.raises(ArtifactError, match="is unfinished"):
+        workspace.open("abstraction", "walker2d/a")
+
+
+@pytest.mark.parametrize("name", ["walker2d", "a/b/c", "/b", "a/", "../b", "a/.."])
+def test_what_is_not_family_and_name_names_no_abstraction(workspace, name):
+    with pytest.raises(ArtifactError, match="cannot name"):
+        workspace.directory("abstraction", name)
+    with pytest.raises(ArtifactError, match="cannot name"):
+        workspace.directory("run", "a/b")

@@ -154,7 +154,7 @@ def train_head(
     """
     members = [np.flatnonzero(goals == goal) for goal in np.unique(goals)]
     groups = [group for group in members if len(group) > 1]
-    spans = _spans_within(prior_table(log_priors), groups)
+    spans = spans_within(prior_table(log_priors), groups)
     if not np.isfinite(spans).any():
         raise CacheError(
             f"No two of {len(vectors)} texts have one goal and priors over the same actions.",
@@ -225,7 +225,7 @@ def pair_loss(
     return (weight * error).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-def _spans_within(
+def spans_within(
     table: Float[ndarray, "texts actions"], groups: list[Int[ndarray, " members"]]
 ) -> Float32[ndarray, "texts texts"]:
     """Span of every pair of one group, by whichever of the two can stand in for the other.

@@ -56,21 +56,25 @@ def lipschitz(
     goals: Int[ndarray, " texts"],
     log_priors: LogPriors,
     quantile: float = 0.99,
+    start: int = 0,
 ) -> Lipschitz:
     """L of span ≤ 2L·‖z − z′‖ over all pairs of one goal, each way round.
 
     A span is at most twice the largest |log p̂ − log p|, hence the 2. A pair counts if the one text
-    has all actions of the other; (0, 0, 0) if there is none.
+    has all actions of the other; (0, 0, 0) if there is none. With a `start`, texts from there on
+    are compared only with those before, as new texts with the entries of a cache.
     """
     table = prior_table(log_priors)
     ratios = [np.zeros(0)]
     for goal in np.unique(goals):
         members = np.flatnonzero(goals == goal)
-        spans = pair_spans(table, members, members)
-        squared = 2.0 - 2.0 * (keys[members] @ keys[members].T).astype(np.float64)
+        rows = members[members >= start]
+        columns = members[members < start] if start else members
+        spans = pair_spans(table, rows, columns)
+        squared = 2.0 - 2.0 * (keys[rows] @ keys[columns].T).astype(np.float64)
         distances = np.sqrt(np.maximum(squared, 0.0))
         ratio = _ratio(spans, 2.0 * distances)
-        ratios.append(ratio[~np.isnan(ratio) & ~np.eye(len(members), dtype=bool)])
+        ratios.append(ratio[~np.isnan(ratio) & (rows[:, None] != columns)])
     found = np.concatenate(ratios)
     if not len(found):
         return Lipschitz(0.0, 0.0, 0)

@@ -6,6 +6,57 @@ from cepcli.cli.prior_display import note, progress_bar
 
 if TYPE_CHECKING:
     from cepcli.artifacts import Artifact, Workspace
+    from cepcli.prior.tuned import TuningData
+    from cepcli.types import TextState
+
+
+def lessons_for(
+    env: str, name: str | None, shots: int, space: "Workspace", quiet: bool
+) -> "TuningData":
+    """Labelled decisions: an expert's, or for continuous control those of annotated states.
+
+    `name` is of demonstrations or of annotations; the family's annotations are the default.
+    """
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.tuned import TuningData
+    from cepcli.rl.demonstrations import demos_decisions
+
+    found = spec(env)  # a mistyped environment is said first
+    if found.kind == "control":
+        return _annotated_lessons(found.id, name, shots, space)
+    demos = demos_for(env, name, shots, space, quiet)
+    train, heldout = demos_decisions(demos, "train"), demos_decisions(demos, "heldout")
+    return TuningData(env, found.family, train, heldout, demos.reference)
+
+
+def annotated_states(
+    env: str, name: str | None, space: "Workspace"
+) -> tuple["Artifact", list[tuple["TextState", str]]]:
+    """The annotations of the family of `env`, as the prior is asked and should answer.
+
+    Those of every environment of the family, each under its own goal.
+    """
+    from cepcli.annotate.records import open_annotations
+    from cepcli.envs.catalog import control_spec
+    from cepcli.types import TextState
+
+    artifact, annotations = open_annotations(space, control_spec(env).family, name)
+    specs = {one.env: control_spec(one.env) for one in annotations}
+    return artifact, [
+        (TextState(specs[one.env].goal, one.text, specs[one.env].actions), one.primitive)
+        for one in annotations
+    ]
+
+
+def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.shots import check_shots, split_labelled
+    from cepcli.prior.tuned import TuningData
+
+    artifact, labelled = annotated_states(env, name, space)
+    train, heldout = split_labelled(labelled)
+    check_shots(train, shots, env)
+    return TuningData(env, spec(env).family, train, heldout, artifact.reference)
 
 
 def demos_for(

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from cepcli import __version__
-from cepcli.cli import bench, cache, envs, prior, runs
+from cepcli.cli import abstract, annotate, bench, cache, envs, prior, runs
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
 from cepcli.cli.train import train
@@ -40,8 +40,10 @@ app = typer.Typer(
 app.command()(train)
 app.command(name="eval")(runs.evaluate)
 app.add_typer(runs.app, name="runs")
+app.add_typer(abstract.app, name="abstract")
 app.add_typer(prior.app, name="prior")
 app.add_typer(envs.app, name="envs")
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
 app.command()(ablate)

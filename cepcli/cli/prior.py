@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.demos import demos_for, record
+from cepcli.cli.demos import annotated_states, lessons_for, record
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cepcli.artifacts import Artifact, Workspace
+    from cepcli.prior.tuned import TuningData
     from cepcli.types import TextState
 
 app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
@@ -38,7 +39,9 @@ EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `cep 
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what has the name.")]
-DemosOption = Annotated[str | None, typer.Option("--demos", help="Demonstrations to use.")]
+DemosOption = Annotated[
+    str | None, typer.Option("--demos", help="Demonstrations, or annotations, to use.")
+]
 NoJournalOption = Annotated[
     bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
 ]
@@ -90,8 +93,8 @@ def finetune(
     shots: Annotated[
         str | None,
         typer.Option(
-            help="Demonstrated episodes to learn from; several as 0,5,50. "
-            "Default: `shots` of the configuration, else 5."
+            help="Demonstrated episodes to learn from, or fives of annotated states for continuous "
+            "control; several as 0,5,50. Default: `shots` of the configuration, else 5."
         ),
     ] = None,
     demos: DemosOption = None,
@@ -124,12 +127,10 @@ def finetune(
         check_name(name)
     with interruptible("Type the same command again to go on from the last validation."):
         announce_first_use(settings[0].model, quiet)
-        source = demos_for(env, demos, max(counts), space, quiet)
-        rows, made = _finetune_all(
-            env, counts, settings, source, space, name, device, overwrite, quiet
-        )
+        data = lessons_for(env, demos, max(counts), space, quiet)
+        rows, made = _finetune_all(data, counts, settings, space, name, device, overwrite, quiet)
     if json:
-        print_json({"env": env, "demos": source.name, "rows": rows})
+        print_json({"env": env, "demos": data.source.name, "rows": rows})
         return
     print_quality(f"Priors on {_REPORTING_HALF} of {env}", rows)
     if made:
@@ -157,17 +158,15 @@ def evaluate(
     from cepcli.prior.finetune import split_heldout
     from cepcli.prior.load import load_prior
     from cepcli.prior.tuned import report_row, uniform_quality
-    from cepcli.rl.demonstrations import demos_decisions
 
     settings = resolve(PriorConfig, file=config, overrides=set_ or [])
-    space, family = open_workspace(workspace), spec(env).family
+    space = open_workspace(workspace)
     announce_first_use(name, quiet)
     prior = load_prior(
-        name, family=family, workspace=space, config=settings, device=device or "cpu",
+        name, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
     )  # fmt: skip
-    heldout = demos_decisions(demos_for(env, demos, 1, space, quiet), "heldout")
-    decisions = split_heldout(heldout)[1]
+    decisions = split_heldout(lessons_for(env, demos, 1, space, quiet).heldout)[1]
     with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
         found = evaluate_prior(prior, decisions, advance)
     rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
@@ -254,30 +253,15 @@ def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
 
 
 def _finetune_all(
-    env: str, counts: list[int], settings: list[Any], source: "Artifact", space: "Workspace",
+    data: "TuningData", counts: list[int], settings: list[Any], space: "Workspace",
     name: str | None, device: str | None, overwrite: bool, quiet: bool,
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     """One row per prior (uniform, untuned, each number of shots), and the names of the tuned."""
     from cepcli.artifacts import read_json
-    from cepcli.envs.catalog import spec
     from cepcli.prior.finetune import split_heldout
-    from cepcli.prior.tuned import (
-        TuningData,
-        is_made_so,
-        report_row,
-        uniform_quality,
-        untuned_quality,
-    )
-    from cepcli.rl.demonstrations import demos_decisions
+    from cepcli.prior.tuned import is_made_so, report_row, uniform_quality, untuned_quality
 
-    data = TuningData(
-        env,
-        spec(env).family,
-        demos_decisions(source, "train"),
-        demos_decisions(source, "heldout"),
-        source,
-    )
-    labelled = _labels(env, name, counts, settings)
+    labelled = _labels(data.env_id, name, counts, settings)
     finished = [
         label
         for label, config in labelled.items()
@@ -341,14 +325,21 @@ def _tune(
 def _state_of(
     env: str, text: str | None, goal: str | None, seed: int, space: "Workspace"
 ) -> "TextState":
-    """The first state of an episode, with its text and goal replaced where they are given."""
+    """The first state of an episode, with its text and goal replaced where they are given.
+
+    Of continuous control an annotated state, which has a text already.
+    """
     from cepcli.envs.base import text_state
-    from cepcli.envs.catalog import make_env
+    from cepcli.envs.catalog import make_env, spec
     from cepcli.types import TextState
 
-    made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
-    state = text_state(made.reset(seed=seed)[1])
-    made.close()
+    if spec(env).kind == "control":
+        labelled = annotated_states(env, None, space)[1]
+        state = labelled[seed % len(labelled)][0]
+    else:
+        made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
+        state = text_state(made.reset(seed=seed)[1])
+        made.close()
     return TextState(
         state.goal if goal is None else goal, state.text if text is None else text, state.actions
     )

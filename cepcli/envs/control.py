@@ -113,6 +113,14 @@ class ControlEnv(gym.Env[ndarray, ndarray]):
         """A scripted expert's control; None where there is no such expert."""
         return None
 
+    def snapshot(self) -> Float[ndarray, " numbers"]:
+        """The simulator's own state, for `restore`; empty where it cannot be had."""
+        return np.zeros(0)
+
+    def restore(self, snapshot: Float[ndarray, " numbers"]) -> None:
+        """Put the simulator into a state of the instance that was last reset, to render it."""
+        raise EnvError(f"`{self.control_spec.id}` cannot be put into a given state.")
+
 
 def check_finite(
     spec: ControlSpec, observation: Float[ndarray, " features"], reward: float

@@ -129,6 +129,20 @@ class MetaWorldControl(ControlEnv):
         """
         return rendered(self._raw.render)
 
+    def snapshot(self) -> Float[ndarray, " numbers"]:
+        """Joint positions and velocities, and where the hand is being pulled to."""
+        data = self._raw.data
+        parts = (data.qpos, data.qvel, data.mocap_pos.ravel(), data.mocap_quat.ravel())
+        return np.concatenate(parts)
+
+    def restore(self, snapshot: Float[ndarray, " numbers"]) -> None:
+        """Put the simulator into a state of the present instance that `snapshot` gave."""
+        model, data = self._raw.model, self._raw.data
+        ends = np.cumsum([model.nq, model.nv, 3 * model.nmocap])
+        positions, velocities, places, turns = np.split(snapshot, ends)
+        data.mocap_pos[:], data.mocap_quat[:] = places.reshape(-1, 3), turns.reshape(-1, 4)
+        self._raw.set_state(positions, velocities)
+
     def close(self) -> None:
         """Release the simulator."""
         self._raw.close()

@@ -7,6 +7,7 @@ here. An instance is the seed of Gymnasium's own reset.
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from jaxtyping import Float
 from numpy import ndarray
@@ -80,6 +81,15 @@ class MujocoControl(ControlEnv):
             EnvError: where there is no OpenGL.
         """
         return rendered(self._bare.render)
+
+    def snapshot(self) -> Float[ndarray, " numbers"]:
+        """Positions, then velocities, of every joint."""
+        return np.concatenate([self._bare.data.qpos, self._bare.data.qvel])
+
+    def restore(self, snapshot: Float[ndarray, " numbers"]) -> None:
+        """Put the simulator into a state that `snapshot` gave."""
+        positions = self._bare.model.nq
+        self._bare.set_state(snapshot[:positions], snapshot[positions:])
 
     def close(self) -> None:
         """Release the simulator."""

@@ -86,7 +86,8 @@ WALKER2D = ControlSpec(
     max_episode_steps=_STEPS,
 )
 
-_ANT_LEGS = ("front left", "front right", "back left", "back right")
+#: In the order of the model, whose own names take y for the front; the task goes along x.
+_ANT_LEGS = ("front left", "back left", "back right", "front right")
 _ANT_JOINTS = tuple(f"{leg} {joint}" for leg in _ANT_LEGS for joint in ("hip", "ankle"))
 _ANT_BODIES = (
     "torso", *(f"{leg} {part}" for leg in _ANT_LEGS for part in ("hip", "leg", "foot")),

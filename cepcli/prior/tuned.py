@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cepcli.artifacts import Artifact, Workspace, read_json, sha256, write_json, writing
+from cepcli.artifacts import Artifact, Input, Workspace, read_json, write_json, writing
 from cepcli.config import read_toml, to_dict, write_toml
 from cepcli.prior.base import Prior, PriorShape, UniformPrior
 from cepcli.prior.config import FinetuneConfig
@@ -35,14 +35,14 @@ class TuningData:
         family: its family; names the prompt template.
         train: decisions of all demonstrated training episodes.
         heldout: decisions of held-out episodes.
-        demos: the artifact they are from.
+        source: the demonstrations or annotations that they are from.
     """
 
     env_id: str
     family: str
     train: Sequence[Decision]
     heldout: Sequence[Decision]
-    demos: Artifact
+    source: Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def tune_prior(
             write_toml(folder / "config.toml", config)
             for leftover in (CHECKPOINT, _RECIPE):
                 (folder / leftover).unlink(missing_ok=True)
-        return workspace.finish("prior", name, seed=config.seed, inputs=[data.demos.reference])
+        return workspace.finish("prior", name, seed=config.seed, inputs=[data.source])
 
 
 def report_row(label: str, quality: PriorQuality | dict[str, Any]) -> dict[str, Any]:
@@ -154,9 +154,8 @@ def is_made_so(workspace: Workspace, name: str, data: TuningData, config: Finetu
         return False
     artifact = workspace.open("prior", name)
     inputs = [found["sha256"] for found in artifact.manifest["inputs"]]
-    return read_toml(artifact.path / "config.toml") == to_dict(config) and (
-        sha256(data.demos.path / "manifest.json") in inputs
-    )
+    same = read_toml(artifact.path / "config.toml") == to_dict(config)
+    return same and data.source.sha256 in inputs
 
 
 def _begin(
@@ -172,7 +171,7 @@ def _begin(
     recipe = {
         "config": to_dict(config),
         "template": template,
-        "demos": sha256(data.demos.path / "manifest.json"),
+        "demos": data.source.sha256,
         "heldout_split": "instance",
     }
     partial = workspace.partial("prior", name)

@@ -129,7 +129,7 @@ def tunings(monkeypatch):
     made = []
 
     def tune(data, config, workspace, name, **kwargs):
-        made.append((config.shots, data.demos.name))
+        made.append((config.shots, data.source.name))
         folder = workspace.begin("prior", name)
         write_json(folder / "report.json", {"after": asdict(quality)})
         return workspace.finish("prior", name, seed=config.seed)
@@ -251,3 +251,39 @@ def test_finetune_makes_a_prior_that_loads(workspace_root):
     assert adapter.stat().st_mtime_ns == made
     with pytest.raises(ArtifactError, match="exists already"):
         run("finetune", "--env", ENV, "--shots", "2", "--demos", "d", *sets, "--set=alpha=4")
+
+
+@pytest.fixture
+def annotated_walker(workspace_root):
+    """Annotations of 60 states, 30 of them different in words."""
+    space = Workspace(workspace_root)
+    folder = space.begin("annotations", "walker2d")
+    rows = [
+        {"observation": [round(0.1 * number, 5)] * 17, "text": f"It is {number % 30} steps on.",
+         "primitive": ("brake", "rise")[number % 2], "source": "auto", "env": "walker2d"}
+        for number in range(60)
+    ]  # fmt: skip
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return space.finish("annotations", "walker2d", seed=0)
+
+
+def test_shots_of_continuous_control_are_annotated_states(tunings, annotated_walker):
+    result = run("finetune", "--env", "walker2d", "--shots", "3", "--quiet")
+    assert (
+        result.stdout.splitlines()[-1] == "Use it: cep train --env walker2d --prior walker2d-3shot"
+    )
+    assert tunings == [(3, "walker2d")]
+    with pytest.raises(PriorError, match="walker2d need 200 annotated states") as error:
+        run("finetune", "--env", "walker2d", "--shots", "40", "--quiet")
+    assert "--shots 9" in error.value.hint
+
+
+def test_priors_of_continuous_control_are_judged_by_annotations(annotated_walker):
+    found = last_json(run("eval", "uniform", "--env", "walker2d", "--json", "--quiet"))
+    assert found["top1"] == pytest.approx(1 / 8)
+    shown = last_json(
+        run("score", "--env", "walker2d", "--prior", "uniform", "--seed", "4", "--json")
+    )
+    assert shown["text"] == "It is 4 steps on."
+    assert shown["goal"].startswith("walk forward")
+    assert len(shown["actions"]) == 8

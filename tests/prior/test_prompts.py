@@ -5,10 +5,11 @@ import pytest
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.types import TextState
 
+OWN = ["babyai", "textworld", "halfcheetah", "walker2d", "ant", "metaworld"]
 STATE = TextState("go to the red ball", " You see a wall.\n", ("turn left", "toggle"))
 
 
-@pytest.mark.parametrize("family", ["babyai", "textworld", "anything-else"])
+@pytest.mark.parametrize("family", [*OWN, "anything-else"])
 def test_prompt_ends_where_the_action_follows(family):
     prompt = PromptTemplate(family).render(STATE)
     assert prompt.prefix.endswith("\n")
@@ -19,8 +20,8 @@ def test_prompt_ends_where_the_action_follows(family):
 
 
 def test_families_have_versions_of_their_own():
-    assert PromptTemplate("babyai").version == "babyai-1"
-    assert PromptTemplate("textworld").version == "textworld-1"
+    for family in OWN:
+        assert PromptTemplate(family).version == f"{family}-1"
     assert PromptTemplate("no-such-family").version == "default-1"
 
 

@@ -1,0 +1,368 @@
+"""Annotations, rollouts and a prior in; an artifact of kind "abstraction" out.
+
+Example: cep abstract train --env walker2d
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from numpy import ndarray
+
+from cepcli.abstraction.annotated import Annotated, Rollout, SentenceForm, infer_form
+from cepcli.abstraction.bank import UNKNOWN, Bank
+from cepcli.abstraction.catalog import Notify, make_encoder
+from cepcli.abstraction.config import AbstractionConfig
+from cepcli.abstraction.encoder import TextEncoder
+from cepcli.abstraction.fitting import Fitter, Known, Labelled, Losses, Rewarded, discounted
+from cepcli.abstraction.head import spans_within
+from cepcli.abstraction.judge import HeldOut, judge
+from cepcli.abstraction.pairs import prior_table
+from cepcli.abstraction.picture import plot_map
+from cepcli.abstraction.state_encoder import StateEncoder, feature_scale, standardised
+from cepcli.abstraction.states import Abstraction
+from cepcli.artifacts import Artifact, Input, Workspace, write_json, writing
+from cepcli.config import read_toml, to_dict, write_toml
+from cepcli.errors import ArtifactError
+from cepcli.seeding import generator
+from cepcli.types import TextState
+
+REPORT, MAP = "report.json", "map.png"
+#: Log-probabilities over the primitives, of each state.
+AskPrior = Callable[[Sequence[TextState]], Float[ndarray, "states actions"]]
+_LEAST_STATES = 10
+_VALUE_HELDOUT = 0.2
+_LEAST_RELEVANCE = 0.1
+_USUAL = 0.9
+
+
+class Sources(NamedTuple):
+    """What an abstraction is made from.
+
+    Attributes:
+        family: of the environments.
+        features: names of the observation's numbers.
+        feature_sha256: identity of that list.
+        actions: the primitives, in the order of every prior.
+        annotated: labelled states.
+        rollouts: unlabelled ones.
+        prior: name of the prior that is asked.
+        inputs: for the manifest.
+    """
+
+    family: str
+    features: tuple[str, ...]
+    feature_sha256: str
+    actions: tuple[str, ...]
+    annotated: Annotated
+    rollouts: Sequence[Rollout]
+    prior: str
+    inputs: Sequence[Input]
+
+
+def build_abstraction(
+    sources: Sources,
+    config: AbstractionConfig,
+    workspace: Workspace,
+    name: str,
+    ask: AskPrior,
+    *,
+    overwrite: bool = False,
+    notify: Notify = lambda text: None,
+) -> Artifact:
+    """Train, judge and store the abstraction `name`; the same for the same arguments.
+
+    Raises:
+        ArtifactError: if the name is taken, or there are too few annotations.
+        ConfigError: if the training diverges.
+    """
+    _check(sources)
+    with workspace.lock("abstraction", name):
+        workspace.check_new("abstraction", name, overwrite=overwrite)
+        words = make_encoder(config.encoder, notify=notify)
+        trained = train_abstraction(sources, config, words, ask, notify)
+        report = judge(trained.abstraction, trained.heldout, config.margin)
+        folder = workspace.begin("abstraction", name, overwrite=overwrite)
+        with writing(workspace.root):
+            trained.abstraction.save(folder)
+            trained.heldout.save(folder)
+            keys = trained.abstraction.keys(trained.heldout.annotated.observations)
+            plot_map(trained.abstraction, keys, folder / MAP)
+            report["training"] = {"prior": sources.prior, **trained.training}
+            write_json(folder / REPORT, report)
+            write_toml(folder / "config.toml", config)
+        return workspace.finish("abstraction", name, seed=config.seed, inputs=sources.inputs)
+
+
+def is_made_so(
+    workspace: Workspace, name: str, config: AbstractionConfig, inputs: Sequence[Input]
+) -> bool:
+    """Whether the abstraction `name` of the workspace is finished and was made from just these."""
+    if not workspace.exists("abstraction", name):
+        return False
+    artifact = workspace.open("abstraction", name)
+    made_from = [(found["kind"], found["sha256"]) for found in artifact.manifest["inputs"]]
+    same = made_from == [(found.kind, found.sha256) for found in inputs]
+    return same and read_toml(artifact.path / "config.toml") == to_dict(config)
+
+
+class Trained(NamedTuple):
+    """An abstraction, what judges it, and figures of its training."""
+
+    abstraction: Abstraction
+    heldout: HeldOut
+    training: dict[str, Any]
+
+
+def train_abstraction(
+    sources: Sources,
+    config: AbstractionConfig,
+    words: TextEncoder,
+    ask: AskPrior,
+    notify: Notify = lambda text: None,
+) -> Trained:
+    """The three stages; see `cepcli.abstraction.fitting`."""
+    annotated = sources.annotated.with_whole_texts()
+    train, heldout = split(annotated, config)
+    lesson = _Lesson(sources, train, config, words)
+
+    notify(f"Stage 1: contrasting {len(train.texts)} states with their descriptions")
+    lesson.fitter.stage(lesson.labelled(()))
+    pseudo = lesson.propagated()
+    notify(f"Stage 2: the same with {len(pseudo)} states labelled by their neighbours")
+    lesson.fitter.stage(lesson.labelled(pseudo))
+    before = lesson.encoder()
+
+    notify(f"Asking the prior {sources.prior} about the annotated descriptions")
+    true = ask([*train.states(sources.actions), *heldout.states(sources.actions)])
+    notify("Stage 3: joining prior divergence and value")
+    spans = _spans(train.goals, true[: len(train.goals)])
+    known = Known(lesson.inputs(train.observations), spans, config.kappa or usual_bound(spans))
+    rewarded, judged = lesson.rewarded()
+    losses = lesson.fitter.stage(lesson.labelled(pseudo), known, rewarded)
+
+    abstraction = lesson.abstraction()
+    said = heldout._replace(texts=tuple(abstraction.texts(heldout.observations)))
+    notify("Asking the prior about what the abstraction says of held-out states")
+    judging = HeldOut(
+        annotated=heldout,
+        described=abstraction.encoder.texts(words.encode_many(heldout.texts)),
+        log_priors=true,
+        log_priors_described=ask(said.states(sources.actions)),
+        keys_before=before.keys(np.concatenate([train.observations, heldout.observations])),
+        goals=_numbered([*train.goals, *heldout.goals]),
+    )
+    return Trained(abstraction, judging, lesson.figures(losses, judged))
+
+
+def split(annotated: Annotated, config: AbstractionConfig) -> tuple[Annotated, Annotated]:
+    """States to learn from, and states that only judge."""
+    count = len(annotated.texts)
+    order = generator(config.seed, "heldout").permutation(count)
+    size = min(count - 1, max(1, round(config.heldout * count)))
+    return annotated.take(np.sort(order[size:])), annotated.take(np.sort(order[:size]))
+
+
+class _Lesson:
+    """What stays the same over the stages: features in standard deviations, codes, embeddings."""
+
+    def __init__(
+        self, sources: Sources, train: Annotated, config: AbstractionConfig, words: TextEncoder
+    ) -> None:
+        self._sources, self._train, self._config, self._words = sources, train, config, words
+        self._random = generator(config.seed, "rollouts")
+        self._form = infer_form(train.texts, train.slots)
+        self._phrases = tuple(
+            tuple(dict.fromkeys(row[slot] for row in train.slots if slot in row))
+            for slot in self._form.slots
+        )
+        self._codes = _codes(train, self._form, self._phrases, sources.actions)
+        self._phrase_vectors = tuple(
+            words.encode_many([f"{slot}: {phrase}" for phrase in phrases])
+            for slot, phrases in zip(self._form.slots, self._phrases, strict=True)
+        )
+        self._pool = self._drawn()
+        everything = np.concatenate([train.observations, self._pool])
+        self._mean, self._scale = feature_scale(everything)
+        self._scale = self._scale / relevance(train.observations, self._codes[:, :-1])
+        self._pool_codes = np.zeros((0, self._codes.shape[1]), np.int64)
+        self.fitter = Fitter(
+            len(sources.features), words.dim, config, generator(config.seed, "fit")
+        )
+
+    def inputs(
+        self, observations: Float[ndarray, "states features"]
+    ) -> Float32[ndarray, "states features"]:
+        """Standardised features."""
+        return standardised(observations, self._mean, self._scale)
+
+    def encoder(self) -> StateEncoder:
+        """The encoder as trained so far."""
+        return self.fitter.encoder(self._mean, self._scale)
+
+    def propagated(self) -> Int[ndarray, " states"]:
+        """Which unlabelled states take their neighbours' labels now."""
+        keys = self.encoder().keys(self._train.observations)
+        vote = self._bank(keys, self._codes).vote(self.encoder().keys(self._pool))
+        self._pool_codes = vote.codes
+        return np.flatnonzero(vote.lead >= self._config.margin)
+
+    def labelled(self, pseudo: Sequence[int] | Int[ndarray, " states"]) -> Labelled:
+        """The annotations, and the unlabelled states `pseudo` with the labels they took."""
+        chosen = np.asarray(pseudo, np.int64)
+        texts = [*self._train.texts, *map(self._composed, self._pool_codes[chosen])]
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        observations = np.concatenate([self._train.observations, self._pool[chosen]])
+        vectors = self._words.encode_many(list(rows))
+        numbers = np.array([rows[text] for text in texts])
+        codes = np.concatenate([self._codes, self._pool_codes[chosen]])[:, :-1]
+        return Labelled(self.inputs(observations), numbers, vectors, codes, self._phrase_vectors)
+
+    def rewarded(self) -> tuple[Rewarded | None, Rewarded | None]:
+        """Discounted rewards to learn from, and from other rollouts to judge by; None without."""
+        rollouts = self._sources.rollouts
+        if len(rollouts) < 2:
+            return None, None
+        values = discounted([rollout.rewards for rollout in rollouts], self._config.discount)
+        together = np.concatenate(values)
+        centre, spread = together.mean(), together.std() or 1.0
+        judging = max(1, round(_VALUE_HELDOUT * len(rollouts)))
+        order = self._random.permutation(len(rollouts))
+
+        def part(chosen: Int[ndarray, " rollouts"]) -> Rewarded:
+            observations = np.concatenate([rollouts[i].observations for i in chosen])
+            standard = (np.concatenate([values[i] for i in chosen]) - centre) / spread
+            return Rewarded(self.inputs(observations), standard.astype(np.float32))
+
+        return part(order[judging:]), part(order[:judging])
+
+    def abstraction(self) -> Abstraction:
+        """What has been learned, with every state whose labels are clear in the bank."""
+        chosen = self.propagated()
+        keys = self.encoder().keys(np.concatenate([self._train.observations, self._pool[chosen]]))
+        codes = np.concatenate([self._codes, self._pool_codes[chosen]])
+        sources = self._sources
+        return Abstraction(
+            sources.family, sources.features, sources.feature_sha256, self.encoder(),
+            self._bank(keys, codes), self._form, self._phrases, sources.actions,
+        )  # fmt: skip
+
+    def figures(self, losses: Losses, judged: Rewarded | None) -> dict[str, Any]:
+        """Of the training, for the report."""
+        figures: dict[str, Any] = {
+            "annotations": len(self._train.texts),
+            "unlabelled": len(self._pool),
+            "propagated": len(self.propagated()),
+            **{f"{loss}_loss": value for loss, value in losses._asdict().items()},
+        }
+        if judged is not None:
+            error = self.fitter.values(judged.inputs) - judged.values
+            figures["value_r2"] = 1.0 - float((error**2).mean() / max(judged.values.var(), 1e-12))
+        return figures
+
+    def _bank(
+        self, keys: Float32[ndarray, "entries dim"], codes: Int[ndarray, "entries questions"]
+    ) -> Bank:
+        counts = [*map(len, self._phrases), len(self._sources.actions)]
+        annotated = np.arange(len(keys)) < len(self._codes)
+        return Bank.of(keys, codes, annotated, counts, self._config.neighbours)
+
+    def _composed(self, codes: Int[ndarray, " questions"]) -> str:
+        pairs = zip(self._phrases, codes[:-1], strict=True)
+        return self._form.compose([phrases[code] for phrases, code in pairs])
+
+    def _drawn(self) -> Float[ndarray, "states features"]:
+        """Unlabelled states: so many of the rollouts', at random, in their order."""
+        parts = [rollout.observations for rollout in self._sources.rollouts]
+        pool = np.concatenate([np.zeros((0, len(self._sources.features))), *parts])
+        chosen = self._random.permutation(len(pool))[: self._config.rollout_states]
+        return pool[np.sort(chosen)]
+
+
+def relevance(
+    observations: Float[ndarray, "states features"], codes: Int[ndarray, "states slots"]
+) -> Float32[ndarray, " features"]:
+    """How much each feature tells of the slot it tells most of, `_LEAST_RELEVANCE` to 1.
+
+    The root of the correlation ratio η²: the share of its variance that lies between the phrases of
+    a slot, relative to the best feature of that slot. With a few hundred states and a hundred
+    features, most of which say nothing of what is described, it keeps the encoder from learning
+    those by heart.
+    """
+    found = np.zeros(observations.shape[1])
+    for column in codes.T:
+        known = observations[column != UNKNOWN]
+        labels = column[column != UNKNOWN]
+        total = ((known - known.mean(0)) ** 2).sum(0)
+        between = np.zeros_like(total)
+        for label in np.unique(labels):
+            part = known[labels == label]
+            between += len(part) * (part.mean(0) - known.mean(0)) ** 2
+        share = np.sqrt(np.where(total > 0, between / np.where(total > 0, total, 1.0), 0.0))
+        found = np.maximum(found, share / max(float(share.max()), _LEAST_RELEVANCE))
+    return np.maximum(found, _LEAST_RELEVANCE).astype(np.float32)
+
+
+def _codes(
+    train: Annotated,
+    form: SentenceForm,
+    phrases: tuple[tuple[str, ...], ...],
+    actions: tuple[str, ...],
+) -> Int[ndarray, "states questions"]:
+    """The labels of annotations as numbers; the primitive comes last."""
+    codes = np.full((len(train.texts), len(form.slots) + 1), UNKNOWN, np.int64)
+    for row, slots, primitive in zip(codes, train.slots, train.primitives, strict=True):
+        for question, slot in enumerate(form.slots):
+            if slot in slots:
+                row[question] = phrases[question].index(slots[slot])
+        row[-1] = actions.index(primitive)
+    return codes
+
+
+def _spans(
+    goals: Sequence[str], log_priors: Float[ndarray, "states actions"]
+) -> Float32[ndarray, "states states"]:
+    """Span of the priors of every pair of states with one goal; NaN for other pairs."""
+    numbers = _numbered(goals)
+    groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    table = prior_table([{str(a): p for a, p in enumerate(row)} for row in log_priors.tolist()])
+    return spans_within(table, groups)
+
+
+def usual_bound(spans: Float32[ndarray, "states states"]) -> float:
+    """A third of what span²/8 of nine tenths of the pairs keeps to, so that those which reach it
+    should stand 95 % of the way to a right angle; 1 nat where all priors are the same.
+    """
+    known = spans[~np.isnan(spans)]
+    bound = float(np.quantile(known, _USUAL)) ** 2 / 8.0 if len(known) else 0.0
+    return bound / 3.0 or 1.0
+
+
+def _numbered(goals: Sequence[str]) -> Int[ndarray, " states"]:
+    """Each goal as a number, in order of appearance."""
+    numbers = {goal: number for number, goal in enumerate(dict.fromkeys(goals))}
+    return np.array([numbers[goal] for goal in goals])
+
+
+def _check(sources: Sources) -> None:
+    """Refuse what cannot be learned from, in one sentence."""
+    annotated = sources.annotated
+    if len(annotated.texts) < _LEAST_STATES:
+        raise ArtifactError(
+            f"There are {len(annotated.texts)} annotations of {sources.family}, expected at least "
+            f"{_LEAST_STATES}.",
+            "Make more: cep annotate auto",
+        )
+    unknown = sorted(set(annotated.primitives) - set(sources.actions))
+    if unknown:
+        raise ArtifactError(
+            f"The annotations name the primitive `{unknown[0]}`, which {sources.family} has not.",
+            f"Its primitives are: {', '.join(sources.actions)}.",
+        )
+    if annotated.observations.shape[1] != len(sources.features):
+        raise ArtifactError(
+            f"The annotations have {annotated.observations.shape[1]} features, {sources.family} "
+            f"has {len(sources.features)}.",
+            "They were made for another version of the environment; make them again.",
+        )

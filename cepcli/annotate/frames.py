@@ -1,0 +1,131 @@
+"""Pictures of states, drawn by a process of its own.
+
+Graphics libraries fail in ways that end a process, and answers are not to be lost with it: a child
+(`python -m cepcli.annotate.frames`) draws; a JSON line in, the length of a PNG and the PNG out.
+"""
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from threading import Lock
+from typing import IO, Any
+
+import numpy as np
+
+from cepcli.annotate.states import State
+from cepcli.envs.catalog import make_control_env
+from cepcli.envs.control import ControlEnv
+
+_LENGTH_BYTES = 4
+_NO_SNAPSHOT = "No picture: this state came without the simulator's own state."
+_SWITCHED_OFF = "No pictures: they were switched off with --no-frames."
+
+
+class Frames:
+    """Draws states; says why where it cannot, once and for all.
+
+    Args:
+        wanted: whether to draw at all.
+        tell: told the reason when drawing turns out to be impossible.
+
+    Attributes:
+        reason: why there are no pictures; empty as long as there may be some.
+    """
+
+    def __init__(
+        self, *, wanted: bool = True, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.reason = "" if wanted else _SWITCHED_OFF
+        self._tell = tell
+        self._child: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._drawn: dict[str, bytes] = {}
+        self._lock = Lock()
+
+    def __enter__(self) -> "Frames":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+        self._errors.close()
+
+    def png(self, state: State) -> tuple[bytes, str]:
+        """A picture as PNG; or nothing, and why."""
+        if not state.snapshot:
+            return b"", _NO_SNAPSHOT
+        with self._lock:
+            if not self.reason and state.id not in self._drawn:
+                picture = self._ask(state)
+                if picture:
+                    self._drawn[state.id] = picture
+                else:
+                    self.reason = self._why()
+                    self._tell(self.reason)
+            return self._drawn.get(state.id, b""), self.reason
+
+    def _ask(self, state: State) -> bytes:
+        """The child's picture; empty if it has died."""
+        if self._child is None:
+            self._child = self._start()
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        request = {"env": state.env, "instance": state.instance, "snapshot": state.snapshot}
+        try:
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        length = self._child.stdout.read(_LENGTH_BYTES)
+        return self._child.stdout.read(int.from_bytes(length, "big"))
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "cepcli.annotate.frames"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C is for the server
+        )
+
+    def _why(self) -> str:
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = said[-1].strip() if said else "the drawing process ended without a word"
+        return (
+            f"No pictures: this machine has no GL to draw with ({last}). Annotating works without; "
+            "with Debian or Ubuntu, `apt install libegl1` may help, or another MUJOCO_GL."
+        )
+
+
+def main() -> None:
+    """Draw what stdin asks for, until it ends."""
+    out = sys.stdout.buffer
+    sys.stdout = sys.stderr  # what libraries print must not get in between
+    envs: dict[str, ControlEnv] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        name = request["env"]
+        if name not in envs:
+            envs[name] = make_control_env(name)
+        envs[name].reset(options={"instance": request["instance"]})
+        envs[name].restore(np.array(request["snapshot"], np.float64))
+        picture = _png(envs[name].render())
+        out.write(len(picture).to_bytes(_LENGTH_BYTES, "big") + picture)
+        out.flush()
+
+
+def _png(pixels: Any) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()

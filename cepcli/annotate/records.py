@@ -1,0 +1,249 @@
+"""Annotations: a state, what it looks like in words, and the motion primitive that it calls for.
+
+One JSON object a line, in `annotations.jsonl` of an artifact of kind "annotations":
+
+    {"observation": [1.2, …], "text": "…", "primitive": "…", "slots": {"pace": "…", …},
+     "source": "auto" | "person" | "import", "env": "walker2d"}
+
+A state may have several: what a rule said of it, what a person did. People edit the file by hand.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cepcli.artifacts import Artifact, Workspace
+from cepcli.envs.catalog import control_spec
+from cepcli.envs.control import ControlSpec
+from cepcli.errors import ArtifactError, EnvError
+from cepcli.registry import suggest
+
+FILE = "annotations.jsonl"
+#: Who is believed where several annotate one state, first who is believed most.
+SOURCES = ("person", "import", "auto")
+#: Decimals that are kept of an observation; two states that agree in them are one.
+DECIMALS = 5
+_FIELDS = ("observation", "text", "primitive", "source", "env")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one source says of one state.
+
+    Attributes:
+        observation: its numbers, rounded to `DECIMALS`, in the order of the spec's features.
+        text: the state in words.
+        primitive: the best symbolic action in it.
+        slots: phrase by slot, empty where the text is in somebody's own words.
+        source: one of `SOURCES`.
+        env: environment id.
+    """
+
+    observation: tuple[float, ...]
+    text: str
+    primitive: str
+    slots: Mapping[str, str]
+    source: str
+    env: str
+
+    @property
+    def state(self) -> str:
+        """Identity of the state."""
+        return state_id(self.env, self.observation)
+
+
+class Defect(NamedTuple):
+    """What is wrong with a line, and what to do about it."""
+
+    line: int
+    message: str
+    hint: str
+
+
+class _BadLine(Exception):
+    """A line that is no annotation: message, hint."""
+
+
+def rounded(observation: Iterable[float]) -> tuple[float, ...]:
+    """An observation as annotations hold it; no negative zeros."""
+    return tuple(round(float(value), DECIMALS) + 0.0 for value in observation)
+
+
+def state_id(env: str, observation: Sequence[float]) -> str:
+    """Twelve hex digits that name a state by what it is."""
+    text = " ".join([env, *(f"{value:.{DECIMALS}f}" for value in observation)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def to_line(annotation: Annotation) -> str:
+    """One line of the file, without its end."""
+    return json.dumps(
+        {
+            "observation": plain_numbers(annotation.observation),
+            "text": annotation.text,
+            "primitive": annotation.primitive,
+            "slots": dict(annotation.slots),
+            "source": annotation.source,
+            "env": annotation.env,
+        },
+        ensure_ascii=False,
+    )
+
+
+def plain_numbers(values: Iterable[float]) -> list[float]:
+    """Numbers as JSON writes them shortest: 0, not 0.0."""
+    return [int(value) if value == int(value) else value for value in values]
+
+
+def parse(lines: Iterable[str], family: str) -> tuple[list[Annotation | None], list[Defect]]:
+    """Every line as an annotation, None where it is blank or wrong, and what is wrong with it."""
+    found: list[Annotation | None] = []
+    defects = []
+    for number, line in enumerate(lines, 1):
+        read = annotation_of(line, family, number) if line.strip() else None
+        if isinstance(read, Defect):
+            defects.append(read)
+            read = None
+        found.append(read)
+    return found, defects
+
+
+def annotation_of(line: Any, family: str, number: int) -> Annotation | Defect:
+    """Line `number` of a file, as text or as its JSON value, or what is wrong with it."""
+    try:
+        return _from_row(_row(line) if isinstance(line, str) else line, family)
+    except _BadLine as bad:
+        return Defect(number, *bad.args)
+
+
+def read_annotations(path: Path, family: str) -> list[Annotation]:
+    """The annotations in a file.
+
+    Raises:
+        ArtifactError: if the file cannot be read or a line is none; it names the first such line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"`{path}` is not UTF-8 text: {error}.") from error
+    found, defects = parse(lines, family)
+    raise_for(path, defects)
+    return [annotation for annotation in found if annotation is not None]
+
+
+def raise_for(path: Path, defects: Sequence[Defect]) -> None:
+    """An `ArtifactError` that names the first defect and counts the others; nothing if none."""
+    if defects:
+        first = defects[0]
+        others = len(defects) - 1
+        more = f" {others} more {'line is' if others == 1 else 'lines are'} wrong." * bool(others)
+        raise ArtifactError(f"{path}:{first.line}: {first.message}{more}", first.hint)
+
+
+def open_annotations(
+    workspace: Workspace, family: str, name: str | None = None
+) -> tuple[Artifact, list[Annotation]]:
+    """The annotations of a family, one for each state: see `believed`.
+
+    Raises:
+        ArtifactError: if there are none, or a line of the file is wrong.
+    """
+    artifact = workspace.open("annotations", name or family)
+    return artifact, believed(read_annotations(artifact.path / FILE, family))
+
+
+def believed(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """One for each state: a person's before an imported one before a rule's, the later ones first.
+
+    In the order in which the states first appear.
+    """
+    best: dict[str, Annotation] = {}
+    for annotation in annotations:
+        other = best.get(annotation.state)
+        if other is None or _rank(annotation) <= _rank(other):
+            best[annotation.state] = annotation
+    return list(best.values())
+
+
+def _rank(annotation: Annotation) -> int:
+    return SOURCES.index(annotation.source)
+
+
+def _row(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        if not line.rstrip().endswith("}"):
+            raise _BadLine(
+                "the line is truncated: it does not end with `}`.",
+                "Complete it, or delete the line; nothing else in the file is affected.",
+            ) from error
+        raise _BadLine(
+            f"the line is not JSON ({error}).", "Mend it, or delete the line."
+        ) from error
+
+
+def _from_row(row: Any, family: str) -> Annotation:
+    if not isinstance(row, dict):
+        raise _BadLine("the line is not a JSON object.", "Mend it, or delete the line.")
+    missing = [field for field in _FIELDS if field not in row]
+    if missing:
+        raise _BadLine(f"`{missing[0]}` is missing.", f"Needed are {', '.join(_FIELDS)}.")
+    spec = _spec(row["env"], family)
+    text, slots = row["text"], row.get("slots") or {}
+    if not isinstance(text, str) or not text.strip():
+        raise _BadLine("the text is empty.", "Say in words what the state looks like.")
+    if row["primitive"] not in spec.actions:
+        raise _BadLine(
+            f"the primitive `{row['primitive']}` is none of {spec.id}.",
+            suggest(str(row["primitive"]), spec.actions),
+        )
+    if row["source"] not in SOURCES:
+        raise _BadLine(f"the source `{row['source']}` is unknown.", suggest("", SOURCES))
+    if not isinstance(slots, dict) or not all(isinstance(v, str) for v in slots.values()):
+        raise _BadLine("`slots` is not an object of phrases.", 'For example {"pace": "walking"}.')
+    observation = _observation(row["observation"], spec)
+    # one line of the file is one annotation, and of the prompt one state
+    text = " ".join(text.split())
+    return Annotation(observation, text, row["primitive"], slots, row["source"], spec.id)
+
+
+def _spec(env: Any, family: str) -> ControlSpec:
+    try:
+        spec = control_spec(str(env))
+    except EnvError as error:
+        raise _BadLine(error.message, error.hint) from error
+    if spec.family != family:
+        raise _BadLine(
+            f"the environment `{env}` is of the family {spec.family}, expected {family}.",
+            f"Annotations of {spec.family} go into another file: cep annotate import --env {env}",
+        )
+    return spec
+
+
+def _observation(values: Any, spec: ControlSpec) -> tuple[float, ...]:
+    count = len(spec.features)
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise _BadLine("the observation is not a list of numbers.", f"{spec.id} has {count}.")
+    if len(values) != count:
+        raise _BadLine(
+            f"the observation has {len(values)} numbers, expected the {count} of {spec.id}.",
+            f"Their names: cep envs show {spec.id}",
+        )
+    for feature, value in zip(spec.features, values, strict=True):
+        if not math.isfinite(value):
+            raise _BadLine(
+                f"the feature `{feature.name}` is {value}, expected a finite number.",
+                "Delete the line, or annotate the state again.",
+            )
+    return rounded(values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

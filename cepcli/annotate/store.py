@@ -1,0 +1,135 @@
+"""The annotation file on disk: every answer is there when a call returns, and no line is lost.
+
+Adding appends and syncs. Changing and removing rewrite the file beside itself and rename it, with
+every other line kept byte for byte, those that are no annotations included. The file is read again
+whenever somebody else has changed it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from cepcli.annotate.records import Annotation, Defect, parse, to_line
+from cepcli.artifacts import writing
+from cepcli.errors import ArtifactError
+
+
+class AnnotationFile:
+    """The lines of an annotation file, and what they say.
+
+    Args:
+        path: of the file; it is made by the first answer.
+        family: which environments its annotations are of.
+
+    Attributes:
+        annotations: in the order of the file.
+        defects: of lines that are no annotations; they are kept as they are.
+    """
+
+    def __init__(self, path: Path, family: str) -> None:
+        self.path = path
+        self.annotations: list[Annotation] = []
+        self.defects: list[Defect] = []
+        self._family = family
+        self._lines: list[bytes] = []
+        self._parsed: list[Annotation | None] = []
+        self._seen: tuple[int, ...] | None = ()
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the file again if it is not as it was last seen; whether that was so."""
+        seen = self._signature()
+        if seen == self._seen:
+            return False
+        try:
+            content = self.path.read_bytes() if seen else b""
+        except OSError as error:
+            raise ArtifactError(f"Cannot read `{self.path}`: {error.strerror}.") from error
+        self._lines = content.split(b"\n")
+        if self._lines[-1] == b"":
+            self._lines.pop()
+        text = [line.decode(errors="replace") for line in self._lines]
+        self._parsed, self.defects = parse(text, self._family)
+        self.annotations = [found for found in self._parsed if found is not None]
+        self._seen = seen
+        return True
+
+    def append(self, annotations: Iterable[Annotation]) -> None:
+        """Add annotations at the end; they are on disk when this returns."""
+        lines = "".join(to_line(annotation) + "\n" for annotation in annotations).encode()
+        with writing(self.path), self.path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and _byte_before(file, end) != b"\n":
+                lines = b"\n" + lines
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self.refresh()
+
+    def replace(self, old: Annotation, new: Annotation) -> None:
+        """Put `new` in the place of `old`; at the end if somebody has taken that out meanwhile."""
+        if not self._rewrite(lambda: self._without_last(old, [to_line(new).encode()])):
+            self.append([new])
+
+    def remove(self, old: Annotation) -> bool:
+        """Take out the last line that says just this; whether there was one."""
+        return self._rewrite(lambda: self._without_last(old, []))
+
+    def keep(self, wanted: Callable[[Annotation], bool]) -> None:
+        """Take out the annotations that are not wanted; lines that are none stay."""
+
+        def kept() -> list[bytes]:
+            pairs = zip(self._lines, self._parsed, strict=True)
+            return [line for line, found in pairs if found is None or wanted(found)]
+
+        self._rewrite(kept)
+
+    def _without_last(self, old: Annotation, instead: Sequence[bytes]) -> list[bytes] | None:
+        for number in range(len(self._lines) - 1, -1, -1):
+            if self._parsed[number] == old:
+                return [*self._lines[:number], *instead, *self._lines[number + 1 :]]
+        return None
+
+    def _rewrite(self, changed: Callable[[], Sequence[bytes] | None]) -> bool:
+        """Write what `changed()` makes of the lines as they are now; not if it is None.
+
+        Begun again when somebody saves the file while ours is written beside it.
+        """
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        while True:
+            self.refresh()
+            lines = changed()
+            if lines is None:
+                return False
+            with writing(self.path):
+                with temporary.open("wb") as file:
+                    file.writelines(line + b"\n" for line in lines)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if self._signature() != self._seen:
+                    continue
+                temporary.replace(self.path)
+                _sync_directory(self.path.parent)
+            self.refresh()
+            return True
+
+    def _signature(self) -> tuple[int, ...] | None:
+        """What changes whenever the file does; None if there is none."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _byte_before(file, end: int) -> bytes:
+    file.seek(end - 1)
+    return file.read(1)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

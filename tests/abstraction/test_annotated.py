@@ -1,0 +1,49 @@
+"""The sentence form that descriptions share, read off them."""
+
+from cepcli.abstraction.annotated import WHOLE, infer_form
+from tests.abstraction.control_worlds import annotated, compose, slots_of
+
+
+def test_form_is_read_off_the_descriptions():
+    world = annotated(40)
+    form = infer_form(world.texts, world.slots)
+    assert form.slots == ("pace", "torso", "leg")
+    assert form.literals == ("The walker is ", ", ", ", with the ", ".")
+    slots = slots_of([1.0, -1.0, 0.0, 1.0, 0.0, 0.0])
+    assert form.compose([slots[slot] for slot in form.slots]) == compose(slots)
+
+
+def test_descriptions_in_own_words_do_not_change_the_form():
+    world = annotated(10)
+    texts = ["He nearly falls over.", *world.texts[1:]]
+    assert infer_form(texts, world.slots) == infer_form(world.texts, world.slots)
+
+
+def test_a_phrase_that_two_slots_share_is_told_apart_by_the_others():
+    slots = [
+        {"left knee": left, "right knee": right}
+        for left in ("bent", "straight") for right in ("bent", "straight")
+    ]  # fmt: skip
+    texts = [f"Left {s['left knee']}, right {s['right knee']}." for s in slots]
+    form = infer_form(texts, slots)
+    assert [form.compose([s[slot] for slot in form.slots]) for s in slots] == texts
+
+
+def test_a_phrase_at_the_beginning_is_capitalised():
+    slots = [{"torso": "torso upright", "pace": "walking"}, {"torso": "torso low", "pace": "still"}]
+    texts = ["Torso upright; walking.", "Torso low; still."]
+    form = infer_form(texts, slots)
+    assert form.capitalised
+    assert form.compose(["torso upright", "still"]) == "Torso upright; still."
+
+
+def test_without_slots_the_description_is_the_only_one():
+    bare = annotated(12)._replace(slots=({},) * 12).with_whole_texts()
+    form = infer_form(bare.texts, bare.slots)
+    assert form.slots == (WHOLE,)
+    assert form.compose([bare.texts[3]]) == bare.texts[3]
+
+
+def test_without_a_description_that_says_its_phrases_they_are_listed():
+    form = infer_form(["oh"], [{"torso": "upright", "pace": "still"}])
+    assert form.compose(["upright", "still"]) == "upright; still"
