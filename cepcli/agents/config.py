@@ -137,6 +137,13 @@ class TrainConfig:
         default="embedded",
         metadata={"help": "embedded, uniform, an adapter's name, a model's path or hub id"},
     )
+    abstraction: str | None = field(
+        default=None,
+        metadata={
+            "help": "hybrid-sac: what describes states to the prior, FAMILY/NAME; "
+            "default: FAMILY/default"
+        },
+    )
     steps: int = field(
         default=2000, metadata={"help": "decisions to take, control steps in continuous control"}
     )

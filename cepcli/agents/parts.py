@@ -11,6 +11,7 @@ from cepcli.abstraction.catalog import make_encoder
 from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, Remembering, TextEncoder
 from cepcli.abstraction.head import Head
 from cepcli.abstraction.keys import KeyEncoder
+from cepcli.abstraction.states import open_abstraction
 from cepcli.agents.config import CONTROL, LEARNING, TrainConfig
 from cepcli.agents.control_policy import ControlPolicy, Describer, Undescribed
 from cepcli.agents.policy import Policy
@@ -24,9 +25,8 @@ from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.device import resolve_device, use_threads
 from cepcli.envs.base import SymbolicEnv
-from cepcli.envs.catalog import make_control_env, make_env
+from cepcli.envs.catalog import control_spec, make_control_env, make_env
 from cepcli.envs.control import ControlEnv
-from cepcli.errors import ConfigError
 from cepcli.prior.base import Prior
 from cepcli.prior.embedded import SMOLLM2
 from cepcli.prior.llm import LLMPrior
@@ -86,16 +86,14 @@ def build_parts(
     """Build a run's parts from its configuration; says through `notify` what takes long.
 
     Raises:
-        ConfigError: if an LLM is to be asked about states of control and nothing describes them.
+        ArtifactError: if an LLM is to be asked about states of control and nothing describes them.
     """
     use_threads(config.threads)
     device = str(resolve_device(config.device))
-    if config.agent == "hybrid-sac" and config.prior != "uniform" and describer is None:
-        raise ConfigError(
-            f"The prior `{config.prior}` reads text, and nothing describes the states of "
-            f"`{config.env}`.",
-            "Use --prior uniform, or train an abstraction.",
-        )
+    inputs = prior_inputs(config.prior, workspace)
+    if reads_descriptions(config) and describer is None:
+        describer, artifact = _describer(config, workspace)
+        inputs.append(artifact)
     tracker = _tracker(config, workspace, notify)
     bare = _prior(config, workspace, _family(tracker), notify)
     learns = config.agent in LEARNING
@@ -137,9 +135,23 @@ def build_parts(
         policy=_policy(config, prior, table, learner, describer),
         acting=torch_generator(config.seed, "acting"),
         auditing=auditing,
-        inputs=prior_inputs(config.prior, workspace),
+        inputs=inputs,
         describer=describer,
     )
+
+
+def reads_descriptions(config: TrainConfig) -> bool:
+    """Whether an LLM is asked about states of control, which must then be described."""
+    return config.agent == "hybrid-sac" and config.prior != "uniform"
+
+
+def _describer(config: TrainConfig, workspace: Workspace) -> tuple[Describer, Artifact]:
+    spec = control_spec(config.env)
+    name = config.abstraction or f"{spec.family}/default"
+    return open_abstraction(
+        workspace, name, env_id=spec.id, family=spec.family,
+        feature_sha256=spec.feature_sha256, features=len(spec.features),
+    )  # fmt: skip
 
 
 def _tracker(config: TrainConfig, workspace: Workspace, notify: Notify) -> Tracker:

@@ -71,7 +71,7 @@ def make_abstraction(
     annotations, found = open_annotations(space, spec.family, config.annotations)
     if not annotations.path.is_relative_to(space.root):
         say(f"Using the {len(found)} annotations of {spec.family} that ship with cep")
-    prior = _prior_name(spec, space, say) if config.prior is None else config.prior
+    prior = prior_for(spec, space, say) if config.prior is None else config.prior
     config = replace(config, env=spec.id, prior=prior)
     inputs = [annotations.reference, *(made.reference for made in prior_inputs(prior, space))]
     if not overwrite and is_made_so(space, name, config, inputs):
@@ -163,7 +163,7 @@ def _of_family(name: str, spec: "ControlSpec") -> str:
     return name
 
 
-def _prior_name(spec: "ControlSpec", space: "Workspace", say: Any) -> str:
+def prior_for(spec: "ControlSpec", space: "Workspace", say: Any) -> str:
     """The prior that has the family's name, tuned for it; else the untuned embedded one."""
     from cepcli.prior.load import EMBEDDED
 

@@ -59,9 +59,9 @@ def train(
     """Train an agent on one environment; leaves a run that can be evaluated and compared."""
     from dataclasses import replace
 
-    from cepcli.agents.config import PRESETS, TrainConfig
+    from cepcli.agents.config import CONTROL, PRESETS, TrainConfig
     from cepcli.config import resolve
-    from cepcli.envs.catalog import full_options
+    from cepcli.envs.catalog import full_options, spec
 
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
@@ -72,6 +72,13 @@ def train(
         TrainConfig, file=config, overrides=set_ or [], flags=flags,
         presets=PRESETS, preset_key="agent",
     )  # fmt: skip
+    if agent is None and spec(first.env).kind == "control" and first.agent not in CONTROL:
+        typer.echo(f"`{first.env}` is continuous control: training hybrid-sac", err=True)
+        first = resolve(
+            TrainConfig, file=config, overrides=set_ or [], flags={**flags, "agent": "hybrid-sac"},
+            presets=PRESETS, preset_key="agent",
+        )  # fmt: skip
+    first = _described(first, open_workspace(workspace), prior, quiet)
     first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []
     for number in range(first.seed, first.seed + seeds):
@@ -82,6 +89,27 @@ def train(
             print_summary(summaries[-1])
     if json:
         print_json(summaries[0] if seeds == 1 else {"runs": summaries})
+
+
+def _described(config: Any, space: Any, prior: str | None, quiet: bool) -> Any:
+    """`config` with what an LLM needs to read states of control: its prior and an abstraction.
+
+    The prior tuned for the family comes before the embedded one; FAMILY/default is made if missing.
+    """
+    from dataclasses import replace
+
+    if config.agent != "hybrid-sac" or config.prior == "uniform":
+        return config
+    from cepcli.cli.abstractions import abstraction_for, default_name, prior_for
+    from cepcli.cli.prior_display import note
+    from cepcli.envs.catalog import control_spec
+
+    known = control_spec(config.env)
+    if prior is None and config.prior == "embedded":
+        config = replace(config, prior=prior_for(known, space, note(quiet)))
+    name = config.abstraction or default_name(known)
+    abstraction_for(config.env, name, space, config.device, quiet)
+    return replace(config, abstraction=name)
 
 
 def _train_one(
