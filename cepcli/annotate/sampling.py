@@ -113,7 +113,7 @@ def _visit(env: ControlEnv, wanted: int, seed: int) -> list[_Visited]:
     random = generator(seed, f"annotate/{name}")
     observation, info = env.reset(seed=stream_seed(seed, f"annotate/{name}/env") % 2**31)
     found: list[_Visited] = []
-    makers = _policies(env, random)
+    makers = policies(env, random)
     rollout = 0
     while len(found) < wanted:
         policy = makers[rollout % len(makers)](env, random)
@@ -130,7 +130,7 @@ def _visit(env: ControlEnv, wanted: int, seed: int) -> list[_Visited]:
     return found[:wanted]
 
 
-def _policies(env: ControlEnv, random: np.random.Generator) -> list[Maker]:
+def policies(env: ControlEnv, random: np.random.Generator) -> list[Maker]:
     """What plays the rollouts in turn: expert and primitives where there are such, else gaits."""
     start = np.zeros(len(env.control_spec.features))
     if env.expert_control(start) is not None:
