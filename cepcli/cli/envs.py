@@ -32,7 +32,9 @@ def list_envs(json: JsonOption = False) -> None:
 
 @app.command("show")
 def show_env(
-    env_id: Annotated[str, typer.Argument(help="An id of `cep envs list`, or babyai/LEVEL.")],
+    env_id: Annotated[
+        str, typer.Argument(help="An id of `cep envs list`, babyai/LEVEL or metaworld/TASK.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Which episode to show.")] = 0,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
@@ -41,11 +43,7 @@ def show_env(
     from cepcli.envs import catalog
 
     spec = catalog.spec(env_id)
-    env = _make(spec, "train", workspace, {})
-    try:
-        shown = _describe(env, spec, seed)
-    finally:
-        env.close()
+    shown = _control(spec) if spec.kind == "control" else _text(spec, workspace, seed)
     if json:
         print_json(shown)
         return
@@ -78,7 +76,53 @@ def check_envs(
         raise EnvError(f"{failed} of {len(ids)} environments failed the check.")
 
 
+def _text(spec: "EnvSpec", workspace: Path | None, seed: int) -> dict[str, Any]:
+    env = _make(spec, "train", workspace, {})
+    try:
+        return _describe(env, spec, seed)
+    finally:
+        env.close()
+
+
+def _control(spec: "EnvSpec") -> dict[str, Any]:
+    """What there is to know of a control environment; no simulator is loaded."""
+    from cepcli.config import to_dict
+    from cepcli.envs.catalog import control_spec
+
+    known = control_spec(spec.id)
+    return {
+        "id": spec.id,
+        "family": spec.family,
+        "summary": spec.summary,
+        "goal": known.goal,
+        "max_episode_steps": known.max_episode_steps,
+        "options": to_dict(spec.options()),
+        "controls": f"{known.controls}, each in [-1, 1]",
+        "features": [f"{f.name} [{f.unit}]: {f.meaning}" for f in known.features],
+        "primitives": [f"{p.name}: {p.meaning}" for p in known.primitives],
+    }
+
+
 def _check(spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int) -> None:
+    if spec.kind == "control":
+        _check_control(spec, episodes, seed)
+    else:
+        _check_text(spec, workspace, episodes, seed)
+
+
+def _check_control(spec: "EnvSpec", episodes: int, seed: int) -> None:
+    from cepcli.envs.catalog import make_control_env
+    from cepcli.envs.control_checker import check_control_env
+
+    env, heldout = make_control_env(spec.id), make_control_env(spec.id, split="heldout")
+    try:
+        check_control_env(env, heldout=heldout, episodes=episodes, seed=seed)
+    finally:
+        env.close()
+        heldout.close()
+
+
+def _check_text(spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int) -> None:
     from cepcli.envs.checker import check_env
 
     env = _make(spec, "train", workspace, dict(spec.check_options))

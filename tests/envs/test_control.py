@@ -9,6 +9,7 @@ import pytest
 
 from cepcli.envs.catalog import control_spec, make_control_env, make_env
 from cepcli.envs.control import check_finite
+from cepcli.envs.control_checker import check_control_env
 from cepcli.envs.metaworld_specs import TASKS
 from cepcli.errors import EnvError
 
@@ -234,3 +235,45 @@ def test_what_is_known_of_an_environment_loads_no_simulator():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("env_id", [*MUJOCO, "metaworld/reach"])
+def test_the_check_passes_what_keeps_the_contract(env_id, made):
+    check_control_env(made(env_id), heldout=made(env_id, split="heldout"))
+
+
+class Drifting:
+    """Wraps an environment's reset so that it is not what was asked for."""
+
+    def __init__(self, env, change):
+        self._env, self._change, self._resets = env, change, 0
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def reset(self, **options):
+        observation, info = self._env.reset(**options)
+        self._resets += 1
+        return self._change(observation, info, self._resets)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda o, i, n: (o + 1e-9 * n, i), "does not give the same episodes"),
+        (lambda o, i, n: (o, {**i, "instance": n}), "does not give the same episodes"),
+        (lambda o, i, n: (o, {"goal": i["goal"], "instance": 1}), "info\\['success'\\] is None"),
+    ],
+)
+def test_the_check_names_what_breaks_the_contract(change, what, made):
+    with pytest.raises(EnvError, match=what):
+        check_control_env(Drifting(made("walker2d"), change))
+
+
+def test_the_check_finds_shared_instances_and_bad_suggestions(made):
+    with pytest.raises(EnvError, match="are in both splits"):
+        check_control_env(made("walker2d"), heldout=made("walker2d"))
+    env = made("walker2d")
+    env.nominal = lambda primitive, observation: np.full(6, 1.5)
+    with pytest.raises(EnvError, match="no control within ±1"):
+        check_control_env(env)
