@@ -121,6 +121,8 @@ async function showFrame(id) {
   const image = $("frame");
   let reason = overview.frames;
   if (!reason) {
+    $("noframe").hidden = !image.hidden;
+    $("noframe").textContent = "Drawing …";
     const response = await fetch(`frame/${id}`, { headers: { "X-Cep-Token": token } }).catch(() => null);
     if (current.id !== id) return;
     if (response && response.ok) {
@@ -220,7 +222,9 @@ async function act(action) {
   try {
     await action();
   } catch (problem) {
-    remark = [problem.error || String(problem), problem.hint].filter(Boolean).join(" ");
+    const said = [problem.error || String(problem), problem.hint].filter(Boolean).join(" ");
+    if (problem.status === 0) offline = said; // until the next poll succeeds
+    else remark = said;
   }
   busy = false;
   showProgress();
