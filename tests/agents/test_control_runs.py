@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from cepcli.errors import ConfigError, EnvError, Interrupted
+from cepcli.errors import EnvError, Interrupted
 from cepcli.rl.control_episodes import ControlTracker
 from tests.agents import control_worlds
 from tests.agents.test_runs import ROOT, metrics, timeless
@@ -81,17 +81,24 @@ def test_a_number_that_is_not_finite_stops_training_with_a_checkpoint(point, tmp
     assert point.run(tmp_path, "a", resume=True)["steps"] == 120
 
 
-def test_a_prior_that_reads_needs_words_for_states(point, tmp_path, monkeypatch):
-    import cepcli.agents.parts as parts_module
-    from cepcli.agents import runs
+def test_a_prior_that_reads_needs_words_for_states(tmp_path):
+    from cepcli.agents.config import TrainConfig
+    from cepcli.agents.parts import build_parts
+    from cepcli.artifacts import Workspace
+    from cepcli.cache.config import CacheConfig
+    from cepcli.errors import ArtifactError
 
-    def undescribed(*given, **more):
-        return parts_module.build_parts(*given, **more)
-
-    monkeypatch.setattr(runs, "build_parts", undescribed)
-    with pytest.raises(ConfigError, match="nothing describes the states of `test/point`"):
-        point.run(tmp_path, "a")
-    assert point.run(tmp_path, "b", prior="uniform")["steps"] == 120
+    config = TrainConfig(env="walker2d", agent="hybrid-sac", abstraction="walker2d/mine")
+    with pytest.raises(ArtifactError, match="walker2d/mine") as error:
+        build_parts(config, Workspace(tmp_path), lambda line: None)
+    assert "cep abstract train" in (error.value.hint or "")
+    parts = build_parts(
+        TrainConfig(env="walker2d", agent="hybrid-sac", prior="uniform", eval_lanes=1,
+                    cache=CacheConfig(mode="off")),
+        Workspace(tmp_path),
+        lambda line: None,
+    )  # fmt: skip
+    assert parts.describer is None
 
 
 def test_a_run_can_be_evaluated_afterwards(point, tmp_path):
