@@ -6,6 +6,7 @@ server's own, so that other sites that a browser has open can neither read nor a
 
 import json
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cepcli.annotate.frames import Frames
 from cepcli.annotate.session import AnswerError, Conflict, Session, described, said
-from cepcli.errors import CepError
+from cepcli.errors import CepError, ConfigError
 
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -27,7 +28,7 @@ _PAGE = {
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
@@ -45,12 +46,21 @@ class AnnotationServer(ThreadingHTTPServer):
         frames: draws states.
         title: what is annotated.
         port: to listen on; 0 takes a free one.
+
+    Raises:
+        ConfigError: if the port is taken.
     """
 
     daemon_threads = True
 
     def __init__(self, session: Session, frames: Frames, title: str, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise ConfigError(
+                f"Port {port} of this machine cannot be had: {error.strerror}.",
+                "Choose another --port, or leave it out for a free one.",
+            ) from error
         self.session = session
         self.frames = frames
         self.title = title
@@ -61,6 +71,11 @@ class AnnotationServer(ThreadingHTTPServer):
     def address(self) -> str:
         """What to open in a browser."""
         return f"http://127.0.0.1:{self.server_port}/?token={self.token}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show what went wrong, unless a tab was merely closed before it had its answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def serve_until(self, stop: Callable[[], bool]) -> None:
         """Serve until `stop()`, which is asked ten times a second; no answer is taken after it."""
@@ -109,10 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, kind, body = handle(urlsplit(self.path).path)
         except _Refused as refused:
             status, kind, body = _json(refused.args[0], {"error": refused.args[1]})
-        except Conflict:
-            status, kind, body = _json(
-                HTTPStatus.CONFLICT, {"error": "The state was answered elsewhere meanwhile."}
-            )
+        except Conflict as conflict:
+            status, kind, body = _json(HTTPStatus.CONFLICT, {"error": str(conflict)})
         except AnswerError as error:
             status, kind, body = _json(
                 HTTPStatus.BAD_REQUEST, {"error": error.message, "hint": error.hint}

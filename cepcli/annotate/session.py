@@ -23,7 +23,7 @@ class AnswerError(CepError):
 
 
 class Conflict(Exception):
-    """The state has been answered since the page showed it; nothing was written."""
+    """The state is not as it was when it was shown; nothing was written."""
 
 
 class View(NamedTuple):
@@ -136,6 +136,7 @@ class Session:
         with self._lock:
             if self._closed:
                 raise AnswerError("`cep annotate` is ending; the answer was not taken.")
+            self.notice = ""
             self.refresh()
             known = self._known(state)
             spec = control_spec(known.env)
@@ -148,7 +149,7 @@ class Session:
                     suggest(primitive, spec.actions),
                 )
             if revision != self._revision(state):
-                raise Conflict
+                raise Conflict("The state was answered elsewhere meanwhile; yours is not saved yet.")
             slots = slots_of(spec, text)
             new = Annotation(known.observation, text, primitive, slots, "person", known.env)
             self._write(_Given(self._answers.get(state), new))
@@ -166,7 +167,7 @@ class Session:
                 return None
             before, after = self._given.pop()
             if self._answers.get(after.state) != after:
-                raise Conflict
+                raise Conflict("The last answer was changed by hand since, so it stays.")
             if before is None:
                 self._file.remove(after)
             else:

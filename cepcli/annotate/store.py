@@ -5,6 +5,8 @@ every other line kept byte for byte, those that are no annotations included. The
 whenever somebody else has changed it.
 """
 
+import errno
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -57,13 +59,17 @@ class AnnotationFile:
     def append(self, annotations: Iterable[Annotation]) -> None:
         """Add annotations at the end; they are on disk when this returns."""
         lines = "".join(to_line(annotation) + "\n" for annotation in annotations).encode()
-        with writing(self.path), self.path.open("a+b") as file:
+        with writing(self.path), self.path.open("a+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if end and _byte_before(file, end) != b"\n":
                 lines = b"\n" + lines
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                if file.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, "written in part only", str(self.path))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)  # no half of an answer
+                raise
         self.refresh()
 
     def replace(self, old: Annotation, new: Annotation) -> None:
@@ -122,9 +128,9 @@ class AnnotationFile:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _byte_before(file, end: int) -> bytes:
+def _byte_before(file: io.FileIO, end: int) -> bytes:
     file.seek(end - 1)
-    return file.read(1)
+    return file.read(1) or b""
 
 
 def _sync_directory(path: Path) -> None:

@@ -121,6 +121,8 @@ async function showFrame(id) {
   const image = $("frame");
   let reason = overview.frames;
   if (!reason) {
+    $("noframe").hidden = !image.hidden;
+    $("noframe").textContent = "Drawing …";
     const response = await fetch(`frame/${id}`, { headers: { "X-Cep-Token": token } }).catch(() => null);
     if (current.id !== id) return;
     if (response && response.ok) {

@@ -1,0 +1,95 @@
+import json
+import math
+
+import pytest
+
+from cepcli.annotate.records import (
+    believed,
+    open_annotations,
+    parse,
+    read_annotations,
+    rounded,
+    state_id,
+    to_line,
+)
+from cepcli.artifacts import Workspace
+from cepcli.errors import ArtifactError
+from tests.annotate.worlds import annotation, observation, row
+
+
+def test_a_line_says_what_the_annotation_said():
+    one = annotation(slots={"pace": "hardly moving"})
+    assert parse([to_line(one)], "walker2d") == ([one], [])
+
+
+def test_blank_lines_are_no_annotations_and_no_mistakes():
+    found, defects = parse(["", row(), "   "], "walker2d")
+    assert [each is None for each in found] == [True, False, True]
+    assert not defects
+
+
+BAD = {
+    "unknown primitive": (row(primitive="ris"), "`ris` is none of walker2d", "`rise`"),
+    "empty text": (row(text="  "), "the text is empty", "in words"),
+    "no text": (row(text=None), "the text is empty", ""),
+    "too few features": (row(observation=[1.0, 2.0]), "has 2 numbers, expected the 17", "walker2d"),
+    "NaN": (
+        row(observation=[1.0, math.nan, *[0] * 15]), "`torso_pitch` is nan", "annotate",
+    ),
+    "infinite": (row(observation=[math.inf, *[0] * 16]), "`torso_height` is inf", ""),
+    "words for numbers": (row(observation=["1"] * 17), "not a list of numbers", ""),
+    "truncated": (row()[:-9], "the line is truncated", "Complete it"),
+    "not JSON": ("{what}", "not JSON", "Mend it"),
+    "no object": ("[1]", "not a JSON object", ""),
+    "other family": (row(env="ant"), "is of the family ant, expected walker2d", "--env ant"),
+    "no environment": (row(env="walker3d"), "`walker3d` doesn't exist", "`walker2d`"),
+    "missing field": (json.dumps({"text": "x"}), "`observation` is missing", "Needed are"),
+    "unknown source": (row(source="me"), "source `me` is unknown", "person"),
+    "odd slots": (row(slots=["x"]), "not an object of phrases", "pace"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_line_is_named_with_its_number(name, tmp_path):
+    line, message, hint = BAD[name]
+    path = tmp_path / "annotations.jsonl"
+    path.write_text(f"{row()}\n\n{line}\n{row()}\n")
+    with pytest.raises(ArtifactError) as error:
+        read_annotations(path, "walker2d")
+    assert error.value.message.startswith(f"{path}:3: ")
+    assert message in error.value.message
+    assert hint in error.value.hint
+
+
+def test_further_wrong_lines_are_counted(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    path.write_text(f"{row(text='')}\n{row()}\n{row(text='')}\n{row(text='')}\n")
+    with pytest.raises(ArtifactError, match=r":1: .* 2 more lines are wrong"):
+        read_annotations(path, "walker2d")
+
+
+def test_a_person_is_believed_before_a_rule_and_the_later_answer_before_the_earlier():
+    auto = annotation(source="auto")
+    first, second = annotation(text="first"), annotation(text="second")
+    imported, other = annotation(source="import"), annotation(source="auto", state=1)
+    assert believed([first, auto, other, second, imported]) == [second, other]
+    assert believed([auto, imported]) == [imported]
+
+
+def test_states_are_the_same_to_five_decimals():
+    near, far = observation(torso_pitch=0.1000001), observation(torso_pitch=0.10002)
+    assert state_id("walker2d", near) == state_id("walker2d", observation(torso_pitch=0.1))
+    assert state_id("walker2d", far) != state_id("walker2d", near)
+    assert state_id("ant", near) != state_id("walker2d", near)
+    assert str(rounded([-0.0000001])[0]) == "0.0"
+
+
+def test_what_ships_is_found_and_the_workspace_comes_first(tmp_path):
+    space = Workspace(tmp_path)
+    shipped, annotations = open_annotations(space, "walker2d")
+    assert len(annotations) == 250
+    assert shipped.manifest["command"].startswith("cep annotate auto")
+    folder = space.begin("annotations", "walker2d")
+    (folder / "annotations.jsonl").write_text(row() + "\n")
+    space.finish("annotations", "walker2d", seed=0)
+    assert len(open_annotations(space, "walker2d")[1]) == 1
