@@ -331,10 +331,9 @@ def _spans(
 
 
 def usual_bound(spans: Float32[ndarray, "states states"]) -> float:
-    """A third of what span²/8 of nine tenths of the pairs keeps to.
+    """A third of what span²/8 of nine tenths of the pairs keeps to; 1 nat where all are the same.
 
-    Those which reach it should stand 95 % of the way to a right angle. 1 nat where all priors are
-    the same.
+    Keys whose priors reach that should then stand 95 % of the way to a right angle.
     """
     known = spans[~np.isnan(spans)]
     bound = float(np.quantile(known, _USUAL)) ** 2 / 8.0 if len(known) else 0.0

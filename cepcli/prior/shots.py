@@ -56,5 +56,5 @@ def check_shots(train: Sequence[Decision], shots: int, env_id: str) -> None:
         raise PriorError(
             f"{shots} shots of {env_id} need {shots * STATES_PER_SHOT} annotated states to tune "
             f"on; there are {len(train)}, which makes {there} shots.",
-            f"Annotate more (cep annotate auto), or pass --shots {there}.",
+            f"Annotate more (cep annotate auto --env {env_id}), or pass --shots {there}.",
         )

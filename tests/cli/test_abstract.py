@@ -158,3 +158,18 @@ def test_train_without_the_default_makes_it_for_whoever_asks(annotations, monkey
     again, _ = abstractions.abstraction_for("walker2d", artifact.name, annotations, "cpu", False)
     assert again.sha256 == made.sha256
     assert "Stage" not in capsys.readouterr().err
+
+
+def test_a_fresh_workspace_uses_the_annotations_that_ship_with_cep(cep, workspace_root, scorers):
+    done = cep("abstract", "train", "--prior", "embedded", *QUICK[:-1])
+    assert done.code == 0
+    assert "Using the 250 annotations of walker2d that ship with cep" in done.err
+    assert "description: right phrases" in done.out
+    assert not (workspace_root / "annotations").exists()
+
+
+def test_who_shapes_the_keys_by_default_is_said(cep, annotations, scorers, monkeypatch):
+    monkeypatch.setattr("cepcli.artifacts.shipped_root", lambda: annotations.root / "nothing")
+    done = cep("abstract", "train", *QUICK[:-1], "--json")
+    assert "No prior is named `walker2d`: asking the untuned one" in done.err
+    assert done.json["training"]["prior"] == "embedded"
