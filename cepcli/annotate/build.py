@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.annotate import records, states
-from cepcli.annotate.records import Annotation
+from cepcli.annotate.records import Annotation, to_line
 from cepcli.annotate.rules import suggestion
 from cepcli.annotate.sampling import sample_states
 from cepcli.annotate.states import State, append_states, read_states
@@ -142,14 +142,12 @@ def import_annotations(
             _begin(config, workspace, name, (), ())
         path = workspace.directory("annotations", name)
         file = AnnotationFile(path / records.FILE, config.family)
-        kept = list(file.annotations)
-        new = []
-        for annotation in annotations:
-            if annotation not in kept and annotation not in new:
-                new.append(annotation)
+        kept = {to_line(annotation) for annotation in file.annotations}
+        before = len(file.annotations)
+        new = list({to_line(a): a for a in annotations if to_line(a) not in kept}.values())
         file.append(new)
         workspace.restamp("annotations", name)
-        return _count(workspace, name, added=len(new), removed=0, kept=len(kept))
+        return _count(workspace, name, added=len(new), removed=0, kept=before)
 
 
 def sample(config: AnnotateConfig, notify: Notify) -> list[State]:

@@ -75,11 +75,10 @@ def test_a_name_of_ones_own_begins_with_fresh_states(space):
         assert (len(known), file.annotations) == (3, [])
 
 
-@pytest.mark.usefixtures("sampled")
-def test_a_task_that_is_new_to_the_family_gets_states(space):
+def test_a_task_that_is_new_to_the_family_gets_states(space, monkeypatch):
     config = AnnotateConfig(env="metaworld/sweep", count=2)
-    monkeypatched = [State(config.env, tuple([float(n)] * 39), n, ()) for n in range(2)]
-    build.sample_states = lambda *a, **k: monkeypatched  # restored by the fixture
+    new = [State(config.env, tuple([float(n)] * 39)) for n in range(2)]
+    monkeypatch.setattr(build, "sample_states", lambda env, count, *, pool, seed: new)
     with opened_for_people(config, space, "metaworld") as (_, known):
         assert sum(state.env == "metaworld/sweep" for state in known) == 2
         assert len(known) == 252

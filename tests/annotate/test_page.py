@@ -146,6 +146,7 @@ def test_two_tabs_on_one_state_lose_no_answer(site, open_tab):
     one, other = open_tab(first), open_tab(first)
     write(one, "from one tab")
     write(other, "from the other")
+    other.route("**/api/overview", lambda route: route.abort())  # it has not heard of the first
     one.keyboard.press("Enter")
     shows(one, site, 1)
     other.keyboard.press("Enter")
@@ -153,6 +154,7 @@ def test_two_tabs_on_one_state_lose_no_answer(site, open_tab):
     expect(other.locator("#theirs")).to_contain_text("from one tab")
     expect(other.locator("#text")).to_have_value("from the other")
     assert [text for text, _ in people(site)] == ["from one tab"]
+    other.unroute("**/api/overview")
     other.click("#use-mine")
     shows(other, site, 1)
     assert [text for text, _ in people(site)] == ["from the other"]
@@ -166,6 +168,9 @@ def test_the_other_tabs_answer_can_be_kept(site, open_tab):
     one.keyboard.press("Enter")
     shows(one, site, 1)
     expect(other.locator("#conflict")).to_be_visible()  # without a key pressed in it
+    other.keyboard.press("Enter")  # which must not choose
+    expect(other.locator("#conflict")).to_be_visible()
+    expect(other.locator("#text")).to_have_value("from the other")
     other.click("#keep-theirs")
     expect(other.locator("#text")).to_have_value("from one tab")
     assert [text for text, _ in people(site)] == ["from one tab"]

@@ -82,11 +82,12 @@ def test_an_edit_by_hand_is_read_and_survives_a_rewrite(file, path):
 
 def test_a_save_while_a_rewrite_is_written_is_not_overwritten(file, path, monkeypatch):
     file.append([ONE, TWO])
-    real = os.fsync
+    real, saved = os.fsync, []
 
     def saved_meanwhile(descriptor):
         real(descriptor)
-        if "by hand" not in path.read_text():
+        if not saved:
+            saved.append(True)
             path.write_text(path.read_text().replace("two", "two by hand"))
 
     monkeypatch.setattr(os, "fsync", saved_meanwhile)

@@ -171,8 +171,8 @@ async function poll() {
 function showConflict(newer) {
   $("theirs").textContent = `${newer.shown.text} → ${newer.shown.primitive}`;
   $("conflict").newer = newer;
+  // the focus stays where somebody may be typing: the next key must not choose
   $("conflict").hidden = false;
-  $("keep-theirs").focus();
 }
 
 async function save() {
