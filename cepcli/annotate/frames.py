@@ -41,7 +41,7 @@ class Frames:
         self.reason = "" if wanted else _SWITCHED_OFF
         self._tell = tell
         self._child: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._errors: IO[bytes] | None = None
         self._drawn: dict[str, bytes] = {}
         self._lock = Lock()
 
@@ -52,7 +52,8 @@ class Frames:
         if self._child is not None:
             self._child.kill()
             self._child.communicate()
-        self._errors.close()
+        if self._errors is not None:
+            self._errors.close()
 
     def png(self, state: State) -> tuple[bytes, str]:
         """A picture as PNG; or nothing, and why."""
@@ -84,6 +85,7 @@ class Frames:
         return self._child.stdout.read(int.from_bytes(length, "big"))
 
     def _start(self) -> "subprocess.Popen[bytes]":
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         return subprocess.Popen(
             [sys.executable, "-m", "cepcli.annotate.frames"],
             stdin=subprocess.PIPE,
@@ -93,6 +95,7 @@ class Frames:
         )
 
     def _why(self) -> str:
+        assert self._errors is not None
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         last = said[-1].strip() if said else "the drawing process ended without a word"

@@ -12,8 +12,9 @@ from numpy import ndarray
 
 from cepcli.envs.control import ControlEnv, ControlSpec
 
-_ROUNDS, _TRIED, _KEPT = 7, 20, 5
-_TRIAL = 80  # control steps
+_TRIED, _KEPT = 20, 5
+#: Control steps of a trial at most, and of the whole search: who falls at once costs little.
+_TRIAL, _BUDGET = 100, 12_000
 #: What is pulled against, where a body has it.
 _LEANING = ("torso_pitch", "pitch_speed")
 _SHORTEST, _USUAL = 4.0, 20.0  # control steps
@@ -56,11 +57,12 @@ def walking_gaits(env: ControlEnv, random: np.random.Generator) -> list[Gait]:
     """The best gaits of a search by cross-entropy for a high return."""
     spec = env.control_spec
     mean, spread = _everywhere(spec)
-    best = np.zeros((0, len(mean)))
-    for _ in range(_ROUNDS):
+    best, used = mean[None], 0
+    while used < _BUDGET:
         tried = mean + spread * random.normal(size=(_TRIED, len(mean)))
-        returns = [_return_of(env, _gait(spec, flat)) for flat in tried]
-        best = tried[np.argsort(returns)[-_KEPT:]]
+        trials = [_trial(env, _gait(spec, flat)) for flat in tried]
+        used += sum(steps for _, steps in trials)
+        best = tried[np.argsort([total for total, _ in trials])[-_KEPT:]]
         mean, spread = best.mean(axis=0), best.std(axis=0) + 0.05
     return [_gait(spec, flat) for flat in best]
 
@@ -89,12 +91,13 @@ def _gait(spec: ControlSpec, flat: Flat) -> Gait:
     return Gait(max(_SHORTEST, _USUAL * float(flat[0])), middle, strength, phase, against)
 
 
-def _return_of(env: ControlEnv, gait: Gait) -> float:
+def _trial(env: ControlEnv, gait: Gait) -> tuple[float, int]:
+    """Return and length."""
     observation, _ = env.reset()
     total = 0.0
     for step in range(_TRIAL):
         observation, reward, terminated, truncated, _ = env.step(gait.control(step, observation))
         total += float(reward)
         if terminated or truncated:
-            break
-    return total
+            return total, step + 1
+    return total, _TRIAL

@@ -18,6 +18,15 @@ def _walker_stance(f: Features) -> int:
     return below(right - left, -0.1, 0.1)
 
 
+#: With the feet side by side and both knees straight.
+_FROM_STANDING = {
+    "moving backward": "push off with the right leg",
+    "hardly moving": "swing the left leg forward",
+    "walking forward": "swing the right leg forward",
+    "moving fast": "swing the right leg forward",
+}
+
+
 def _walker_primitive(s: Slots) -> str:
     bent = {side: s[f"{side}_knee"].endswith("bent") for side in ("right", "left")}
     fast = s["pace"] == "moving fast"
@@ -30,7 +39,7 @@ def _walker_primitive(s: Slots) -> str:
     if s["stance"] == "the feet are side by side":
         if bent["right"] != bent["left"]:
             return f"swing the {'right' if bent['right'] else 'left'} leg forward"
-        return "push off with the right leg" if bent["right"] else "swing the left leg forward"
+        return "push off with the left leg" if bent["right"] else _FROM_STANDING[s["pace"]]
     behind = "left" if s["stance"] == "the right foot is ahead" else "right"
     return f"swing the {behind} leg forward" if bent[behind] else f"push off with the {behind} leg"
 

@@ -149,7 +149,7 @@ class Session:
                     suggest(primitive, spec.actions),
                 )
             if revision != self._revision(state):
-                raise Conflict("The state was answered elsewhere meanwhile; yours is not saved yet.")
+                raise Conflict("It was answered elsewhere meanwhile; yours is not saved yet.")
             slots = slots_of(spec, text)
             new = Annotation(known.observation, text, primitive, slots, "person", known.env)
             self._write(_Given(self._answers.get(state), new))

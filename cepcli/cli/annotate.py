@@ -214,16 +214,18 @@ def _settings(
 
 def _ask() -> None:
     """What a bare `cep annotate` wants to know."""
-    from click import Choice
-
-    env = typer.prompt("Which environment? (halfcheetah, walker2d, ant, metaworld, metaworld/NAME)",
-                       default="walker2d")  # fmt: skip
-    _settings(env, None, None, None, None)
-    ways = {"rules": auto, "page": serve, "terminal": terminal}
-    way = typer.prompt("Who annotates: rules, or you on a page or in the terminal?",
-                       default="rules", type=Choice(list(ways)))  # fmt: skip
-    count = typer.prompt("How many states?", default=250, type=int)
-    ways[way](env=env, count=count)
+    which = "Which environment? (halfcheetah, walker2d, ant, metaworld, metaworld/NAME)"
+    env = typer.prompt(which, default="walker2d")
+    _settings(env, None, None, None, None)  # a mistyped one is said now
+    ways = {"page": serve, "terminal": terminal}
+    way = ""
+    while way not in ("rules", *ways):
+        way = typer.prompt("Who annotates? rules; or you, on a page or in the terminal",
+                           default="rules").strip()  # fmt: skip
+    if way == "rules":
+        auto(env=env, count=typer.prompt("How many states?", default=250, type=int))
+    else:
+        ways[way](env=env)
 
 
 def _say_what_was_added(made: dict[str, Any]) -> None:

@@ -222,7 +222,9 @@ async function act(action) {
   try {
     await action();
   } catch (problem) {
-    remark = [problem.error || String(problem), problem.hint].filter(Boolean).join(" ");
+    const said = [problem.error || String(problem), problem.hint].filter(Boolean).join(" ");
+    if (problem.status === 0) offline = said; // until the next poll succeeds
+    else remark = said;
   }
   busy = false;
   showProgress();

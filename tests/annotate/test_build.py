@@ -1,0 +1,148 @@
+import json
+
+import pytest
+
+from cepcli.annotate import build
+from cepcli.annotate.build import (
+    AnnotateConfig,
+    annotate_by_rules,
+    import_annotations,
+    opened_for_people,
+)
+from cepcli.annotate.records import read_annotations
+from cepcli.annotate.states import State, append_states, read_states
+from cepcli.artifacts import Workspace
+from cepcli.errors import ArtifactError, ConfigError, EnvError
+from tests.annotate.worlds import annotation, observation, states
+
+
+@pytest.fixture
+def space(tmp_path):
+    return Workspace(tmp_path / "w")
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Sampling gives walkers at `count` speeds from `seed` on, and takes no time."""
+
+    def fake(env, count, *, pool, seed):
+        speeds = range(seed, seed + count)
+        return [State(env, observation(forward_speed=float(n)), n, (1.0,)) for n in speeds]
+
+    monkeypatch.setattr(build, "sample_states", fake)
+
+
+def annotations(space, name="walker2d"):
+    return read_annotations(space.directory("annotations", name) / "annotations.jsonl", "walker2d")
+
+
+@pytest.mark.usefixtures("sampled")
+def test_rules_annotate_and_add_only_what_is_new(space):
+    made = annotate_by_rules(AnnotateConfig(count=4), space, "walker2d")
+    assert (made["added"], made["kept"]) == (4, 0)
+    again = annotate_by_rules(AnnotateConfig(count=4), space, "walker2d")
+    assert (again["added"], again["kept"]) == (0, 4)
+    more = annotate_by_rules(AnnotateConfig(count=4, seed=2), space, "walker2d")
+    assert (more["added"], more["kept"]) == (2, 4)
+    assert len({a.state for a in annotations(space)}) == 6
+    folder = space.directory("annotations", "walker2d")
+    assert [state.instance for state in read_states(folder / "states.jsonl")] == list(range(6))
+
+
+@pytest.mark.usefixtures("sampled")
+def test_overwrite_takes_out_rules_and_no_person(space):
+    annotate_by_rules(AnnotateConfig(count=3), space, "walker2d")
+    import_annotations([annotation(text="a person's")], AnnotateConfig(), space, "walker2d")
+    made = annotate_by_rules(AnnotateConfig(count=2, seed=9), space, "walker2d", overwrite=True)
+    assert (made["added"], made["removed"], made["kept"]) == (2, 3, 1)
+    assert [a.source for a in annotations(space)] == ["person", "auto", "auto"]
+
+
+def test_a_person_begins_with_what_ships(space):
+    with opened_for_people(AnnotateConfig(), space, "walker2d") as (file, known):
+        assert len(known) == len(file.annotations) == 250
+        file.append([annotation()])
+    assert len(annotations(space)) == 251
+    artifact = space.open("annotations", "walker2d")
+    assert artifact.manifest["inputs"][0]["name"] == "walker2d"
+    with opened_for_people(AnnotateConfig(), space, "walker2d") as (file, _):
+        assert len(file.annotations) == 251
+
+
+@pytest.mark.usefixtures("sampled")
+def test_a_name_of_ones_own_begins_with_fresh_states(space):
+    with opened_for_people(AnnotateConfig(count=3), space, "mine") as (file, known):
+        assert (len(known), file.annotations) == (3, [])
+
+
+@pytest.mark.usefixtures("sampled")
+def test_a_task_that_is_new_to_the_family_gets_states(space):
+    config = AnnotateConfig(env="metaworld/sweep", count=2)
+    monkeypatched = [State(config.env, tuple([float(n)] * 39), n, ()) for n in range(2)]
+    build.sample_states = lambda *a, **k: monkeypatched  # restored by the fixture
+    with opened_for_people(config, space, "metaworld") as (_, known):
+        assert sum(state.env == "metaworld/sweep" for state in known) == 2
+        assert len(known) == 252
+
+
+def test_a_second_process_is_told(space):
+    with (
+        opened_for_people(AnnotateConfig(), space, "walker2d"),
+        pytest.raises(ArtifactError, match="Another process is working on the annotations"),
+        opened_for_people(AnnotateConfig(), space, "walker2d"),
+    ):
+        pass
+
+
+def test_the_same_is_imported_once(space):
+    twice = [annotation(), annotation(), annotation(text="other")]
+    assert import_annotations(twice, AnnotateConfig(), space, "walker2d")["added"] == 2
+    made = import_annotations(twice, AnnotateConfig(), space, "walker2d")
+    assert (made["added"], made["kept"]) == (0, 2)
+
+
+@pytest.mark.usefixtures("sampled")
+def test_a_file_edited_by_hand_is_still_the_artifact_and_another_input(space):
+    annotate_by_rules(AnnotateConfig(count=2), space, "walker2d")
+    before = space.open("annotations", "walker2d").reference
+    path = space.directory("annotations", "walker2d") / "annotations.jsonl"
+    path.write_text(path.read_text().replace("walker", "robot"))
+    after = space.open("annotations", "walker2d").reference
+    assert before.sha256 != after.sha256
+    stamped = space.restamp("annotations", "walker2d")
+    listed = {o["file"]: o["bytes"] for o in stamped.manifest["outputs"]}
+    assert listed["annotations.jsonl"] == path.stat().st_size
+    assert stamped.reference.sha256 == after.sha256
+
+
+def test_states_are_divided_between_environments():
+    config = AnnotateConfig(env="metaworld", count=250)
+    assert {"metaworld/reach", "metaworld/push", "metaworld/drawer-open"} <= set(config.envs)
+    assert config.family == "metaworld"
+    assert AnnotateConfig(env="metaworld/push, metaworld/push-v3").envs == ("metaworld/push",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"count": 0}, ConfigError, "`count` is 0"),
+        ({"pool": 0}, ConfigError, "`pool` is 0"),
+        ({"seed": -1}, ConfigError, "`seed` is -1"),
+        ({"env": "walker2d,ant"}, ConfigError, "of several families"),
+        ({"env": "walkr"}, EnvError, "`walkr` doesn't exist"),
+        ({"env": "babyai/goto-local"}, EnvError, "continuous control"),
+    ],
+)
+def test_what_cannot_be_annotated(changes, error, message):
+    with pytest.raises(error, match=message):
+        AnnotateConfig(**changes)
+
+
+def test_a_broken_state_is_named(tmp_path):
+    path = tmp_path / "states.jsonl"
+    append_states(path, states(2))
+    assert read_states(path) == states(2)
+    with path.open("a") as file:
+        file.write(json.dumps({"env": "walker2d"}) + "\n")
+    with pytest.raises(ArtifactError, match=r"states\.jsonl:3: the line is not a state"):
+        read_states(path)
