@@ -65,6 +65,15 @@ def test_a_wider_margin_propagates_less_and_better(trained, report):
     assert strict["slots"] > report["propagation"]["slots"]
 
 
+def test_only_states_with_a_clear_vote_take_labels():
+    config = replace(CONFIG, margin=0.95, steps=30)
+    notes = []
+    made = train_abstraction(sources(), config, HashEncoder(), ask, notes.append)
+    assert made.training["propagated"] == (~made.abstraction.bank.annotated).sum() < 300
+    [stage] = [note for note in notes if note.startswith("Stage 2")]
+    assert 0 < int(stage.split("with ")[1].split()[0]) < 300
+
+
 def test_slots_are_described_far_better_than_by_the_commonest_phrase(report):
     assert report["slots"]["mean"] > 0.85 > report["slots"]["majority"] + 0.2
     assert set(report["slots"]["by_slot"]) == {"pace", "torso", "leg"}

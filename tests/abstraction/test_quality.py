@@ -98,3 +98,13 @@ def test_entries_of_other_goals_or_without_the_actions_do_not_answer():
 
 def test_without_a_threshold_that_keeps_to_the_error_nothing_hits():
     assert hits_at_equal_kl(at(0, 0), goals(2), [SKEWED, EVEN], target=0.01) == (None, 0.0, 0.0)
+
+
+def test_with_a_start_new_texts_are_compared_with_those_before_only():
+    priors = [SKEWED, EVEN, EVEN]
+    found = lipschitz(at(0, 90, 1), goals(3), priors, start=2)
+    span = LOG(0.8) - LOG(0.2)
+    assert found.pairs == 2
+    assert found.largest == pytest.approx(span / (4 * math.sin(math.radians(0.5))), rel=1e-3)
+    assert lipschitz(at(0, 90, 1), goals(3), priors, start=1).pairs == 2
+    assert lipschitz(at(0, 90, 1), goals(3), priors).pairs == 6

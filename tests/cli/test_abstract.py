@@ -172,4 +172,5 @@ def test_who_shapes_the_keys_by_default_is_said(cep, annotations, scorers, monke
     monkeypatch.setattr("cepcli.artifacts.shipped_root", lambda: annotations.root / "nothing")
     done = cep("abstract", "train", *QUICK[:-1], "--json")
     assert "No prior is named `walker2d`: asking the untuned one" in done.err
+    assert "Asking embedded: 4/4" in done.err  # each distinct text once
     assert done.json["training"]["prior"] == "embedded"
