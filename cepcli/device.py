@@ -25,10 +25,9 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def use_threads(count: int) -> None:
-    """Let torch use `count` threads, and round numbers too small for full precision to zero.
+def flush_subnormals() -> None:
+    """Round numbers too small for full precision to zero, in this process, from now on.
 
     Such numbers turn up in optimisers and in saturated units, and cost a hundredfold.
     """
-    torch.set_num_threads(count)
     torch.set_flush_denormal(True)

@@ -1,6 +1,7 @@
 """Every test gets a workspace of its own and one torch thread; nothing here imports cepcli."""
 
 import os
+import sys
 
 import pytest
 
@@ -15,6 +16,14 @@ def workspace_root(tmp_path, monkeypatch):
     root = tmp_path / "artifacts"
     monkeypatch.setenv("CEP_HOME", str(root))
     return root
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """As Python has them, after a run of continuous control, too."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from cepcli.cache.control import Control
 from cepcli.cache.controllers import make_controller
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.device import resolve_device, use_threads
+from cepcli.device import flush_subnormals, resolve_device
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.catalog import control_spec, make_control_env, make_env
 from cepcli.envs.control import ControlEnv
@@ -88,7 +88,9 @@ def build_parts(
     Raises:
         ArtifactError: if an LLM is to be asked about states of control and nothing describes them.
     """
-    use_threads(config.threads)
+    torch.set_num_threads(config.threads)
+    if config.agent in CONTROL:
+        flush_subnormals()
     device = str(resolve_device(config.device))
     inputs = prior_inputs(config.prior, workspace)
     if reads_descriptions(config) and describer is None:

@@ -196,15 +196,17 @@ def _theirs(name: str) -> Slice:
 def _ours(symbols: int) -> Slice:
     import gymnasium as gym
     import numpy as np
+    import torch
 
-    from cepcli.device import use_threads
+    from cepcli.device import flush_subnormals
     from cepcli.posterior.maths import log_posterior, sample_action
     from cepcli.rl.control_replay import ControlTransition
     from cepcli.rl.hybrid_sac import HybridSAC
     from cepcli.rl.sac_config import SACConfig
     from cepcli.seeding import torch_generator
 
-    use_threads(1)
+    torch.set_num_threads(1)
+    flush_subnormals()
     config = SACConfig()
     env = gym.make(ENVIRONMENT)
     learner = HybridSAC(

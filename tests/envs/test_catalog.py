@@ -16,6 +16,9 @@ LISTED = {
     "babyai/pickup-loc", "babyai/open-door", "babyai/put-next-local", "babyai/unlock",
     "textworld/coin", "textworld/treasure", "textworld/cooking", "textworld/simple",
     "textworld/custom",
+    "halfcheetah", "walker2d", "ant",
+    "metaworld/reach", "metaworld/push", "metaworld/pick-place", "metaworld/door-open",
+    "metaworld/drawer-open", "metaworld/button-press", "metaworld/window-open",
 }  # fmt: skip
 
 
