@@ -217,7 +217,7 @@ function skip() {
 
 async function act(action) {
   if (busy || current === null) return;
-  busy = true;
+  setBusy(true);
   remark = "";
   try {
     await action();
@@ -226,8 +226,14 @@ async function act(action) {
     if (problem.status === 0) offline = said; // until the next poll succeeds
     else remark = said;
   }
-  busy = false;
+  setBusy(false);
   showProgress();
+}
+
+// a key pressed meanwhile is dropped, but a choice between two answers must not be
+function setBusy(now) {
+  busy = now;
+  for (const id of ["keep-theirs", "use-mine"]) $(id).disabled = now;
 }
 
 // ---- keyboard and buttons ----------------------------------------------------------------------
