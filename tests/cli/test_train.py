@@ -234,3 +234,31 @@ def test_pictures_replace_nothing_but_pictures(train, cep, tmp_path, target):
 @pytest.mark.parametrize("numbers", ["0", "4,-1", "x", ""])
 def test_benchmarks_refuse_numbers_that_make_no_sense(cep, numbers):
     assert cep("bench", "cache", "--capacities", numbers).code == 2
+
+
+CONTROL = (
+    "--steps", "30", "--set", "eval_episodes=1", "--set", "final_eval_episodes=1",
+    "--set", "eval_lanes=1", "--set", "eval_interval=30",
+)  # fmt: skip
+
+
+def test_an_environment_of_control_is_played_by_the_agent_of_control(cep):
+    done = cep("train", "--env", "walker2d", "--prior", "uniform", "--name", "w", *CONTROL)
+    assert done.code == 0, done.err
+    assert "training hybrid-sac" in done.err
+    assert cep("runs", "show", "w_s0", "--json").json["agent"] == "hybrid-sac"
+    plain = cep("train", "--env", "walker2d", "--agent", "sac", "--name", "p", "--json", *CONTROL)
+    assert plain.json["agent"] == "sac"
+    assert plain.json["queries"]["total"] == 0
+
+
+def test_an_agent_of_text_is_refused_in_control(cep):
+    done = cep("train", "--env", "walker2d", "--agent", "posterior-q", "--prior", "uniform")
+    assert done.code == 2
+    assert "of kind control" in done.err
+
+
+def test_a_misspelt_abstraction_is_refused(cep):
+    done = cep("train", "--env", "walker2d", "--set", "abstraction=walker2d/mine", *CONTROL)
+    assert done.code == 2
+    assert "walker2d/mine" in done.err
