@@ -4,9 +4,10 @@ Each state is answered by the first that applies: an exact hit (an entry of the 
 audited, because a deterministic scorer would only repeat itself), a semantic hit (an entry of a
 similar text, sometimes audited), a partial hit (an entry that lacks some actions: only those are
 scored; in mode `certified` all are, since the LLM is asked anyway and takes hardly longer), a miss.
-A miss compares the nearest entry with the fresh answer for free. In mode `certified` a similar text
-answers for a new one once only: when that comes again it is a miss, and exact from then on, so that
-every text counts once in the evidence and none can be wrong again and again.
+Where a controller learns from it, a miss compares the nearest entry with the fresh answer for free.
+In mode `certified` a similar text answers for a new one once only: when that comes again it is a
+miss, and exact from then on, so that every text counts once in the evidence and none can be wrong
+again and again.
 
 Several states in one call are answered as they would be one after another, but the LLM is asked
 once for all of them, and what it teaches about keys and thresholds is heeded from the next call on.
@@ -171,7 +172,8 @@ class CachedPrior(Prior):
         if comparable and self._control is not None and not cache.read_only:
             self._control.controller.look_up()
         if not answers:
-            return self._compared_miss(state, key, neighbour, missing, comparable)
+            wanted = self._control is None or self._control.controller.learns_from_misses
+            return self._compared_miss(state, key, neighbour, missing, comparable and wanted)
         if not cache.read_only and self._generator.random() < cache.knobs.refresh_rate:
             plan = self._compared_miss(state, key, neighbour, missing, True)
             plan.kind, plan.probability = "audit", cache.knobs.refresh_rate

@@ -42,7 +42,13 @@ class Signals(NamedTuple):
 
 
 class Controller(ABC):
-    """Telemetry in, parameters out."""
+    """Telemetry in, parameters out.
+
+    Attributes:
+        learns_from_misses: whether a miss is to be compared with the nearest entry, too.
+    """
+
+    learns_from_misses = False
 
     @abstractmethod
     def look_up(self) -> None:
@@ -103,6 +109,8 @@ class FixedController(Controller):
 
 class CertifiedController(Controller):
     """The loosest δ that is proven safe, as many audits as the proof needs, K by ghost hits."""
+
+    learns_from_misses = True
 
     def __init__(self, config: CertifiedConfig, most_capacity: int) -> None:
         self._config = config

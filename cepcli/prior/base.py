@@ -8,6 +8,7 @@ log-probabilities over their admissible actions. Wrappers are of the kind they w
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -101,13 +102,20 @@ class PriorShape:
 
     def log_prior(self, scores: np.ndarray) -> np.ndarray:
         """Log-probabilities, float64 [actions], with full support when smoothing > 0."""
-        weights = np.asarray(scores, dtype=np.float64) / self.temperature
-        weights -= np.maximum.reduce(weights)
-        np.exp(weights, out=weights)
-        weights /= np.add.reduce(weights)
-        weights *= 1.0 - self.smoothing
-        weights += self.smoothing / len(weights)
-        return np.log(weights, out=weights)
+        raw = np.asarray(scores, dtype=np.float64).tobytes()
+        return _log_prior(raw, self.temperature, self.smoothing).copy()
+
+
+@lru_cache(maxsize=4096)
+def _log_prior(scores: bytes, temperature: float, smoothing: float) -> np.ndarray:
+    """`PriorShape.log_prior`, remembered: a cache's hits ask for the same again and again."""
+    weights = np.frombuffer(scores, np.float64) / temperature
+    weights -= np.maximum.reduce(weights)
+    np.exp(weights, out=weights)
+    weights /= np.add.reduce(weights)
+    weights *= 1.0 - smoothing
+    weights += smoothing / len(weights)
+    return np.log(weights, out=weights)
 
 
 @dataclass(frozen=True, slots=True)

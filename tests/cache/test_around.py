@@ -234,3 +234,15 @@ def test_the_package_offers_no_other_name():
 def test_a_cache_to_start_with_is_named_as_saved_not_in_the_configuration(tmp_path):
     with pytest.raises(ConfigError, match="goes on with its `saved` one"):
         cached(Scorer(), name="test", config=dataclasses.replace(LRU, start=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("mode", "compared"), [("lru", 0), ("certified", 1)])
+def test_a_miss_is_compared_with_its_nearest_entry_where_a_controller_learns_from_it(
+    mode, compared
+):
+    config = CacheConfig(mode=mode, encoder="hash", threshold=1.0)
+    prior = cached(Scorer(), name="test", config=config)
+    prior(state(nearby("hat")))
+    prior(state(nearby("cat")))
+    assert prior.telemetry.counts["miss"] == 2
+    assert len(prior.telemetry.comparisons) == compared
