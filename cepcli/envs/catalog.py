@@ -47,7 +47,7 @@ class EnvSpec:
         factory: makes the environment.
         options: the frozen dataclass that `make_env(options=...)` fills; every field has a default.
         check_options: options that make a contract check quick.
-        kind: text, a `SymbolicEnv`, or control, a `ControlEnv`.
+        control: what is known of a `ControlEnv` without making it; None of a `SymbolicEnv`.
     """
 
     id: str
@@ -56,7 +56,12 @@ class EnvSpec:
     factory: Factory
     options: type
     check_options: Mapping[str, Any] = field(default_factory=dict)
-    kind: Literal["text", "control"] = "text"
+    control: ControlSpec | None = None
+
+    @property
+    def kind(self) -> Literal["text", "control"]:
+        """Which contract the environment keeps."""
+        return "text" if self.control is None else "control"
 
 
 _BABYAI = {
@@ -134,8 +139,8 @@ def control_spec(env_id: str) -> ControlSpec:
     """
     found = spec(env_id)
     _require_kind(found, "control")
-    family, _, name = found.id.partition("/")
-    return metaworld_specs.spec(name) if family == "metaworld" else mujoco_specs.SPECS[found.id]
+    assert found.control is not None
+    return found.control
 
 
 def _make(
@@ -254,14 +259,14 @@ def _textworld_spec(name: str, summary: str, options: type) -> EnvSpec:
 
 def _mujoco_spec(known: ControlSpec) -> EnvSpec:
     return EnvSpec(
-        known.id, known.family, known.summary, _make_mujoco, MujocoOptions, kind="control"
+        known.id, known.family, known.summary, _make_mujoco, MujocoOptions, control=known
     )
 
 
 def _metaworld_spec(name: str) -> EnvSpec:
     known = metaworld_specs.spec(name)
     return EnvSpec(
-        known.id, known.family, known.summary, _make_metaworld, MetaWorldOptions, kind="control"
+        known.id, known.family, known.summary, _make_metaworld, MetaWorldOptions, control=known
     )
 
 

@@ -16,6 +16,7 @@ environment's business: see `cepcli.abstraction`.
 """
 
 import hashlib
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -126,13 +127,13 @@ def check_finite(
     spec: ControlSpec, observation: Float[ndarray, " features"], reward: float
 ) -> None:
     """Raise an EnvError that names the number which is NaN or infinite."""
-    if np.isfinite(observation.sum() + reward):
+    if math.isfinite(observation.dot(observation) + reward):  # squares cannot cancel out
         return
-    if not np.isfinite(reward):
+    if not math.isfinite(reward):
         raise EnvError(f"The simulator of `{spec.id}` gave the reward {reward}.")
-    (row, *_) = np.flatnonzero(~np.isfinite(observation)).tolist()
-    feature = spec.features[row]
-    raise EnvError(
-        f"The simulator of `{spec.id}` gave {observation[row]} for `{feature.name}` "
-        f"({feature.meaning})."
-    )
+    for feature, value in zip(spec.features, observation.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise EnvError(
+                f"The simulator of `{spec.id}` gave {value} for `{feature.name}` "
+                f"({feature.meaning})."
+            )

@@ -1,5 +1,6 @@
 """What the control families can be asked for. Loads no simulator."""
 
+import math
 from dataclasses import dataclass, field
 
 from cepcli.config import require
@@ -27,4 +28,4 @@ class MetaWorldOptions:
 
     def __post_init__(self) -> None:
         """Raise a ConfigError where a value cannot work."""
-        require(self.gain > 0, f"gain is {self.gain}, expected > 0.")
+        require(0 < self.gain < math.inf, f"gain is {self.gain}, expected > 0, and finite.")

@@ -17,7 +17,7 @@ from cepcli.envs.base import Split
 from cepcli.envs.control import ControlEnv, check_finite
 from cepcli.envs.control_options import MetaWorldOptions
 from cepcli.envs.metaworld_specs import HAND_TASKS, spec
-from cepcli.envs.rendering import choose_backend, rendered
+from cepcli.envs.simulator import check_stable, fatal_warnings, load, rendered
 from cepcli.errors import EnvError
 
 _PER_SPLIT = 50
@@ -34,12 +34,12 @@ class MetaWorldControl(ControlEnv):
     render_mode = "rgb_array"
 
     def __init__(self, name: str, split: Split, options: MetaWorldOptions) -> None:
-        choose_backend()
         self.control_spec = spec(name)
         self._name, self._options = name, options
         self._first = 0 if split == "train" else _PER_SPLIT
         self._raw = _raw_class(name)(render_mode="rgb_array", width=320, height=240)
-        self._raw.set_task(_tasks(name)[0])
+        self._raw.set_task(_tasks(name, split)[0])
+        self._warnings = fatal_warnings(self._raw.data)
         self.observation_space = self._raw.observation_space
         self.action_space = self._raw.action_space
         self._instance, self._step, self._solved = 0, 0, False
@@ -53,13 +53,13 @@ class MetaWorldControl(ControlEnv):
         instance = requested_instance(options)
         if instance is None:
             instance = self._first + int(self.np_random.integers(_PER_SPLIT))
-        tasks = _tasks(self._name)
-        if instance >= len(tasks):
+        if instance >= 2 * _PER_SPLIT:
             raise EnvError(
-                f"`{self.control_spec.id}` has instances 0 to {len(tasks) - 1}, not {instance}."
+                f"`{self.control_spec.id}` has instances 0 to {2 * _PER_SPLIT - 1}, not {instance}."
             )
         self._instance, self._step, self._solved = instance, 0, False
-        self._raw.set_task(tasks[instance])
+        tasks = _tasks(self._name, "train" if instance < _PER_SPLIT else "heldout")
+        self._raw.set_task(tasks[instance % _PER_SPLIT])
         observation, _ = self._raw.reset()
         return observation, self._info()
 
@@ -69,12 +69,14 @@ class MetaWorldControl(ControlEnv):
         """One control step.
 
         Raises:
-            EnvError: if the episode is over, or the simulator gives a number that is not finite.
+            EnvError: if the episode is over, the simulation is unstable, or a number of it is not
+                finite.
         """
         if self._step >= self.control_spec.max_episode_steps:
             raise EnvError(f"The episode of `{self.control_spec.id}` is over.", "Call reset().")
         observation, reward, _, _, raw = self._raw.step(action)
         self._step += 1
+        check_stable(self.control_spec, self._warnings, action)
         check_finite(self.control_spec, observation, float(reward))
         self._solved = self._solved or bool(raw["success"])
         terminated = self._solved and self._options.terminate_on_success
@@ -157,18 +159,10 @@ def _package_name(name: str) -> str:
 
 
 def _raw_class(name: str) -> Any:
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-
-    return ALL_V3_ENVIRONMENTS[_package_name(name)]
+    return load("metaworld.env_dict").ALL_V3_ENVIRONMENTS[_package_name(name)]
 
 
 @cache
-def _tasks(name: str) -> list[Any]:
-    """The instances of a task: those of both splits, in order."""
-    import metaworld
-
-    return [
-        task
-        for split in ("train", "heldout")
-        for task in metaworld.MT1(_package_name(name), seed=_SEEDS[split]).train_tasks
-    ]
+def _tasks(name: str, split: Split) -> list[Any]:
+    """The instances of a split, in order; the package takes a third of a second to draw them."""
+    return load("metaworld").MT1(_package_name(name), seed=_SEEDS[split]).train_tasks

@@ -63,27 +63,39 @@ TASKS = {
 #: Tasks in which the hand itself is to be at the goal.
 HAND_TASKS = frozenset({"reach", "reach-wall", "hand-insert"})
 
+#: Tasks whose quaternions begin with w, as MuJoCo's do, and not end with it, as SciPy's do.
+W_FIRST = frozenset({
+    "assembly", "basketball", "bin-picking", "box-close", "button-press", "button-press-topdown",
+    "button-press-topdown-wall", "button-press-wall", "coffee-button", "dial-turn", "disassemble",
+    "door-lock", "door-unlock", "drawer-open", "faucet-close", "faucet-open", "hammer",
+    "hand-insert", "peg-unplug-side", "pick-out-of-hole", "sweep",
+})  # fmt: skip
+
 _STEPS = 500
 
 
-def _moment(prefix: str, when: str) -> tuple[Feature, ...]:
-    """The eighteen numbers of one moment."""
+def _moment(prefix: str, when: str, order: str) -> tuple[Feature, ...]:
+    """The eighteen numbers of one moment; the names of a quaternion's are the family's."""
     found = [Feature(f"{prefix}hand_{axis}", "m", f"hand position along {axis}{when}")
              for axis in "xyz"]  # fmt: skip
     found.append(Feature(f"{prefix}gripper_opening", "1", f"0 closed to 1 open{when}"))
     for which, label in (("object", "object"), ("second_object", "second object, 0 without one")):
         found += [Feature(f"{prefix}{which}_{axis}", "m", f"{label}: position along {axis}{when}")
                   for axis in "xyz"]  # fmt: skip
-        found += [Feature(f"{prefix}{which}_q{part}", "1", f"{label}: quaternion {part}{when}")
-                  for part in "xyzw"]  # fmt: skip
+        found += [Feature(f"{prefix}{which}_q{part}", "1", f"{label}: quaternion {meant}{when}")
+                  for part, meant in zip("xyzw", order, strict=True)]  # fmt: skip
     return tuple(found)
 
 
-FEATURES = (
-    *_moment("", ""),
-    *_moment("previous_", ", one step ago"),
-    *(Feature(f"goal_{axis}", "m", f"goal position along {axis}") for axis in "xyz"),
-)
+def _features(order: str) -> tuple[Feature, ...]:
+    return (
+        *_moment("", "", order),
+        *_moment("previous_", ", one step ago", order),
+        *(Feature(f"goal_{axis}", "m", f"goal position along {axis}") for axis in "xyz"),
+    )
+
+
+_BY_SCIPY, _BY_MUJOCO = _features("xyzw"), _features("wxyz")
 
 PRIMITIVES = (
     Primitive("move above the object", "bring the open hand over the object"),
@@ -104,7 +116,7 @@ def spec(name: str) -> ControlSpec:
         family="metaworld",
         goal=TASKS[name],
         summary=TASKS[name],
-        features=FEATURES,
+        features=_BY_MUJOCO if name in W_FIRST else _BY_SCIPY,
         primitives=PRIMITIVES,
         controls=4,
         max_episode_steps=_STEPS,

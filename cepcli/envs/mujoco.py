@@ -4,11 +4,9 @@ The environments are made bare, without `gym.make`'s checking wrappers, and thei
 here. An instance is the seed of Gymnasium's own reset.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.envs.mujoco import MujocoEnv
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -16,7 +14,10 @@ from cepcli.envs.admissible import requested_instance
 from cepcli.envs.base import Split
 from cepcli.envs.control import ControlEnv, check_finite
 from cepcli.envs.mujoco_specs import SPECS
-from cepcli.envs.rendering import choose_backend, rendered
+from cepcli.envs.simulator import check_stable, fatal_warnings, load, rendered
+
+if TYPE_CHECKING:
+    from gymnasium.envs.mujoco import MujocoEnv
 
 #: Training instances are seeds below this, held-out ones start here and end below twice this.
 HELDOUT_FROM = 2**30
@@ -38,6 +39,7 @@ class MujocoControl(ControlEnv):
         self.control_spec = SPECS[name]
         self._first = 0 if split == "train" else HELDOUT_FROM
         self._bare = _make(name)
+        self._warnings = fatal_warnings(self._bare.data)
         self.observation_space = self._bare.observation_space
         self.action_space = self._bare.action_space
         self._instance, self._step = 0, 0
@@ -60,10 +62,11 @@ class MujocoControl(ControlEnv):
         """One control step.
 
         Raises:
-            EnvError: if the simulator gives a number that is not finite.
+            EnvError: if the simulation is unstable, or gives a number that is not finite.
         """
         observation, reward, terminated, _, _ = self._bare.step(action)
         self._step += 1
+        check_stable(self.control_spec, self._warnings, action)
         check_finite(self.control_spec, observation, float(reward))
         truncated = self._step >= self.control_spec.max_episode_steps
         return observation, float(reward), bool(terminated), truncated, self._info()
@@ -99,9 +102,8 @@ class MujocoControl(ControlEnv):
         return {"goal": self.control_spec.goal, "instance": self._instance, "success": False}
 
 
-def _make(name: str) -> MujocoEnv:
-    choose_backend()
+def _make(name: str) -> "MujocoEnv":
     module, found = _CLASSES[name]
-    made = getattr(import_module(f"gymnasium.envs.mujoco.{module}"), found)
+    made = getattr(load(f"gymnasium.envs.mujoco.{module}"), found)
     environment: MujocoEnv = made(render_mode="rgb_array", width=320, height=240)
     return environment

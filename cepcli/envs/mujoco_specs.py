@@ -3,20 +3,23 @@
 Order and units are those of Gymnasium's documentation of the v5 environments. Loads no simulator.
 """
 
+from collections.abc import Iterable, Mapping
+
 from cepcli.envs.control import ControlSpec, Feature, Primitive
 
 _STEPS = 1000
 
 
-def _joints(names: tuple[str, ...]) -> tuple[Feature, ...]:
-    """Angles, as the model counts them from its resting pose."""
+def _joints(signs: Mapping[str, str]) -> tuple[Feature, ...]:
+    """Angles, counted from the model's resting pose, by joint with what a positive one means."""
     return tuple(
-        Feature(f"{name}_angle".replace(" ", "_"), "rad", f"angle of the {name} joint")
-        for name in names
+        Feature(f"{name}_angle".replace(" ", "_"), "rad", f"angle of the {name} joint, {sign}")
+        for name, sign in signs.items()
     )
 
 
-def _joint_speeds(names: tuple[str, ...]) -> tuple[Feature, ...]:
+def _joint_speeds(names: Iterable[str]) -> tuple[Feature, ...]:
+    """Angular velocities, of the same sign as the angles."""
     return tuple(
         Feature(f"{name}_speed".replace(" ", "_"), "rad/s", f"angular velocity of the {name} joint")
         for name in names
@@ -28,9 +31,11 @@ _PLANAR_MOTION = (
     Feature("vertical_speed", "m/s", "velocity of the torso along z, positive rises"),
 )
 
-_CHEETAH_JOINTS = (
-    "back thigh", "back shin", "back foot", "front thigh", "front shin", "front foot",
-)  # fmt: skip
+_CHEETAH_JOINTS = {
+    f"{leg} {part}": "positive sweeps it backward"
+    for leg in ("back", "front")
+    for part in ("thigh", "shin", "foot")
+}
 HALFCHEETAH = ControlSpec(
     id="halfcheetah",
     family="halfcheetah",
@@ -58,7 +63,14 @@ HALFCHEETAH = ControlSpec(
     max_episode_steps=_STEPS,
 )
 
-_WALKER_JOINTS = ("right thigh", "right knee", "right foot", "left thigh", "left knee", "left foot")
+_WALKER_SIGNS = {
+    "thigh": "positive swings the leg forward, 0 hangs straight down",
+    "knee": "negative bends it, 0 is straight",
+    "foot": "positive lifts the toes",
+}
+_WALKER_JOINTS = {
+    f"{side} {joint}": sign for side in ("right", "left") for joint, sign in _WALKER_SIGNS.items()
+}
 WALKER2D = ControlSpec(
     id="walker2d",
     family="walker2d",
@@ -88,7 +100,16 @@ WALKER2D = ControlSpec(
 
 #: In the order of the model, whose own names take y for the front; the task goes along x.
 _ANT_LEGS = ("front left", "back left", "back right", "front right")
-_ANT_JOINTS = tuple(f"{leg} {joint}" for leg in _ANT_LEGS for joint in ("hip", "ankle"))
+_ANT_SIGNS = {
+    "hip": "positive turns the leg counterclockwise seen from above",
+    "front ankle": "positive presses the foot down",
+    "back ankle": "negative presses the foot down",
+}
+_ANT_JOINTS = {
+    f"{leg} {joint}": _ANT_SIGNS[sign]
+    for leg in _ANT_LEGS
+    for joint, sign in (("hip", "hip"), ("ankle", f"{leg.split()[0]} ankle"))
+}
 _ANT_BODIES = (
     "torso", *(f"{leg} {part}" for leg in _ANT_LEGS for part in ("hip", "leg", "foot")),
 )  # fmt: skip
@@ -98,11 +119,11 @@ def _contacts() -> tuple[Feature, ...]:
     """External contact torque and force on each body, clipped to ±1 by the environment."""
     found = []
     for body in _ANT_BODIES:
-        for kind, unit in (("torque", "N m"), ("force", "N")):
+        for kind, unit, way in (("torque", "N m", "about"), ("force", "N", "along")):
             for axis in "xyz":
                 name = f"{body}_contact_{kind}_{axis}".replace(" ", "_")
-                meaning = f"contact {kind} on the {body} about {axis}, within ±1"
-                found.append(Feature(name, unit, meaning.replace("force on", "force along")))
+                meaning = f"contact {kind} on the {body} {way} {axis}, clipped to ±1"
+                found.append(Feature(name, unit, meaning))
     return tuple(found)
 
 
@@ -121,9 +142,11 @@ ANT = ControlSpec(
         Feature("forward_speed", "m/s", "velocity of the torso along x, positive is forward"),
         Feature("sideways_speed", "m/s", "velocity of the torso along y, positive is to the left"),
         Feature("vertical_speed", "m/s", "velocity of the torso along z, positive rises"),
-        Feature("roll_speed", "rad/s", "angular velocity of the torso about x"),
-        Feature("pitch_speed", "rad/s", "angular velocity of the torso about y"),
-        Feature("yaw_speed", "rad/s", "angular velocity of the torso about z, positive turns left"),
+        Feature("roll_speed", "rad/s", "angular velocity about the torso's own x axis"),
+        Feature("pitch_speed", "rad/s", "angular velocity about the torso's own y axis"),
+        Feature(
+            "yaw_speed", "rad/s", "angular velocity about the torso's own z, positive turns left"
+        ),
         *_joint_speeds(_ANT_JOINTS),
         *_contacts(),
     ),

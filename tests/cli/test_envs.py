@@ -49,6 +49,24 @@ def test_show_tells_a_state_and_the_experts_steps():
     assert shown["instance"] != other["instance"]
 
 
+def test_show_tells_what_every_number_of_a_control_environment_means():
+    shown = json.loads(invoke("show", "walker2d", "--json").stdout)
+    assert shown["goal"] == "walk forward quickly without falling over"
+    assert shown["controls"] == "6, each in [-1, 1]"
+    assert len(shown["features"]) == 17
+    assert shown["features"][1] == "torso_pitch [rad]: angle of the torso, positive leans forward"
+    assert len(shown["primitives"]) == 8
+    assert all(": " in line for line in shown["primitives"])
+    shown = json.loads(invoke("show", "metaworld/hammer", "--json").stdout)
+    assert shown["options"] == {"terminate_on_success": False, "nominal": True, "gain": 10.0}
+    assert "move to the goal" in invoke("show", "metaworld/hammer").stdout
+
+
+def test_check_takes_control_environments_and_tasks_that_are_not_listed():
+    result = invoke("check", "metaworld/handle-pull", "--episodes", "1")
+    assert result.stdout == "metaworld/handle-pull: ok\n", result.output
+
+
 def test_show_prints_a_table():
     result = invoke("show", "babyai/open-door")
     assert result.exit_code == 0

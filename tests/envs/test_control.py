@@ -1,17 +1,20 @@
 """The control environments keep their contract: names, seeds, splits, limits, what is refused."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
+from cepcli.envs import catalog
 from cepcli.envs.catalog import control_spec, make_control_env, make_env
 from cepcli.envs.control import check_finite
 from cepcli.envs.control_checker import check_control_env
 from cepcli.envs.metaworld_specs import TASKS
-from cepcli.errors import EnvError
+from cepcli.errors import ConfigError, EnvError
 
 MUJOCO = {"halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5", "ant": "Ant-v5"}
 METAWORLD = [
@@ -194,6 +197,174 @@ def test_numbers_that_are_not_finite_are_refused_by_name(value):
     observation[8] = value
     with pytest.raises(EnvError, match="`forward_speed`"):
         check_finite(spec, observation, 0.0)
+    observation[0] = np.inf  # and another beside it, which may cancel out in a sum
+    with pytest.raises(EnvError, match="`torso_height`"):
+        check_finite(spec, observation, 0.0)
+
+
+def simulation(env):
+    return env._raw if env.control_spec.family == "metaworld" else env._bare
+
+
+@pytest.mark.parametrize("env_id", [*MUJOCO, "metaworld/push"])
+@pytest.mark.parametrize(
+    ("part", "value", "what"),
+    [("qvel", 1e11, "its velocities"), ("qpos", np.nan, "its positions")],
+)
+def test_a_simulation_that_mujoco_starts_over_is_refused(
+    env_id, part, value, what, made, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into a file there
+    env = made(env_id)
+    observation, info = env.reset(seed=0)
+    still = np.zeros(env.control_spec.controls)
+    env.step(still)
+    getattr(simulation(env).data, part)[3] = value
+    with pytest.raises(EnvError, match=f"became unstable: {what}"):
+        env.step(still)
+    again, _ = env.reset(options={"instance": info["instance"]})
+    assert np.array_equal(again, observation)
+    env.step(still)
+
+
+@pytest.mark.parametrize("env_id", ["walker2d", "metaworld/push"])
+def test_a_control_that_is_not_finite_is_refused(env_id, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = made(env_id)
+    env.reset(seed=0)
+    control = np.zeros(env.control_spec.controls)
+    control[1] = np.nan
+    with pytest.raises(EnvError, match=f"A control for `{env_id}` is not finite"):
+        env.step(control)
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, np.inf, np.nan])
+def test_a_gain_that_cannot_work_is_refused(gain):
+    with pytest.raises(ConfigError, match="gain"):
+        make_control_env("metaworld/push", options={"gain": gain})
+
+
+def shown_by(env, feature, geom):
+    """How far a geometry moves, in metres, when the named feature grows by 0.2 rad."""
+    bare = env._bare
+    names = [f.name for f in env.control_spec.features]
+    state = sum("contact" not in name for name in names)
+    hidden = bare.model.nq + bare.model.nv - state  # positions that an observation leaves out
+    places = []
+    for moved in (0.0, 0.2):
+        positions = bare.init_qpos.copy()
+        positions[names.index(feature) + hidden] += moved
+        bare.set_state(positions, np.zeros_like(bare.init_qvel))
+        assert bare._get_obs()[names.index(feature)] == positions[names.index(feature) + hidden]
+        places.append(bare.data.geom(geom).xpos.copy())
+    return places[1] - places[0]
+
+
+X, Y, Z = range(3)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "feature", "geom", "axis", "sign"),
+    [
+        ("walker2d", "torso_pitch", "foot_geom", X, -1),  # the feet go back: it leans forward
+        ("walker2d", "right_thigh_angle", "foot_geom", X, 1),
+        ("walker2d", "right_knee_angle", "foot_geom", X, 1),
+        ("walker2d", "right_foot_angle", "foot_geom", Z, 1),
+        ("walker2d", "left_thigh_angle", "foot_left_geom", X, 1),
+        ("walker2d", "left_foot_angle", "foot_left_geom", Z, 1),
+        ("halfcheetah", "torso_pitch", "head", Z, -1),
+        *(
+            ("halfcheetah", f"{leg}_{part}_angle", f"{leg[0]}foot", X, -1)
+            for leg in ("back", "front")
+            for part in ("thigh", "shin", "foot")
+        ),
+        ("ant", "front_left_hip_angle", "left_ankle_geom", X, -1),  # towards the left, and back
+        ("ant", "front_left_hip_angle", "left_ankle_geom", Y, 1),
+        ("ant", "back_left_hip_angle", "right_ankle_geom", X, -1),
+        ("ant", "back_left_hip_angle", "right_ankle_geom", Y, -1),
+        ("ant", "back_right_hip_angle", "third_ankle_geom", X, 1),
+        ("ant", "back_right_hip_angle", "third_ankle_geom", Y, -1),
+        ("ant", "front_right_hip_angle", "fourth_ankle_geom", X, 1),
+        ("ant", "front_right_hip_angle", "fourth_ankle_geom", Y, 1),
+        ("ant", "front_left_ankle_angle", "left_ankle_geom", Z, -1),
+        ("ant", "front_right_ankle_angle", "fourth_ankle_geom", Z, -1),
+        ("ant", "back_left_ankle_angle", "right_ankle_geom", Z, 1),
+        ("ant", "back_right_ankle_angle", "third_ankle_geom", Z, 1),
+    ],
+)
+def test_angles_mean_what_is_said_of_them(env_id, feature, geom, axis, sign, made):
+    assert sign * shown_by(made(env_id), feature, geom)[axis] > 0.005
+
+
+@pytest.mark.parametrize(
+    ("leg", "geom", "x", "y"),
+    [
+        ("front left", "left_ankle_geom", 1, 1),
+        ("back left", "right_ankle_geom", -1, 1),
+        ("back right", "third_ankle_geom", -1, -1),
+        ("front right", "fourth_ankle_geom", 1, -1),
+    ],
+)
+def test_the_ants_legs_are_where_their_names_say(leg, geom, x, y, made):
+    env = made("ant")
+    env.reset(seed=0)
+    data = env._bare.data
+    foot = data.geom(geom).xpos - data.body("torso").xpos
+    assert x * foot[X] > 0.1
+    assert y * foot[Y] > 0.1
+    body = int(env._bare.model.geom(geom).bodyid[0])
+    first = 27 + 6 * (body - 1)  # contacts follow 27 numbers, six for each body but the world
+    told = [f.name for f in env.control_spec.features[first : first + 6]]
+    assert all(name.startswith(f"{leg} foot contact".replace(" ", "_")) for name in told)
+
+
+@pytest.mark.parametrize(("name", "order"), [("push", "xyzw"), ("hammer", "wxyz")])
+def test_quaternions_are_told_in_the_order_of_the_task(name, order, made):
+    env = made(f"metaworld/{name}")
+    meant = [f.meaning for f in env.control_spec.features[7:11]]
+    assert meant == [f"object: quaternion {part}" for part in order]
+    observation, _ = env.reset(seed=0)
+    assert np.abs(observation[7:11]).argmax() == order.index("w")  # hardly turned at first
+
+
+def test_the_features_of_a_family_have_one_identity():
+    assert len({control_spec(f"metaworld/{name}").feature_sha256 for name in TASKS}) == 1
+
+
+def planned(observation, closed):
+    """A primitive for the state: above the object, to it, grip, and on to the goal."""
+    hand, item = observation[0:3], observation[4:7]
+    if closed:
+        return "close the gripper" if closed < 12 else "move to the goal"
+    if np.linalg.norm((hand - item)[:2]) > 0.03:
+        return "move above the object"
+    return "reach the object" if np.linalg.norm(hand - item) > 0.035 else "close the gripper"
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place", "drawer-open", "window-open"])
+def test_the_nominal_controls_of_primitives_in_turn_solve_a_task(name, made):
+    env = made(f"metaworld/{name}", options={"terminate_on_success": True})
+    observation, _ = env.reset(seed=0)
+    closed, solved, steps = 0, False, 0
+    while not solved and steps < 200:
+        primitive = planned(observation, closed)
+        closed += primitive == "close the gripper"
+        number = env.control_spec.actions.index(primitive)
+        observation, _, solved, _, _ = env.step(env.nominal(number, observation))
+        steps += 1
+    assert solved
+
+
+def test_an_episode_goes_on_after_success_unless_asked_to_end(made):
+    env = made("metaworld/reach")
+    observation, _ = env.reset(seed=0)
+    info = {"success": False}
+    while not info["success"]:
+        observation, _, terminated, _, info = env.step(env.expert_control(observation))
+        assert not terminated
+    for _ in range(5):
+        *_, info = env.step(np.array([-1.0, -1.0, 1.0, 0.0]))
+        assert info["success"]
 
 
 @pytest.mark.parametrize("env_id", ["halfcheetah", "metaworld/push"])
@@ -220,11 +391,61 @@ def test_all_fifty_tasks_are_found_by_name_and_misspelt_ones_are_corrected():
     assert "metaworld/drawer-open" in (error.value.hint or "")
 
 
+def test_a_control_environment_of_another_package_is_found(monkeypatch):
+    known = replace(control_spec("walker2d"), id="toy/walker", family="toy")
+    entry = replace(catalog.spec("walker2d"), id="toy/walker", family="toy", control=known)
+    monkeypatch.setattr(catalog, "_specs", lambda: {entry.id: entry})
+    assert entry.kind == "control"
+    assert control_spec("toy/walker") == known
+
+
 def test_a_kind_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(EnvError, match="of kind control, expected an environment of text"):
         make_env("walker2d", workspace=tmp_path)
     with pytest.raises(EnvError, match="of kind text, expected one of continuous control"):
         make_control_env("babyai/goto-obj")
+
+
+WITHOUT_EGL = """
+import ctypes.util, os
+os.environ.pop("DISPLAY", None); os.environ.pop("MUJOCO_GL", None)
+os.environ["PYOPENGL_PLATFORM"] = "osmesa"  # with which MuJoCo refuses to load EGL
+from cepcli.envs.catalog import make_control_env
+from cepcli.errors import EnvError
+for name in ("metaworld/reach", "halfcheetah"):
+    env = make_control_env(name)
+    observation, _ = env.reset(seed=0)
+    env.step(0 * env.action_space.low)
+    try:
+        env.render()
+    except EnvError as error:
+        print(error.message)
+assert "MUJOCO_GL" not in os.environ
+"""
+
+
+def test_without_opengl_everything_but_pictures_works_and_the_error_is_a_sentence():
+    code = [sys.executable, "-c", WITHOUT_EGL]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("Cannot render: ") and "MUJOCO_GL=egl" in line for line in lines)
+    assert done.stderr == ""
+
+
+def test_a_backend_that_cannot_be_loaded_is_told_when_the_simulator_is():
+    code = (
+        "from cepcli.envs.catalog import make_control_env\n"
+        "from cepcli.errors import EnvError\n"
+        "try:\n    make_control_env('metaworld/reach')\n"
+        "except EnvError as error:\n    print(error.message)"
+    )
+    wrong = {**os.environ, "MUJOCO_GL": "opengl"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=wrong
+    )
+    assert done.stdout.startswith("Cannot load MuJoCo: ")
+    assert "MUJOCO_GL=opengl" in done.stdout
 
 
 def test_what_is_known_of_an_environment_loads_no_simulator():
