@@ -92,6 +92,15 @@ def test_training_and_held_out_instances_are_disjoint(env_id, made):
     assert len(drawn[0]) > 5
 
 
+def test_held_out_tasks_put_the_goal_elsewhere(made):
+    env = made("metaworld/push")
+    goals = {
+        env.reset(options={"instance": instance})[0][36:39].tobytes()
+        for instance in (*range(5), *range(50, 55))
+    }
+    assert len(goals) == 10
+
+
 @pytest.mark.parametrize("env_id", MUJOCO)
 def test_mujoco_is_gymnasiums_own(env_id, made):
     ours, theirs = made(env_id), gym.make(MUJOCO[env_id])
