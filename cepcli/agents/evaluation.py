@@ -1,6 +1,6 @@
 """Evaluation: whole episodes on held-out instances, without learning and without side effects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,19 +16,34 @@ from cepcli.seeding import stream_seed, torch_generator
 
 
 class Evaluation(NamedTuple):
-    """Results over episodes, and what the prior cost meanwhile."""
+    """Results over episodes, and what the prior cost meanwhile.
+
+    Attributes:
+        episodes: how many.
+        successes: whether each was solved; None in a world where nothing can be.
+        returns: of each, undiscounted.
+        lengths: of each, in steps.
+        decisions: symbolic actions chosen, over all.
+        telemetry: how the prior was answered.
+    """
 
     episodes: int
-    successes: list[bool]
+    successes: list[bool] | None
     returns: list[float]
     lengths: list[int]
+    decisions: int
     telemetry: CacheTelemetry
 
+    @property
+    def scores(self) -> Sequence[float]:
+        """What to compare episodes by: their success, or their return where there is none."""
+        return self.returns if self.successes is None else self.successes
+
     def summary(self) -> dict[str, Any]:
-        """As in `summary.json`: success rate, mean return and length, queries."""
+        """As in `summary.json`: success rate (or None), mean return and length, queries."""
         return {
             "episodes": self.episodes,
-            "success_rate": float(np.mean(self.successes)),
+            "success_rate": None if self.successes is None else float(np.mean(self.successes)),
             "return_mean": float(np.mean(self.returns)),
             "length_mean": float(np.mean(self.lengths)),
             "queries": self.telemetry.summary()["queries"]["total"],
@@ -50,11 +65,13 @@ def evaluate(
     idle = list(parts.eval_envs)
     running: list[_Lane] = []
     done: dict[int, Tracker] = {}
+    decisions = 0
     while waiting or running:
         while waiting and idle:
             running.append(_started(start, waiting.pop(0), idle.pop(), parts.config.seed))
         check_interrupt()
-        ended = _step_all(parts, policy, tau, running)
+        ended, chosen = _step_all(parts, policy, tau, running)
+        decisions += chosen
         for lane in ended:
             done[lane.episode] = lane.tracker
             idle.append(lane.tracker.env)
@@ -62,9 +79,10 @@ def evaluate(
     trackers = [done[episode] for episode in range(episodes)]
     return Evaluation(
         episodes,
-        [tracker.success for tracker in trackers],
+        [tracker.success for tracker in trackers] if parts.tracker.solvable else None,
         [tracker.episode_return for tracker in trackers],
         [len(tracker.actions) for tracker in trackers],
+        decisions,
         telemetry,
     )
 
@@ -85,18 +103,18 @@ def _started(start: Callable[[Any, int], Tracker], episode: int, env: Any, seed:
 
 def _step_all(
     parts: Parts, policy: Policy | ControlPolicy, tau: float, running: list[_Lane]
-) -> list[_Lane]:
-    """One step in every lane; returns the lanes whose episode ended."""
+) -> tuple[list[_Lane], int]:
+    """One step in every lane: the lanes whose episode ended, and how many decisions were taken."""
     if isinstance(policy, ControlPolicy):
-        actions = _controls(parts, policy, tau, running)
+        actions, chosen = _controls(parts, policy, tau, running)
     else:
-        actions = _commands(parts, policy, tau, running)
+        actions, chosen = _commands(parts, policy, tau, running), len(running)
     ended = []
     for lane, action in zip(running, actions, strict=True):
         _, terminated, truncated = lane.tracker.step(action)
         if terminated or truncated:
             ended.append(lane)
-    return ended
+    return ended, chosen
 
 
 def _commands(parts: Parts, policy: Policy, tau: float, running: list[_Lane]) -> list[Any]:
@@ -109,12 +127,15 @@ def _commands(parts: Parts, policy: Policy, tau: float, running: list[_Lane]) ->
     return [s.actions[d.action] for s, d in zip(states, decisions, strict=True)]
 
 
-def _controls(parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane]) -> list[Any]:
-    """The mean controls; symbols are chosen as in training."""
+def _controls(
+    parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane]
+) -> tuple[list[Any], int]:
+    """The mean controls, and how many symbols were chosen for them, as in training."""
     trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]
     for tracker in trackers:
         if tracker.held >= parts.config.sac.symbol_steps:
             tracker.release()
     noise = [lane.noise for lane in running]
-    policy.choose(trackers, tau, noise, greedy=parts.config.eval_greedy)
-    return [policy.control(tracker, None) for tracker in trackers]
+    chosen = policy.choose(trackers, tau, noise, greedy=parts.config.eval_greedy)
+    controls = [policy.control(tracker, None) for tracker in trackers]
+    return controls, sum(decision is not None for decision in chosen)

@@ -60,6 +60,11 @@ class Progress:
         return sum(self.successes) / max(len(self.successes), 1)
 
     @property
+    def recent_return(self) -> float:
+        """Mean return of the last 50 training episodes; 0 before the first has ended."""
+        return sum(self.returns) / max(len(self.returns), 1)
+
+    @property
     def warm_entries(self) -> int:
         """Entries of the cache that the run started from."""
         return 0 if self.start_cache is None else self.start_cache["entries"]

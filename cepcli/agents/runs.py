@@ -156,9 +156,8 @@ def _evaluated(
     began = time.perf_counter()
     result = evaluate(parts, episodes, tau)
     wall_seconds = time.perf_counter() - began
-    decisions = sum(result.lengths)
     summary = summarise(
-        parts, name, progress, result.telemetry, decisions, result.summary(), wall_seconds
+        parts, name, progress, result.telemetry, result.decisions, result.summary(), wall_seconds
     )
     return result, summary
 

@@ -184,8 +184,7 @@ def _metrics(
     cache = parts.telemetry.summary()
     decisions = max(progress.decisions, 1)
     row = {
-        "train/success_rate": progress.recent_success,
-        "train/return_mean": sum(progress.returns) / max(len(progress.returns), 1),
+        "train/return_mean": progress.recent_return,
         "train/episodes": parts.tracker.episodes,
         "posterior/temperature": tau,
         "posterior/kl_to_prior": progress.kl_to_prior,
@@ -197,6 +196,8 @@ def _metrics(
         "cache/hits_exact": cache["hits"]["exact"],
         "cache/hits_semantic": cache["hits"]["semantic"],
     }
+    if parts.tracker.solvable:
+        row["train/success_rate"] = progress.recent_success
     if parts.cache is not None:
         row["cache/entries"] = len(parts.cache)
         knobs = parts.cache.knobs
@@ -226,5 +227,6 @@ def _log_evaluation(
     summary = result.summary()
     progress.evaluations.append({"step": progress.step, **summary})
     names = ("success_rate", "return_mean", "length_mean", "queries", "episodes")
-    writer.write(progress.step, {f"eval/{name}": summary[name] for name in names})
+    told = {f"eval/{name}": summary[name] for name in names if summary[name] is not None}
+    writer.write(progress.step, told)
     hooks.on_evaluation(progress.step, summary)

@@ -39,6 +39,12 @@ def stop_on_interrupt() -> Iterator[list[bool]]:
             signal.signal(number, handler)
 
 
+def outcome(evaluation: dict[str, Any]) -> str:
+    """How held-out episodes went, in words; success only where there is such a thing."""
+    success, score = evaluation["success_rate"], f"return {evaluation['return_mean']:.2f}"
+    return score if success is None else f"success {success:.2f}, {score}"
+
+
 class RunDisplay:
     """Progress on stderr: rich and live in a terminal, a line every ten seconds elsewhere."""
 
@@ -85,13 +91,10 @@ class RunDisplay:
 
     def evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """An evaluation has ended."""
-        self._last_eval = (
-            f"{summary['success_rate']:.2f} over {summary['episodes']} episodes at {step}"
-        )
+        self._last_eval = f"{outcome(summary)} over {summary['episodes']} episodes at {step}"
         if not self._quiet:
             self._console.print(
-                f"step {step}: held-out success {summary['success_rate']:.2f}, "
-                f"return {summary['return_mean']:.2f} over {summary['episodes']} episodes",
+                f"step {step}: held-out {outcome(summary)} over {summary['episodes']} episodes",
                 highlight=False,
             )
 
@@ -126,13 +129,20 @@ class RunDisplay:
         return {
             "step": f"{progress.step}/{parts.config.steps}",
             "ETA": f"{left:.0f} s",
-            "success": f"{progress.recent_success:.2f}",
+            **self._recent(parts, progress),
             "exact hits": f"{hits['exact'] / max(progress.decisions, 1):.0%}",
             "semantic hits": f"{hits['semantic'] / max(progress.decisions, 1):.0%}",
             "queries": str(queries["total"]),
             "LLM s": f"{cache['llm_seconds_recorded']:.0f}",
             "LLM s saved": f"{saved:.0f}",
         }
+
+    @staticmethod
+    def _recent(parts: "Parts", progress: "Progress") -> dict[str, str]:
+        """How the last training episodes went."""
+        if parts.tracker.solvable:
+            return {"success": f"{progress.recent_success:.2f}"}
+        return {"return": f"{progress.recent_return:.1f}"}
 
     def _certificate(self, parts: "Parts") -> str:
         """What the cache promises now; empty if it never will."""

@@ -24,6 +24,7 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     """Finished and unfinished runs of the workspace."""
     from cepcli.agents.runs import unfinished
     from cepcli.artifacts import read_json
+    from cepcli.report.comparison import FIGURES, figure_cell
 
     space = open_workspace(workspace)
     finished, broken = [], {}
@@ -36,12 +37,13 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     if json:
         print_json({"finished": finished, "unfinished": waiting, "broken": broken})
         return
+    shown = ("decisions", "success", "return", "queries")
     rows = [
-        [s["run"], s["env"], s["agent"], s["prior"], s["cache"], str(s["decisions"]),
-         f"{s['eval']['success_rate']:.2f}", str(s["queries"]["total"])]
+        [s["run"], s["env"], s["agent"], s["prior"], s["cache"],
+         *(figure_cell(s, key) for key in shown)]
         for s in finished
     ]  # fmt: skip
-    columns = ["run", "env", "agent", "prior", "cache", "decisions", "success", "queries"]
+    columns = ["run", "env", "agent", "prior", "cache", *(FIGURES[key][0] for key in shown)]
     print_table(f"Runs in {space.root}", columns, rows)
     for name in waiting:
         typer.echo(f"{name} is unfinished: cep runs resume {name}")
@@ -168,25 +170,23 @@ def evaluate(
     print_json(summary) if json else print_summary(summary)
 
 
+_RETAINED = ("success", "return", "decisions", "queries_per_decision")
+
+
 def _print_retention(found: dict[str, Any]) -> None:
     """The table of `cep eval --against`."""
-    from cepcli.report.comparison import cell
+    from cepcli.report.comparison import FIGURES, cell, figure_cell
 
     ran = {"off": "asked each time", "cached": "frozen cache"}
     rows = []
     for name, how in ran.items():
-        summary, won = found[name], found[name]["eval"]
-        queries = summary["queries"]["total"] / summary["decisions"]
-        rows.append(
-            [summary["run"], how, f"{won['success_rate']:.3f}", f"{won['return_mean']:.3f}",
-             str(summary["decisions"]), f"{queries:.3f}"]
-        )  # fmt: skip
+        cells = [figure_cell(found[name], key) for key in _RETAINED]
+        rows.append([found[name]["run"], how, *cells])
     title = f"The same {found['episodes']} held-out episodes"
-    columns = ["run", "prior", "success", "return", "decisions", "queries/decision"]
-    print_table(title, columns, rows)
+    print_table(title, ["run", "prior", *(FIGURES[key][0] for key in _RETAINED)], rows)
     fewer = [
         f"{found[key]:.1f} times fewer queries {when}"
         for key, when in (("training_query_reduction", "in training"), ("query_reduction", "here"))
         if found[key] is not None
     ]
-    typer.echo(f"Retention of success {'; '.join([cell(found['retention'], '.1%'), *fewer])}")
+    typer.echo(f"Retention of {found['of']} {'; '.join([cell(found['retention'], '.1%'), *fewer])}")

@@ -152,12 +152,12 @@ def _way_on(name: str, space: Any) -> str:
 def print_summary(summary: dict[str, Any]) -> None:
     """What a run came to, in a few lines."""
     from cepcli.cli.certificate import in_words
+    from cepcli.cli.display import outcome
     from cepcli.report.comparison import seconds_saved
 
     evaluation, queries, hits = summary["eval"], summary["queries"], summary["hits"]
     typer.echo(
-        f"{summary['run']}: success {evaluation['success_rate']:.2f} over "
-        f"{evaluation['episodes']} held-out episodes, return {evaluation['return_mean']:.2f}\n"
+        f"{summary['run']}: {outcome(evaluation)} over {evaluation['episodes']} held-out episodes\n"
         f"  {summary['decisions']} decisions, {queries['total']} LLM queries "
         f"({queries['misses']} misses, {queries['partial']} partial, {queries['audits']} audits), "
         f"hits {hits['exact']} exact + {hits['semantic']} semantic\n"

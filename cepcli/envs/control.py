@@ -70,6 +70,7 @@ class ControlSpec:
         primitives: the symbolic vocabulary, 6 to 10.
         controls: numbers of a control.
         max_episode_steps: control steps after which an episode is truncated.
+        solvable: whether an episode can be solved; else its return alone says how it went.
     """
 
     id: str
@@ -80,6 +81,7 @@ class ControlSpec:
     primitives: tuple[Primitive, ...]
     controls: int
     max_episode_steps: int
+    solvable: bool
 
     @property
     def actions(self) -> tuple[str, ...]:

@@ -120,4 +120,5 @@ def spec(name: str) -> ControlSpec:
         primitives=PRIMITIVES,
         controls=4,
         max_episode_steps=_STEPS,
+        solvable=True,
     )

@@ -61,6 +61,7 @@ HALFCHEETAH = ControlSpec(
     ),
     controls=6,
     max_episode_steps=_STEPS,
+    solvable=False,
 )
 
 _WALKER_SIGNS = {
@@ -96,6 +97,7 @@ WALKER2D = ControlSpec(
     ),
     controls=6,
     max_episode_steps=_STEPS,
+    solvable=False,
 )
 
 #: In the order of the model, whose own names take y for the front; the task goes along x.
@@ -162,6 +164,7 @@ ANT = ControlSpec(
     ),
     controls=8,
     max_episode_steps=_STEPS,
+    solvable=False,
 )
 
 SPECS = {spec.id: spec for spec in (HALFCHEETAH, WALKER2D, ANT)}

@@ -21,7 +21,7 @@ from cepcli.artifacts import Artifact, Workspace, write_json, writing
 from cepcli.config import build, merge
 from cepcli.errors import CepError, ConfigError
 from cepcli.registry import suggest
-from cepcli.report.comparison import FIGURES, Group, estimated, load_groups
+from cepcli.report.comparison import FIGURES, Group, estimated, load_groups, score
 from cepcli.report.curves import plot_tradeoff
 
 
@@ -186,21 +186,17 @@ def groups_of(jobs: Sequence[Job], workspace: Workspace) -> list[Group]:
 def table(ablation: Ablation, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """One row per variant: figures with 95 % intervals, and retention against the baseline.
 
-    Retention is the success of each seed over that of the baseline with the same seed.
+    Retention is the score of each seed over that of the baseline with the same seed.
     """
     [baseline] = [group for group in groups if group.label == ablation.baseline]
-    reference = {s["seed"]: s["eval"]["success_rate"] for s in baseline.summaries}
+    reference = {s["seed"]: score(s) for s in baseline.summaries}
     rows = []
     for group in groups:
         row: dict[str, Any] = {"variant": group.label, "seeds": len(group.summaries)}
         for key in ablation.figures:
             row[key] = estimated(group.values(key))
         row["retention"] = estimated(
-            [
-                s["eval"]["success_rate"] / reference[s["seed"]]
-                for s in group.summaries
-                if reference.get(s["seed"])
-            ]
+            [score(s) / reference[s["seed"]] for s in group.summaries if reference.get(s["seed"])]
         )
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""What a cache costs in success: the same held-out episodes with it and without.
+"""What a cache costs in success or return: the same held-out episodes with it and without.
 
 Against `off` the run's own agent plays both ways; against another run the agents differ, too, as
 one that has learned behind a cache does from one that asked for every decision.
@@ -23,6 +23,8 @@ def retention(
 ) -> dict[str, Any]:
     """Success of a finished run through its frozen cache over that of `against` without a cache.
 
+    Where nothing can be solved, the return.
+
     Args:
         workspace: where the runs are.
         name: the run with the cache.
@@ -32,7 +34,7 @@ def retention(
 
     Returns:
         `retention`, the ratio with a 95 % bootstrap interval over the paired episodes, None where
-        hardly any episode succeeds without a cache;
+        hardly any episode succeeds without a cache; `of`, "success" or "return";
         `query_reduction`, LLM queries per decision without over with the cache (None without
         queries), and `training_query_reduction`, the same of the training runs (against `OFF`: of
         one query per decision); and the two summaries, `cached` and `off`.
@@ -43,11 +45,12 @@ def retention(
     other = None if against == OFF else against
     (cached, summary), (off, off_summary) = evaluate_pair(workspace, name, other, episodes, notify)
     trained = 1.0 if other is None else _queries(summary_of(workspace, other))
-    ratio = Estimate.of_ratio(cached.successes, off.successes)
+    ratio = Estimate.of_ratio(cached.scores, off.scores)
     return {
         "run": name,
         "against": against,
         "episodes": episodes,
+        "of": "return" if cached.successes is None else "success",
         "retention": None if ratio is None else asdict(ratio),
         "query_reduction": _reduction(_queries(off_summary), _queries(summary)),
         "training_query_reduction": _reduction(trained, _queries(summary_of(workspace, name))),

@@ -72,11 +72,21 @@ class Group:
 
 
 def area_under_curve(summary: dict[str, Any]) -> float:
-    """Mean success rate over the decisions of a run: trapezoid over its evaluations."""
-    curve = np.array(summary["eval"]["curve"], float)
+    """Mean score over the steps of a run: trapezoid over its evaluations."""
+    curve = np.array(summary["eval"]["curve" if has_success(summary) else "return_curve"], float)
     if len(curve) < 2:
         return float(curve[0, 1])
     return float(np.trapezoid(curve[:, 1], curve[:, 0]) / (curve[-1, 0] - curve[0, 0]))
+
+
+def has_success(summary: dict[str, Any]) -> bool:
+    """Whether episodes of the run's world can be solved; else their return is the score."""
+    return summary["eval"]["success_rate"] is not None
+
+
+def score(summary: dict[str, Any]) -> float:
+    """Success rate of the last evaluation; mean return where nothing can be solved."""
+    return summary["eval"]["success_rate" if has_success(summary) else "return_mean"]
 
 
 def seconds_saved(summary: dict[str, Any]) -> float:
@@ -165,6 +175,13 @@ def comparison(groups: Sequence[Group]) -> list[dict[str, Any]]:
 def estimated(values: Sequence[float]) -> dict[str, float | None] | None:
     """Mean and 95 % interval over seeds as JSON values; None without a value."""
     return asdict(Estimate.of(values)) if values else None
+
+
+def figure_cell(summary: dict[str, Any], key: str) -> str:
+    """One figure of one run as text."""
+    _, figure, form = FIGURES[key]
+    value = figure(summary)
+    return "–" if value is None else format(value, form)
 
 
 def cell(estimate: dict[str, Any] | None, form: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
 from cepcli.metrics import read_metrics
-from cepcli.report.comparison import Group
+from cepcli.report.comparison import Group, has_success
 
 mpl.use("Agg")
 
@@ -18,18 +18,26 @@ import matplotlib.pyplot as plt
 
 _LEGEND_COLUMNS = 3
 _DASHES = ("-", "--", ":")
+#: By whether episodes can be solved.
+_AXIS = {True: "success rate", False: "return"}
 
 
 def plot_run(run: Path) -> Path:
-    """`curve.png` of one run: success over decisions, and how decisions were answered."""
+    """`curve.png` of one run: its score over its steps, and how decisions were answered.
+
+    The score is success, or return where nothing can be solved.
+    """
     rows = read_metrics(run / "metrics.jsonl")
-    evaluations = [(r["step"], r["eval/success_rate"]) for r in rows if "eval/success_rate" in r]
-    training = [r for r in rows if "train/success_rate" in r]
+    solvable = any("eval/success_rate" in row for row in rows)
+    score = "success_rate" if solvable else "return_mean"
+    evaluations = [(r["step"], r[f"eval/{score}"]) for r in rows if f"eval/{score}" in r]
+    training = [r for r in rows if f"train/{score}" in r]
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
     steps = [r["step"] for r in training]
-    top.plot(steps, [r["train/success_rate"] for r in training], color="0.6", label="training")
+    top.plot(steps, [r[f"train/{score}"] for r in training], color="0.6", label="training")
     top.plot(*zip(*evaluations, strict=True), marker="o", label="evaluation")
-    top.set(ylabel="success rate", ylim=(-0.02, 1.02), title=run.name.removesuffix(".partial"))
+    top.set(ylabel=_AXIS[solvable], title=run.name.removesuffix(".partial"))
+    _limit(top, solvable)
     top.legend()
     shares = {
         "exact hits": [r["cache/hits_exact"] for r in training],
@@ -38,24 +46,26 @@ def plot_run(run: Path) -> Path:
     }
     for label, counts in shares.items():
         bottom.plot(steps, counts, label=label)
-    bottom.set(xlabel="decisions", ylabel="count so far")
+    bottom.set(xlabel="steps", ylabel="decisions so far")
     bottom.legend()
     return save_picture(figure, run / "curve.png")
 
 
 def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
-    """Held-out success over decisions, and how decisions were answered; a line, a bar a group."""
+    """Held-out score over steps, and how decisions were answered; a line, a bar a group."""
+    solvable = _solvable(groups)
     legend_rows = -(-len(groups) // _LEGEND_COLUMNS)
     height = max(4.0, 1.0 + 0.3 * len(groups)) + 0.25 * legend_rows
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, height), layout="constrained")
     for number, group in enumerate(groups):
-        steps, mean, low, high = _band(group.summaries)
+        steps, mean, low, high = _band(group.summaries, solvable)
         count = len(group.summaries)
         label = f"{group.label} ({count} seed{'s' if count > 1 else ''})"
         dashes = _DASHES[number // 10 % len(_DASHES)]
         [line] = left.plot(steps, mean, dashes, marker="o", markersize=4, label=label)
         left.fill_between(steps, low, high, alpha=0.15, color=line.get_color())
-    left.set(xlabel="decisions", ylabel="held-out success rate", ylim=(-0.02, 1.02))
+    left.set(xlabel="steps", ylabel=f"held-out {_AXIS[solvable]}")
+    _limit(left, solvable)
     _stacked_answers(right, groups)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=8)
@@ -63,21 +73,35 @@ def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
 
 
 def plot_tradeoff(groups: Sequence[Group], path: Path) -> Path:
-    """Success against queries per decision: a small point a seed, a large one their mean."""
+    """Score against queries per decision: a small point a seed, a large one their mean."""
+    solvable = _solvable(groups)
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for group in groups:
-        queries, success = group.values("queries_per_decision"), group.values("success")
-        [mean] = axes.plot(np.mean(queries), np.mean(success), "o", markersize=9, label=group.label)
-        axes.plot(queries, success, ".", color=mean.get_color(), alpha=0.6)
-    axes.set(xlabel="LLM queries per decision", ylabel="held-out success rate", ylim=(-0.02, 1.02))
+        queries = group.values("queries_per_decision")
+        scores = group.values("success" if solvable else "return")
+        [mean] = axes.plot(np.mean(queries), np.mean(scores), "o", markersize=9, label=group.label)
+        axes.plot(queries, scores, ".", color=mean.get_color(), alpha=0.6)
+    axes.set(xlabel="LLM queries per decision", ylabel=f"held-out {_AXIS[solvable]}")
+    _limit(axes, solvable)
     axes.set_xlim(left=0)
     axes.legend(fontsize=8)
     return save_picture(figure, path)
 
 
-def _band(summaries: Sequence[dict[str, Any]]) -> tuple[Any, Any, Any, Any]:
-    """Steps that all seeds evaluated at, with mean, minimum and maximum of success."""
-    curves = [dict(map(tuple, s["eval"]["curve"])) for s in summaries]
+def _solvable(groups: Sequence[Group]) -> bool:
+    """Whether success is what these runs have in common."""
+    return all(has_success(summary) for group in groups for summary in group.summaries)
+
+
+def _limit(axes: Any, solvable: bool) -> None:
+    if solvable:
+        axes.set_ylim(-0.02, 1.02)
+
+
+def _band(summaries: Sequence[dict[str, Any]], solvable: bool) -> tuple[Any, Any, Any, Any]:
+    """Steps that all seeds evaluated at, with mean, minimum and maximum of the score."""
+    curve = "curve" if solvable else "return_curve"
+    curves = [dict(map(tuple, summary["eval"][curve])) for summary in summaries]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[step] for step in steps] for curve in curves])
     return steps, values.mean(0), values.min(0), values.max(0)

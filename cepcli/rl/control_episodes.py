@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from cepcli.envs.control import ControlEnv
-from cepcli.errors import EnvError
+from cepcli.envs.control import ControlEnv, check_finite
 
 
 class ControlTracker:
@@ -37,6 +36,11 @@ class ControlTracker:
         self.symbol: int | None = None
         self.held = 0
 
+    @property
+    def solvable(self) -> bool:
+        """Whether `success` means anything here."""
+        return self.env.control_spec.solvable
+
     def choose(self, symbol: int) -> None:
         """Hold this symbol from here on."""
         self.symbol, self.held = symbol, 0
@@ -62,24 +66,13 @@ class ControlTracker:
                 remembers is then still the state before.
         """
         observation, reward, terminated, truncated, info = self.env.step(control)
-        self._require_finite(observation, float(reward))
+        check_finite(self.env.control_spec, observation, float(reward))
         self.observation = observation
         self.actions.append(control)
         self.held += 1
         self.episode_return += float(reward)
         self.success = self.success or bool(info["success"])
         return float(reward), bool(terminated), bool(truncated)
-
-    def _require_finite(self, observation: Float[ndarray, " features"], reward: float) -> None:
-        if np.isfinite(observation).all() and np.isfinite(reward):
-            return
-        features = self.env.control_spec.features
-        bad = [f.name for f, x in zip(features, observation, strict=True) if not np.isfinite(x)]
-        what = f"`{bad[0]}`" if bad else "the reward"
-        raise EnvError(
-            f"The simulator of `{self.env.control_spec.id}` gave a value of {what} that is not "
-            "finite."
-        )
 
     def next_episode(self) -> None:
         """Begin the next episode."""

@@ -13,6 +13,9 @@ class EpisodeTracker:
     those, and restoring plays them again.
     """
 
+    #: Whether `success` means anything here.
+    solvable = True
+
     def __init__(self, env: SymbolicEnv, seed: int) -> None:
         self.env = env
         self.episodes = 0

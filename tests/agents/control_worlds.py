@@ -34,6 +34,7 @@ SPEC = ControlSpec(
     ),
     controls=1,
     max_episode_steps=17,
+    solvable=True,
 )
 
 

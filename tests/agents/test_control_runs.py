@@ -1,11 +1,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cepcli.artifacts import Workspace
+from cepcli.cli.display import outcome
 from cepcli.errors import EnvError, Interrupted
+from cepcli.experiments.retention import retention
+from cepcli.report.comparison import area_under_curve
+from cepcli.report.curves import plot_run
 from cepcli.rl.control_episodes import ControlTracker
 from tests.agents import control_worlds
 from tests.agents.test_runs import ROOT, metrics, timeless
@@ -62,6 +68,26 @@ def test_the_prior_is_asked_only_where_a_symbol_is_chosen(point, tmp_path):
     assert plain["decisions"] == plain["queries"]["total"] == 0
 
 
+def test_where_nothing_can_be_solved_return_is_the_score(point, tmp_path, monkeypatch):
+    monkeypatch.setattr(point.Point, "control_spec", replace(point.SPEC, solvable=False))
+    summary = point.run(tmp_path, "a", agent="sac")
+    assert summary["eval"]["success_rate"] is None
+    assert area_under_curve(summary) == pytest.approx(
+        np.trapezoid(*np.array(summary["eval"]["return_curve"]).T[::-1]) / 120
+    )
+    rows = metrics(tmp_path, "a")
+    assert not any("success" in name for row in rows for name in row)
+    assert plot_run(tmp_path / "run/a").is_file()
+    assert outcome(summary["eval"]) == f"return {summary['eval']['return_mean']:.2f}"
+
+
+def test_evaluations_count_choices_as_decisions(point, tmp_path):
+    point.run(tmp_path, "a", **{"cache.mode": "off"})
+    found = retention(Workspace(tmp_path), "a", "off", 4, lambda line: None)
+    assert found["off"]["queries"]["total"] == found["off"]["decisions"]
+    assert found["of"] == "success"
+
+
 def test_evaluating_more_often_does_not_change_training(point, tmp_path):
     seldom = point.run(tmp_path / "1", "a", eval_interval=120)
     often = point.run(tmp_path / "2", "a", eval_interval=10)
@@ -74,7 +100,7 @@ def test_a_number_that_is_not_finite_stops_training_with_a_checkpoint(point, tmp
         if progress.step == 57:
             parts.tracker.env.breaks_at = parts.tracker.env.steps + 1
 
-    with pytest.raises(EnvError, match=r"stopped at step 58: .*`place` that is not finite") as told:
+    with pytest.raises(EnvError, match=r"stopped at step 58: .*gave nan for `place`") as told:
         point.run(tmp_path, "a", on_step=break_later)
     assert "resume" in told.value.hint
     assert (tmp_path / "run/a.partial/checkpoint-00000057/state.json").is_file()
@@ -84,7 +110,6 @@ def test_a_number_that_is_not_finite_stops_training_with_a_checkpoint(point, tmp
 def test_a_prior_that_reads_needs_words_for_states(tmp_path):
     from cepcli.agents.config import TrainConfig
     from cepcli.agents.parts import build_parts
-    from cepcli.artifacts import Workspace
     from cepcli.cache.config import CacheConfig
     from cepcli.errors import ArtifactError
 
@@ -103,7 +128,6 @@ def test_a_prior_that_reads_needs_words_for_states(tmp_path):
 
 def test_a_run_can_be_evaluated_afterwards(point, tmp_path):
     from cepcli.agents.runs import evaluate_run
-    from cepcli.artifacts import Workspace
 
     trained = point.run(tmp_path, "a", eval_episodes=4)
     again = evaluate_run(
