@@ -1,11 +1,20 @@
 """`cep bench`: the measurements behind the claims; the last line under --json is one object."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from cepcli.cli.cache_tools import KEY_COLUMNS, key_cells
-from cepcli.cli.options import JsonOption, SetOption, WorkspaceOption, print_json, print_table
+from cepcli.cli.options import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    WorkspaceOption,
+    open_workspace,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Measure scoring and cache speed on this machine.")
 
@@ -129,6 +138,44 @@ def sac(
     for words, ratio in shown.items():
         if ratio is not None:
             typer.echo(words.format(ratio))
+
+
+@app.command()
+def sb3(
+    env: Annotated[str, typer.Option(help="Environment of continuous control.")] = "halfcheetah",
+    steps: Annotated[int, typer.Option(min=1, help="Control steps.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of its training.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="The run's name, _s<seed> is added; default ENV-sb3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train Stable-Baselines3's SAC, its defaults, and keep it as a run beside those of `sac`.
+
+    It is evaluated as `cep train --agent sac` would be, on the same episodes.
+    """
+    from cepcli.agents.config import PRESETS, TrainConfig
+    from cepcli.cli.train import print_summary
+    from cepcli.config import resolve
+    from cepcli.envs.catalog import full_options
+    from cepcli.experiments.sb3_run import train_sb3
+
+    config = resolve(
+        TrainConfig, overrides=set_ or [], presets=PRESETS, preset_key="agent",
+        flags={"env": env, "agent": "sac", "steps": steps, "seed": seed},
+    )  # fmt: skip
+    config = replace(config, env_options=full_options(config.env, config.env_options))
+    label = f"{name or config.env.replace('/', '-') + '-sb3'}_s{config.seed}"
+    summary = train_sb3(
+        config, open_workspace(workspace), label, resume=resume, overwrite=overwrite,
+        notify=lambda line: None if quiet else typer.echo(f"{line} …", err=True),
+    )  # fmt: skip
+    print_json(summary) if json else print_summary(summary)
 
 
 @app.command()

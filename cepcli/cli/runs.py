@@ -95,6 +95,10 @@ def compare(
     columns: Annotated[
         str | None, typer.Option(help="Figures to show, as success,auc,queries; default all.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Which of them to relate the scores of the others to, without _s<seed>."),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -111,7 +115,7 @@ def compare(
     with writing(picture.parent):
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_comparison(groups, picture)
-    rows = comparison(groups)
+    rows = comparison(groups, baseline)
     if json:
         print_json({"rows": rows, "picture": str(picture)})
         return
@@ -123,16 +127,23 @@ def print_comparison(rows: list[dict[str, Any]], shown: list[str], *, markdown: 
     """The table of `cep runs compare`: means over seeds, 95 % intervals where there are any."""
     from cepcli.report.comparison import FIGURES, cell
 
-    columns = ["run", "seeds", *(FIGURES[key][0] for key in shown)]
+    columns = {key: (FIGURES[key][0], FIGURES[key][2]) for key in shown}
+    if "score_to_baseline" in rows[0]:
+        columns["score_to_baseline"] = ("against the baseline", "+.1%")
     table = [
-        [row["run"], str(row["seeds"]), *(cell(row[key], FIGURES[key][2]) for key in shown)]
+        [
+            row["run"],
+            str(row["seeds"]),
+            *(cell(row[key], form) for key, (_, form) in columns.items()),
+        ]
         for row in rows
     ]
+    titles = ["run", "seeds", *(title for title, _ in columns.values())]
     if markdown:
-        for line in [columns, ["---"] * len(columns), *table]:
+        for line in [titles, ["---"] * len(titles), *table]:
             typer.echo("| " + " | ".join(line) + " |")
     else:
-        print_table("Means over seeds [95 % bootstrap interval]", columns, table)
+        print_table("Means over seeds [95 % bootstrap interval]", titles, table)
 
 
 def evaluate(

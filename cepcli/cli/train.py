@@ -157,7 +157,12 @@ def print_summary(summary: dict[str, Any]) -> None:
 
     evaluation, queries, hits = summary["eval"], summary["queries"], summary["hits"]
     typer.echo(
-        f"{summary['run']}: {outcome(evaluation)} over {evaluation['episodes']} held-out episodes\n"
+        f"{summary['run']}: {outcome(evaluation)} over {evaluation['episodes']} held-out episodes"
+    )
+    if not summary["decisions"]:  # plain control chooses no symbols
+        typer.echo(f"  {summary['steps']} steps; wall {summary['wall_seconds']:.1f} s")
+        return
+    typer.echo(
         f"  {summary['decisions']} decisions, {queries['total']} LLM queries "
         f"({queries['misses']} misses, {queries['partial']} partial, {queries['audits']} audits), "
         f"hits {hits['exact']} exact + {hits['semantic']} semantic\n"

@@ -57,6 +57,27 @@ class Estimate:
         low, high = np.percentile(means[0] / means[1], [2.5, 97.5])
         return cls(float(pairs[0].mean() / pairs[1].mean()), float(low), float(high))
 
+    @classmethod
+    def of_relative(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
+        """(mean of `values` − mean of `reference`) / |mean of `reference`|, unpaired.
+
+        Both are resampled, each on its own; no interval where one of them is a single value, None
+        where the reference's mean is 0.
+        """
+        base = float(np.mean(reference))
+        if base == 0.0:
+            return None
+        difference = float(np.mean(values)) - base
+        if min(len(values), len(reference)) < 2:
+            return cls(difference / abs(base))
+        rng = np.random.default_rng(0)
+        means = [
+            rng.choice(np.asarray(sample, float), (_RESAMPLES, len(sample))).mean(1)
+            for sample in (values, reference)
+        ]
+        low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
+        return cls(difference / abs(base), float(low / abs(base)), float(high / abs(base)))
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -161,13 +182,29 @@ def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:
     return [Group(label, summaries) for label, summaries in groups.items()]
 
 
-def comparison(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Every figure of every group, as JSON values."""
+def comparison(groups: Sequence[Group], baseline: str | None = None) -> list[dict[str, Any]]:
+    """Every figure of every group, as JSON values.
+
+    With `baseline`, the label of one of them, also "score_to_baseline": how much higher the score
+    is than the baseline's, as a share of the latter.
+
+    Raises:
+        ConfigError: if no group has that label.
+    """
+    labels = [group.label for group in groups]
+    if baseline is not None and baseline not in labels:
+        raise ConfigError(f"None of the runs is a `{baseline}`.", suggest(baseline, labels))
     rows = []
     for group in groups:
         row: dict[str, Any] = {"run": group.label, "seeds": len(group.summaries)}
         for key in FIGURES:
             row[key] = estimated(group.values(key))
+        if baseline is not None:
+            [reference] = [g for g in groups if g.label == baseline]
+            found = Estimate.of_relative(
+                [score(s) for s in group.summaries], [score(s) for s in reference.summaries]
+            )
+            row["score_to_baseline"] = None if found is None else asdict(found)
         rows.append(row)
     return rows
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cepcli.artifacts import Workspace, write_json
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.comparison import (
     Estimate,
     area_under_curve,
@@ -103,3 +103,20 @@ def test_overhead_is_the_share_of_cache_and_controller_and_unknown_for_old_runs(
     summary = {"cache_seconds": 1.0, "control_seconds": 3.0, "wall_seconds": 200.0}
     assert overhead(summary) == 0.02
     assert overhead({"cache_seconds": 1.0, "wall_seconds": 200.0}) is None
+
+
+def test_a_relative_difference_has_an_unpaired_interval():
+    found = Estimate.of_relative([8.0, 9.0, 10.0], [10.0, 10.0, 10.0])
+    assert found.mean == pytest.approx(-0.1)
+    assert -0.2 <= found.low < -0.1 < found.high <= 0.0
+    assert Estimate.of_relative([-5.0], [-10.0, -10.0]) == Estimate(0.5)
+    assert Estimate.of_relative([1.0], [0.0]) is None
+
+
+def test_scores_are_related_to_the_baseline_named(workspace):
+    groups = load_groups(workspace, ["a_s0", "a_s1", "a_s2", "b_s0"])
+    a, b = comparison(groups, baseline="b")
+    assert a["score_to_baseline"]["mean"] == pytest.approx(-0.3)
+    assert b["score_to_baseline"]["mean"] == 0.0
+    with pytest.raises(ConfigError, match="None of the runs is a `c`"):
+        comparison(groups, baseline="c")
