@@ -22,9 +22,9 @@ from cepcli.cache.storage import key_head_of
 from cepcli.cache.store import PriorCache
 from cepcli.errors import ArtifactError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KEYS = {
-    "schema_version", "config_sha256", "progress", "tracker", "acting", "auditing", "telemetry",
+    "schema_version", "config_sha256", "progress", "trackers", "acting", "auditing", "telemetry",
     "control", "learner", "files",
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
         state = {
             "config_sha256": sha256(run / "config.toml"),
             "progress": progress,
-            "tracker": parts.tracker.snapshot(),
+            "trackers": [tracker.snapshot() for tracker in parts.trackers],
             "acting": bytes(parts.acting.get_state().numpy()).hex(),
             "auditing": parts.auditing.bit_generator.state,
             "telemetry": counters,
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     Raises:
         ArtifactError: if the checkpoint is truncated or foreign; it is left untouched.
     """
-    state = read_json(path / "state.json")
+    state = _upgraded(read_json(path / "state.json"))
     known = isinstance(state, dict) and state.keys() >= _KEYS
     if not known or state["schema_version"] != SCHEMA_VERSION:
         raise ArtifactError(f"`{path}` is not a checkpoint of this version of cep.")
@@ -95,11 +95,23 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     _load_learner(path, parts, state["learner"])
     if parts.cache is not None:
         _load_cache(path / "cache", parts.cache, parts)
-    parts.tracker.restore(state["tracker"], ask_expert=parts.config.agent == "expert")
+    for tracker, snapshot in zip(parts.trackers, state["trackers"], strict=True):
+        tracker.restore(snapshot, ask_expert=parts.config.agent == "expert")
     acting = np.frombuffer(bytes.fromhex(state["acting"]), np.uint8)
     parts.acting.set_state(torch.from_numpy(acting.copy()))
     parts.auditing.bit_generator.state = state["auditing"]
     return state["progress"]
+
+
+def _upgraded(state: Any) -> Any:
+    """A checkpoint of version 1, which knew one environment, as one of today."""
+    if not isinstance(state, dict) or state.get("schema_version") != 1 or "tracker" not in state:
+        return state
+    learner = dict(state["learner"])
+    if "waiting" in learner:
+        learner["waiting"] = [learner["waiting"]]
+    newer = {"schema_version": SCHEMA_VERSION, "trackers": [state["tracker"]], "learner": learner}
+    return {**state, **newer}
 
 
 def _load_cache(path: Path, cache: PriorCache, parts: Parts) -> None:

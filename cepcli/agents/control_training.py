@@ -1,4 +1,4 @@
-"""One control step of training: choose a symbol where one is due, act, step, store."""
+"""A control step in every environment: choose symbols where they are due, act, step, store."""
 
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts
@@ -13,28 +13,47 @@ from cepcli.rl.hybrid_sac import HybridSAC
 
 def control_step(
     parts: Parts, progress: Progress, tau: float, trace: TraceWriter | None
-) -> Decision | None:
-    """One control, the environment's answer, and what the learner keeps.
+) -> list[Decision]:
+    """One control in each environment, the answers, and what the learner keeps.
+
+    Symbols that are due in several environments are asked for in one call to the prior.
 
     Returns:
-        The choice of a symbol, if one was due.
+        The choices of symbols that were due.
 
     Raises:
-        EnvError: if the simulator's answer is not finite; nothing of this step is then kept.
+        EnvError: if a simulator's answer is not finite; nothing of its step is then kept.
     """
-    tracker, learner, policy = parts.tracker, parts.learner, parts.policy
-    assert isinstance(tracker, ControlTracker)
+    learner, policy = parts.learner, parts.policy
+    trackers = [tracker for tracker in parts.trackers if isinstance(tracker, ControlTracker)]
     assert isinstance(learner, HybridSAC)
     assert isinstance(policy, ControlPolicy)
-    [chosen] = policy.choose([tracker], tau, [parts.acting])
-    if chosen is not None:
-        state, decision = chosen
+    chosen = policy.choose(trackers, tau, [parts.acting] * len(trackers))
+    decisions = []
+    for number, (tracker, choice) in enumerate(zip(trackers, chosen, strict=True)):
+        if choice is None:
+            continue
+        state, decision = choice
         progress.decisions += 1
         if trace:
             trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
-        learner.arrive(decision.answer.log_prior)
-    assert tracker.symbol is not None
+        learner.arrive(decision.answer.log_prior, number)
+        decisions.append(decision)
+    for number, tracker in enumerate(trackers):
+        _step_one(parts, progress, learner, policy, tracker, number)
+    return decisions
 
+
+def _step_one(
+    parts: Parts,
+    progress: Progress,
+    learner: HybridSAC,
+    policy: ControlPolicy,
+    tracker: ControlTracker,
+    number: int,
+) -> None:
+    """One control in the environment of that number."""
+    assert tracker.symbol is not None
     before, nominals = tracker.observation, policy.nominals(tracker)
     control = policy.control(tracker, parts.acting)
     try:
@@ -60,6 +79,7 @@ def control_step(
             next_nominals=policy.nominals(tracker),
         ),
         boundary=boundary,
+        env=number,
     )
     if boundary:
         tracker.release()
@@ -68,4 +88,3 @@ def control_step(
         if parts.control is not None:
             parts.control.tell("episode_return", tracker.episode_return)
         tracker.next_episode()
-    return None if chosen is None else chosen[1]

@@ -48,10 +48,13 @@ Losses = TDLoss | CriticErrors
 
 @dataclass(slots=True)
 class Parts:
-    """Everything a run is made of; what changes while training is in here, too."""
+    """Everything a run is made of; what changes while training is in here, too.
+
+    `trackers` follow the environments that are learned in: one, but for `sac.envs`.
+    """
 
     config: TrainConfig
-    tracker: Tracker
+    trackers: list[Tracker]
     eval_envs: list[SymbolicEnv] | list[ControlEnv]
     prior: Prior
     bare_prior: Prior
@@ -66,6 +69,11 @@ class Parts:
     auditing: np.random.Generator
     inputs: list[Artifact]
     describer: Describer | None = None
+
+    @property
+    def tracker(self) -> Tracker:
+        """The first of them, or the only one."""
+        return self.trackers[0]
 
     def eval_policy(self, telemetry: CacheTelemetry) -> Policy | ControlPolicy:
         """The same policy behind a read-only view of the cache, counting into `telemetry`."""
@@ -96,7 +104,8 @@ def build_parts(
     if reads_descriptions(config) and describer is None:
         describer, artifact = _describer(config, workspace)
         inputs.append(artifact)
-    tracker = _tracker(config, workspace, notify)
+    trackers = _trackers(config, workspace, notify)
+    tracker = trackers[0]
     bare = _prior(config, workspace, _family(tracker), notify)
     learns = config.agent in LEARNING
     needs_keys = isinstance(bare, LLMPrior) and config.cache.keyed
@@ -124,7 +133,7 @@ def build_parts(
         learner = QLearner(config.learner, config.posterior, table, seed=config.seed, device=device)
     return Parts(
         config=config,
-        tracker=tracker,
+        trackers=trackers,
         eval_envs=_eval_envs(config, workspace, notify),
         prior=prior,
         bare_prior=bare,
@@ -156,11 +165,18 @@ def _describer(config: TrainConfig, workspace: Workspace) -> tuple[Describer, Ar
     )  # fmt: skip
 
 
-def _tracker(config: TrainConfig, workspace: Workspace, notify: Notify) -> Tracker:
-    seed = stream_seed(config.seed, "env") % 2**31
-    if config.agent in CONTROL:
-        return ControlTracker(make_control_env(config.env, options=config.env_options), seed)
-    return EpisodeTracker(_env(config, workspace, "train", notify), seed)
+def _trackers(config: TrainConfig, workspace: Workspace, notify: Notify) -> list[Tracker]:
+    if config.agent not in CONTROL:
+        seed = stream_seed(config.seed, "env") % 2**31
+        return [EpisodeTracker(_env(config, workspace, "train", notify), seed)]
+    streams = ["env", *(f"env/{number}" for number in range(1, config.sac.envs))]
+    return [
+        ControlTracker(
+            make_control_env(config.env, options=config.env_options),
+            stream_seed(config.seed, stream) % 2**31,
+        )
+        for stream in streams
+    ]
 
 
 def _eval_envs(

@@ -5,7 +5,7 @@ killed at any moment goes on from its last checkpoint and ends as if it had neve
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,15 +75,16 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
                 return progress
             check_interrupt()
 
+            before = progress.step
             try:
-                decision = advance(parts, progress, tau, trace)
+                decisions = advance(parts, progress, tau, trace)
             except EnvError:
                 save()
                 raise
-            losses = _learn(parts, progress, decision, tau)
+            losses = _learn(parts, progress, decisions, tau)
 
-            _log_step(writer, parts, progress, tau, losses)
-            if progress.step % config.checkpoint_interval == 0:
+            _log_step(writer, parts, progress, before, tau, losses)
+            if _passed(config.checkpoint_interval, before, progress.step):
                 save()
             hooks.on_step(parts, progress)
     finally:
@@ -107,24 +108,31 @@ def _trace(parts: Parts, run: Path, offset: int) -> TraceWriter | None:
     return TraceWriter(run, parts.config.env, namespace, shape, offset=offset)
 
 
-def _way_of(parts: Parts) -> Callable[..., Decision | None]:
-    """How a run takes a step: by commands, or by controls."""
+def _way_of(parts: Parts) -> Callable[..., list[Decision]]:
+    """How a run takes a step in each of its environments: by commands, or by controls."""
     return control_step if isinstance(parts.tracker, ControlTracker) else _decide_and_step
 
 
 def _learn(
-    parts: Parts, progress: Progress, decision: Decision | None, tau: float
+    parts: Parts, progress: Progress, decisions: Sequence[Decision], tau: float
 ) -> Losses | None:
-    """The gradient steps after a step, and what a decision tells the cache's controller."""
-    losses = parts.learner.learn(tau) if parts.learner else None
-    if decision is None:
-        return losses
-    progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
-    if parts.control is not None:
-        parts.control.tell("variability", decision.variability)
-        if losses is not None:
-            parts.control.tell("td_error", float(losses.td_error))
+    """The gradient steps after these steps, and what decisions tell the cache's controller."""
+    losses = None
+    if parts.learner is not None:
+        for _ in parts.trackers:
+            losses = parts.learner.learn(tau)
+    for decision in decisions:
+        progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
+        if parts.control is not None:
+            parts.control.tell("variability", decision.variability)
+            if losses is not None:
+                parts.control.tell("td_error", float(losses.td_error))
     return losses
+
+
+def _passed(interval: int, before: int, now: int) -> bool:
+    """Whether a multiple of `interval` lies in (before, now]."""
+    return now // interval > before // interval
 
 
 def _start(parts: Parts, run: Path, fresh: Progress) -> Progress:
@@ -139,7 +147,7 @@ def _next_eval(step: int, steps: int, interval: int) -> int:
 
 def _decide_and_step(
     parts: Parts, progress: Progress, tau: float, trace: TraceWriter | None
-) -> Decision:
+) -> list[Decision]:
     """One decision: π ∝ prior·exp(Q/τ), the environment's answer, and what the learner keeps."""
     tracker, learner, policy = parts.tracker, parts.learner, parts.policy
     assert isinstance(tracker, EpisodeTracker)
@@ -166,14 +174,19 @@ def _decide_and_step(
         if parts.control is not None:
             parts.control.tell("episode_return", tracker.episode_return)
         tracker.next_episode()
-    return decision
+    return [decision]
 
 
 def _log_step(
-    writer: MetricWriter, parts: Parts, progress: Progress, tau: float, losses: Losses | None
+    writer: MetricWriter,
+    parts: Parts,
+    progress: Progress,
+    before: int,
+    tau: float,
+    losses: Losses | None,
 ) -> None:
     """Write a row where one is due."""
-    if progress.step % parts.config.log_interval == 0:
+    if _passed(parts.config.log_interval, before, progress.step):
         writer.write(progress.step, _metrics(parts, progress, tau, losses))
 
 
@@ -185,7 +198,7 @@ def _metrics(
     decisions = max(progress.decisions, 1)
     row = {
         "train/return_mean": progress.recent_return,
-        "train/episodes": parts.tracker.episodes,
+        "train/episodes": sum(tracker.episodes for tracker in parts.trackers),
         "posterior/temperature": tau,
         "posterior/kl_to_prior": progress.kl_to_prior,
         "prior/queries": cache["queries"]["total"],

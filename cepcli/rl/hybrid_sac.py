@@ -121,7 +121,7 @@ class HybridSAC:
         )
         self._sampling = generator(seed, "replay")
         self._noise = torch_generator(seed, "update-noise")
-        self._waiting: ControlTransition | None = None
+        self._waiting: list[ControlTransition | None] = [None] * config.envs
         self._spread = RunningSpread()
         self.steps = 0
         self.updates = 0
@@ -221,23 +221,25 @@ class HybridSAC:
 
     # -- remembering ---------------------------------------------------------------------------
 
-    def arrive(self, log_prior: Float[ndarray, " symbols"]) -> None:
-        """The prior of the state where the next symbol is chosen; completes the last transition."""
-        if self._waiting is not None:
-            self.replay.add(self._waiting._replace(next_log_prior=log_prior))
-            self._waiting = None
+    def arrive(self, log_prior: Float[ndarray, " symbols"], env: int = 0) -> None:
+        """The prior where the next symbol is chosen; completes that environment's transition."""
+        waiting = self._waiting[env]
+        if waiting is not None:
+            self.replay.add(waiting._replace(next_log_prior=log_prior))
+            self._waiting[env] = None
 
-    def step(self, transition: ControlTransition, *, boundary: bool) -> None:
+    def step(self, transition: ControlTransition, *, boundary: bool, env: int = 0) -> None:
         """What was done and what came of it.
 
         Args:
             transition: without `next_log_prior`.
             boundary: whether the next symbol will be chosen in the next state: `arrive` brings its
                 prior. False where the episode ended.
+            env: in which of the environments that learn together.
         """
         self.steps += 1
         if boundary and self._symbols > 1:
-            self._waiting = transition
+            self._waiting[env] = transition
         else:
             self.replay.add(transition)
 
@@ -371,7 +373,7 @@ class HybridSAC:
             "updates": self.updates,
             "spread": self._spread.state(),
             "sampling": self._sampling.bit_generator.state,
-            "waiting": _as_lists(self._waiting),
+            "waiting": [_as_lists(transition) for transition in self._waiting],
         }
         return tensors, self.replay.state(), scalars
 
@@ -386,7 +388,7 @@ class HybridSAC:
         self.steps, self.updates = scalars["steps"], scalars["updates"]
         self._spread.restore(scalars["spread"])
         self._sampling.bit_generator.state = scalars["sampling"]
-        self._waiting = _from_lists(scalars["waiting"])
+        self._waiting = [_from_lists(values) for values in scalars["waiting"]]
 
 
 def _as_lists(transition: ControlTransition | None) -> dict[str, Any] | None:

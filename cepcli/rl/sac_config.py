@@ -13,6 +13,10 @@ class SACConfig:
     hidden: int = field(default=256, metadata={"help": "units of each of the two hidden layers"})
     learning_rate: float = field(default=3e-4, metadata={"help": "of Adam, for all parts, > 0"})
     batch_size: int = field(default=256, metadata={"help": "transitions per gradient step"})
+    envs: int = field(
+        default=1,
+        metadata={"help": "environments that are stepped in turn, sharing calls to the LLM, ≥ 1"},
+    )
     learning_starts: int = field(
         default=100, metadata={"help": "control steps with uniform controls before learning"}
     )
@@ -39,7 +43,7 @@ class SACConfig:
         require(0 < self.residual <= 2, f"sac.residual is {self.residual}, expected in (0, 2].")
         require(self.learning_rate > 0, "sac.learning_rate must be > 0.")
         for name in (
-            "hidden", "batch_size", "learning_starts", "gradient_steps", "replay_capacity",
+            "hidden", "batch_size", "envs", "learning_starts", "gradient_steps", "replay_capacity",
             "symbol_steps",
         ):  # fmt: skip
             value = getattr(self, name)

@@ -125,16 +125,20 @@ def run(root, name, *, resume=False, on_step=None, stop=lambda: False, **flags):
     )  # fmt: skip
 
 
-def main(root, name, agent, cache, die_at):
+def several(agent, cache, envs):
+    """Flags of a run in that many environments."""
+    return {"sac.envs": envs, **({} if agent == "sac" else {"cache.mode": cache})}
+
+
+def main(root, name, agent, cache, envs, die_at):
     """Train; be killed by SIGKILL once `die_at` steps are taken."""
     install(setattr)
 
     def die(parts, progress):
-        if progress.step == int(die_at):
+        if progress.step >= int(die_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    flags = {} if agent == "sac" else {"cache.mode": cache}
-    run(root, name, resume=True, on_step=die, agent=agent, **flags)
+    run(root, name, resume=True, on_step=die, agent=agent, **several(agent, cache, int(envs)))
 
 
 if __name__ == "__main__":

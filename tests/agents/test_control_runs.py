@@ -24,14 +24,19 @@ def point(monkeypatch):
     return control_worlds
 
 
-@pytest.mark.parametrize(("agent", "cache"), [("hybrid-sac", "lru"), ("sac", "off")])
-def test_run_killed_at_any_moment_ends_as_if_never_killed(point, tmp_path, agent, cache):
-    flags = {} if agent == "sac" else {"cache.mode": cache}
+@pytest.mark.parametrize(
+    ("agent", "cache", "envs"),
+    [("hybrid-sac", "lru", 1), ("sac", "off", 1), ("hybrid-sac", "lru", 4)],
+)
+def test_run_killed_at_any_moment_ends_as_if_never_killed(point, tmp_path, agent, cache, envs):
+    flags = point.several(agent, cache, envs)
     whole = point.run(tmp_path / "whole", "a", agent=agent, **flags)
     root = tmp_path / "killed"
     for die_at in ("47", "93"):
         command = [sys.executable, "-m", "tests.agents.control_worlds", str(root), "a", agent]
-        done = subprocess.run([*command, cache, die_at], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, cache, str(envs), die_at], cwd=ROOT, capture_output=True, text=True
+        )
         assert done.returncode == -9, done.stderr
     resumed = point.run(root, "a", resume=True, agent=agent, **flags)
     assert timeless(resumed) == timeless(whole)
@@ -79,6 +84,27 @@ def test_where_nothing_can_be_solved_return_is_the_score(point, tmp_path, monkey
     assert not any("success" in name for row in rows for name in row)
     assert plot_run(tmp_path / "run/a").is_file()
     assert outcome(summary["eval"]) == f"return {summary['eval']['return_mean']:.2f}"
+
+
+def test_several_environments_learn_as_much_and_share_calls_to_the_prior(point, tmp_path):
+    calls, seen = [], set()
+
+    def watch(parts, progress):
+        if not calls:
+            ask = parts.bare_prior.log_probs
+            parts.prior.log_probs = lambda states: calls.append(len(states)) or ask(states)
+        seen.update((number, tracker.instance) for number, tracker in enumerate(parts.trackers))
+        assert parts.learner.updates == (progress.step - 16 if progress.step >= 20 else 0)
+        assert progress.step % 4 == 0
+
+    summary = point.run(tmp_path, "a", on_step=watch, prior="uniform", **{"sac.envs": 4})
+    assert summary["steps"] == 120
+    assert {number for number, _ in seen} == {0, 1, 2, 3}
+    assert len({instance for _, instance in seen}) > 4
+    assert 4 in calls, "symbols that are due together are asked for together"
+    rows = metrics(tmp_path, "a")
+    told = [row["step"] for row in rows if "train/episodes" in row]
+    assert told == [12, 20, 32, 40, 52, 60, 72, 80, 92, 100, 112, 120], "the first at or after"
 
 
 def test_evaluations_count_choices_as_decisions(point, tmp_path):

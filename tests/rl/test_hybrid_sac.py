@@ -227,6 +227,22 @@ def test_a_transition_into_a_boundary_waits_for_its_prior():
     assert len(made.replay) == 2, "an episode's first prior completes nothing"
 
 
+def test_each_environment_waits_for_its_own_prior():
+    made = HybridSAC(
+        SACConfig(hidden=8, envs=2), features=FEATURES, controls=CONTROLS, symbols=3,
+        nominal=False, q_range=None, seed=0,
+    )  # fmt: skip
+    for env in (0, 1):
+        there = np.full(FEATURES, float(env))
+        step = ControlTransition(there, 0, np.zeros(CONTROLS), float(env), there, False)
+        made.step(step, boundary=True, env=env)
+    for env in (1, 0):
+        made.arrive(np.full(3, -1.0 - env, np.float32), env)
+    batch = made.replay.sample(32, np.random.default_rng(0))
+    assert set(batch.reward.tolist()) == {0.0, 1.0}
+    assert batch.next_log_prior[:, 0].tolist() == (-1.0 - batch.reward).tolist()
+
+
 def test_controls_are_uniform_while_the_replay_warms_up_and_the_mean_without_noise():
     made, noise = learner(), torch.Generator().manual_seed(0)
     drawn = np.stack([made.control(np.zeros(FEATURES), 0, None, noise) for _ in range(400)])
