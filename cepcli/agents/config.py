@@ -44,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "random": {"prior": "uniform"},
     "expert": {"prior": "uniform"},
     "sac": {"prior": "uniform", **_CONTROL_RUN},
-    "hybrid-sac": dict(_CONTROL_RUN),
+    "hybrid-sac": {"eval_greedy": True, **_CONTROL_RUN},  # as sac, whose mean control is evaluated
 }
 
 

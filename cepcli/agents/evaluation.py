@@ -130,7 +130,7 @@ def _commands(parts: Parts, policy: Policy, tau: float, running: list[_Lane]) ->
 def _controls(
     parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane]
 ) -> tuple[list[Any], int]:
-    """The mean controls, and how many symbols were chosen for them, as in training."""
+    """The mean controls, and how many symbols were chosen for them."""
     trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]
     for tracker in trackers:
         if tracker.held >= parts.config.sac.symbol_steps:
