@@ -52,11 +52,19 @@ def plot_run(run: Path) -> Path:
 
 
 def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
-    """Held-out score over steps, and how decisions were answered; a line, a bar a group."""
+    """Held-out score over steps, and how decisions were answered; a line, a bar a group.
+
+    Without the bars where there are no decisions, as under `sac`.
+    """
     solvable = _solvable(groups)
+    answered = any(summary["decisions"] for group in groups for summary in group.summaries)
     legend_rows = -(-len(groups) // _LEGEND_COLUMNS)
     height = max(4.0, 1.0 + 0.3 * len(groups)) + 0.25 * legend_rows
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, height), layout="constrained")
+    columns = 2 if answered else 1
+    figure, axes = plt.subplots(
+        1, columns, figsize=(6 * columns, height), layout="constrained", squeeze=False
+    )
+    left = axes[0, 0]
     for number, group in enumerate(groups):
         steps, mean, low, high = _band(group.summaries, solvable)
         count = len(group.summaries)
@@ -66,7 +74,8 @@ def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
         left.fill_between(steps, low, high, alpha=0.15, color=line.get_color())
     left.set(xlabel="steps", ylabel=f"held-out {_AXIS[solvable]}")
     _limit(left, solvable)
-    _stacked_answers(right, groups)
+    if answered:
+        _stacked_answers(axes[0, 1], groups)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=8)
     return save_picture(figure, path)
