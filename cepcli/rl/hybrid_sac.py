@@ -21,6 +21,10 @@ At a time limit the prior of the last observation was never asked for, since no 
 there the held symbol goes on, as it does inside a hold. How long a symbol will still be held is not
 an input: Q averages over it.
 
+**Beginning.** The weights of the symbol's inputs begin at 0 and all others as without symbols: an
+actor that has not learned to tell symbols apart acts as plain soft actor-critic does, and what it
+learns under one symbol it has learned under all.
+
 **Losses.** ½·Σ_i mean (Q_i − y)² for the critics; mean α·log π_θ − min_i Q_i for the actor, under
 the symbol that was held; −log α·mean(log π_θ + H̄) for the entropy weight α, H̄ its target. An
 update takes them in this order, the critics stepping before the actor, all with the α of before.
@@ -106,7 +110,7 @@ class HybridSAC:
         self.log_alpha = torch.zeros(1, device=device)
         start = torch.Generator().manual_seed(stream_seed(seed, "network"))
         for network in [*self.actor.members, *self.critics.members]:
-            network.initialise(start)
+            network.initialise(start, unheeded=slice(features, known))
         self.targets.parameters.copy_(self.critics.parameters)
         self._alpha_gradient = torch.zeros(1, device=device)
         rate = config.learning_rate

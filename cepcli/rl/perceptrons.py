@@ -72,12 +72,22 @@ class Perceptron:
         self.layers = _views(parameters, shapes)
         self._gradient = _views(gradient, shapes)
 
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw weights and biases uniformly from ±1/√inputs, as torch's dense layers do."""
-        for layer in self.layers:
-            bound = 1.0 / math.sqrt(len(layer.weight))
-            for part in layer:
-                part.copy_(torch.rand(part.shape, generator=generator).mul_(2 * bound).sub_(bound))
+    def initialise(self, generator: torch.Generator, unheeded: slice = slice(0)) -> None:
+        """Draw weights and biases uniformly from ±1/√inputs, as torch's dense layers do.
+
+        Inputs that are `unheeded` at first have weights of 0, and the others are drawn as if these
+        were not there.
+        """
+        for number, (weight, bias) in enumerate(self.layers):
+            heeded = torch.ones(len(weight), dtype=torch.bool)
+            if number == 0:
+                heeded[unheeded] = False
+            count = int(heeded.sum())
+            bound = 1.0 / math.sqrt(count)
+            drawn = torch.zeros(weight.shape)
+            drawn[heeded] = _uniform((count, weight.shape[1]), bound, generator)
+            weight.copy_(drawn)
+            bias.copy_(_uniform(bias.shape, bound, generator))
 
     def forward(
         self, inputs: Float[Tensor, "rows inputs"], room: Room
@@ -129,6 +139,10 @@ class Perceptron:
         active = torch.index_select(room.first, 0, rows, out=free.first)
         d_first = _relu_gradient(free.slope, active, 0, grad_input=active)
         return d_first @ one[columns].mT
+
+
+def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator).mul_(2 * bound).sub_(bound)
 
 
 class Perceptrons:
