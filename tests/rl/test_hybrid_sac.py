@@ -227,6 +227,14 @@ def test_a_transition_into_a_boundary_waits_for_its_prior():
     assert len(made.replay) == 2, "an episode's first prior completes nothing"
 
 
+def test_at_first_symbols_make_no_difference_and_all_else_is_as_without_them():
+    plain, hybrid = learner(1), learner(3)
+    observation = np.linspace(-1.0, 1.0, FEATURES)
+    controls = [hybrid.control(observation, symbol, None, None) for symbol in range(3)]
+    for control in controls:
+        assert control == pytest.approx(plain.control(observation, 0, None, None), abs=1e-6)
+
+
 def test_each_environment_waits_for_its_own_prior():
     made = HybridSAC(
         SACConfig(hidden=8, envs=2), features=FEATURES, controls=CONTROLS, symbols=3,
