@@ -1,7 +1,7 @@
 """What rules say of the Meta-World tasks: the gripper, the hand, the object, the goal.
 
-Tasks in which the hand itself is to be at the goal have the same slots; there the distance to the
-goal is the hand's.
+All tasks have the same slots. Where the hand itself is to be at the goal, the distance to the goal
+is the hand's; where the object is only pushed, the hand goes straight to it and on.
 """
 
 from math import dist, hypot
@@ -10,7 +10,7 @@ from cepcli.annotate.rules import Features, Rules, Slot, Slots, below
 
 #: Metres: the hand has the object between its fingers, is about to.
 _AT, _BESIDE = 0.04, 0.12
-#: Metres: the task counts as done; it is nearly done.
+#: Metres: where it is to be; nearly there. Tasks count as solved from different distances.
 _REACHED, _NEAR = 0.02, 0.15
 #: Metres in a control step by which something moves.
 _MOVING = 0.002
@@ -56,6 +56,13 @@ def _object_primitive(s: Slots) -> str:
     return by_hand[s["hand"]][0 if is_open else 1]
 
 
+def _push_primitive(s: Slots) -> str:
+    if s["goal"] == "the goal is reached":
+        return "hold still"
+    touched = s["hand"] == "the hand is at the object" or s["object"] == "the object moves"
+    return "move to the goal" if touched else "reach the object"
+
+
 def _hand_primitive(s: Slots) -> str:
     return "hold still" if s["goal"] == "the goal is reached" else "move to the goal"
 
@@ -81,4 +88,5 @@ _SLOTS = (
 _SENTENCE = "{gripper} and {hand}; {object} and {goal}."
 
 METAWORLD = Rules((*_SLOTS, _goal("object")), _SENTENCE, _object_primitive)
+METAWORLD_PUSH = Rules((*_SLOTS, _goal("object")), _SENTENCE, _push_primitive)
 METAWORLD_HAND = Rules((*_SLOTS, _goal("hand")), _SENTENCE, _hand_primitive)

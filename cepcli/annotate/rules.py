@@ -1,8 +1,8 @@
 """Rules that say a state in words, slot by slot, and name the motion primitive that it calls for.
 
 A slot looks at a few named features and picks one of its phrases; the text is the phrases in the
-fixed sentence of the family. The primitive follows from the phrases alone, so that whoever reads
-the text, a language model say, can know it.
+fixed sentence of the family. The primitive follows from the phrases alone, and in Meta-World from
+the goal, so that whoever reads goal and text, a language model say, can know it.
 """
 
 import re
@@ -12,7 +12,7 @@ from functools import cache
 
 from cepcli.annotate.records import Annotation, rounded
 from cepcli.envs.control import ControlSpec
-from cepcli.envs.metaworld_specs import HAND_TASKS
+from cepcli.envs.metaworld_specs import HAND_TASKS, PUSH_TASKS
 from cepcli.errors import EnvError
 
 Features = Mapping[str, float]
@@ -62,21 +62,25 @@ def rules_for(spec: ControlSpec) -> Rules:
     """
     known = _families()
     if spec.family not in known:
+        families = dict.fromkeys(kind.partition(" ")[0] for kind in known)
         raise EnvError(
-            f"There are no rules for `{spec.id}`; there are for {', '.join(known)}.",
+            f"There are no rules for `{spec.id}`; there are for {', '.join(families)}.",
             f"Annotate it yourself: cep annotate serve --env {spec.id}",
         )
-    by_hand = spec.family == "metaworld" and spec.id.partition("/")[2] in HAND_TASKS
-    return known["metaworld by hand" if by_hand else spec.family]
+    if spec.family != "metaworld":
+        return known[spec.family]
+    task = spec.id.partition("/")[2]
+    kind = " by hand" if task in HAND_TASKS else " by pushing" if task in PUSH_TASKS else ""
+    return known[f"metaworld{kind}"]
 
 
 def _families() -> dict[str, Rules]:
-    from cepcli.annotate.gripper_rules import METAWORLD, METAWORLD_HAND
+    from cepcli.annotate.gripper_rules import METAWORLD, METAWORLD_HAND, METAWORLD_PUSH
     from cepcli.annotate.locomotion_rules import ANT, HALFCHEETAH, WALKER2D
 
     return {
         "ant": ANT, "halfcheetah": HALFCHEETAH, "walker2d": WALKER2D, "metaworld": METAWORLD,
-        "metaworld by hand": METAWORLD_HAND,
+        "metaworld by hand": METAWORLD_HAND, "metaworld by pushing": METAWORLD_PUSH,
     }  # fmt: skip
 
 

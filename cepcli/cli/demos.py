@@ -18,6 +18,7 @@ def lessons_for(
     `name` is of demonstrations or of annotations; the family's annotations are the default.
     """
     from cepcli.envs.catalog import spec
+    from cepcli.prior.finetune import split_heldout
     from cepcli.prior.tuned import TuningData
     from cepcli.rl.demonstrations import demos_decisions
 
@@ -25,8 +26,9 @@ def lessons_for(
     if found.kind == "control":
         return _annotated_lessons(found.id, name, shots, space)
     demos = demos_for(env, name, shots, space, quiet)
-    train, heldout = demos_decisions(demos, "train"), demos_decisions(demos, "heldout")
-    return TuningData(env, found.family, train, heldout, demos.reference)
+    train = demos_decisions(demos, "train")
+    validation, test = split_heldout(demos_decisions(demos, "heldout"))
+    return TuningData(env, found.family, train, validation, test, demos.reference)
 
 
 def annotated_states(
@@ -54,9 +56,9 @@ def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace
     from cepcli.prior.tuned import TuningData
 
     artifact, labelled = annotated_states(env, name, space)
-    train, heldout = split_labelled(labelled)
-    check_shots(train, shots, env)
-    return TuningData(env, spec(env).family, train, heldout, artifact.reference)
+    split = split_labelled(labelled, env)
+    check_shots(split.train, shots, env)
+    return TuningData(env, spec(env).family, *split, artifact.reference)
 
 
 def demos_for(

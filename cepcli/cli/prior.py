@@ -132,7 +132,7 @@ def finetune(
     if json:
         print_json({"env": env, "demos": data.source.name, "rows": rows})
         return
-    print_quality(f"Priors on {_REPORTING_HALF} of {env}", rows)
+    print_quality(f"Priors on {_REPORTING_HALF} of {_subject(env)}", rows)
     if made:
         typer.echo(f"Use it: cep train --env {env} --prior {made[-1]}")
 
@@ -155,7 +155,6 @@ def evaluate(
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.evaluate import evaluate_prior
-    from cepcli.prior.finetune import split_heldout
     from cepcli.prior.load import load_prior
     from cepcli.prior.tuned import report_row, uniform_quality
 
@@ -166,14 +165,14 @@ def evaluate(
         name, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
     )  # fmt: skip
-    decisions = split_heldout(lessons_for(env, demos, 1, space, quiet).heldout)[1]
+    decisions = lessons_for(env, demos, 1, space, quiet).test
     with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
         found = evaluate_prior(prior, decisions, advance)
     rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
     if json:
         print_json({"env": env, **rows[-1]})
         return
-    print_quality(f"{name} on {_REPORTING_HALF} of {env}", rows)
+    print_quality(f"{name} on {_REPORTING_HALF} of {_subject(env)}", rows)
 
 
 @app.command()
@@ -258,7 +257,6 @@ def _finetune_all(
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     """One row per prior (uniform, untuned, each number of shots), and the names of the tuned."""
     from cepcli.artifacts import read_json
-    from cepcli.prior.finetune import split_heldout
     from cepcli.prior.tuned import is_made_so, report_row, uniform_quality, untuned_quality
 
     labelled = _labels(data.env_id, name, counts, settings)
@@ -270,7 +268,7 @@ def _finetune_all(
     for label in labelled:
         if label not in finished:
             space.check_new("prior", label, overwrite=overwrite)
-    test = split_heldout(data.heldout)[1]
+    test = data.test
     note(quiet)(f"Measuring {settings[0].model} before tuning on {len(test)} decisions")
     before = untuned_quality(data.family, test, settings[0], device or "cpu")
     rows = [
@@ -299,6 +297,14 @@ def _labels(env: str, name: str | None, counts: list[int], settings: list[Any]) 
     if len(tuned) == 1:
         return {name: tuned[0][1]}
     return {f"{name}-{count}shot": config for count, config in tuned}
+
+
+def _subject(env: str) -> str:
+    """What decisions of `env` are of: annotations are those of its whole family."""
+    from cepcli.envs.catalog import spec
+
+    found = spec(env)
+    return found.family if found.kind == "control" else found.id
 
 
 def _tune(
@@ -330,12 +336,14 @@ def _state_of(
     Of continuous control an annotated state, which has a text already.
     """
     from cepcli.envs.base import text_state
-    from cepcli.envs.catalog import make_env, spec
+    from cepcli.envs.catalog import control_spec, make_env, spec
     from cepcli.types import TextState
 
     if spec(env).kind == "control":
+        goal = control_spec(env).goal if goal is None else goal
         labelled = annotated_states(env, None, space)[1]
-        state = labelled[seed % len(labelled)][0]
+        own = [state for state, _ in labelled if state.goal == goal] or [s for s, _ in labelled]
+        state = own[seed % len(own)]
     else:
         made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
         state = text_state(made.reset(seed=seed)[1])

@@ -63,6 +63,12 @@ TASKS = {
 #: Tasks in which the hand itself is to be at the goal.
 HAND_TASKS = frozenset({"reach", "reach-wall", "hand-insert"})
 
+#: Tasks whose object is fixed or only shoved: the hand goes straight to it and on to the goal.
+PUSH_TASKS = frozenset({
+    "button-press", "coffee-button", "coffee-push", "door-close", "door-lock", "lever-pull",
+    "peg-unplug-side", "plate-slide-back", "plate-slide-back-side",
+})  # fmt: skip
+
 #: Tasks whose quaternions begin with w, as MuJoCo's do, and not end with it, as SciPy's do.
 W_FIRST = frozenset({
     "assembly", "basketball", "bin-picking", "box-close", "button-press", "button-press-topdown",

@@ -15,7 +15,7 @@ from cepcli.prior.base import Prior, PriorShape, UniformPrior
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.decisions import Decision
 from cepcli.prior.evaluate import PriorQuality, ask, evaluate_prior, fit_temperature
-from cepcli.prior.finetune import Tuner, TuningStep, choose_shots, split_heldout, subset
+from cepcli.prior.finetune import Tuner, TuningStep, choose_shots, subset
 from cepcli.prior.hf import HFScorer
 from cepcli.prior.language_model import load_language_model
 from cepcli.prior.llm import LLMPrior
@@ -34,14 +34,16 @@ class TuningData:
         env_id: the environment.
         family: its family; names the prompt template.
         train: decisions of all demonstrated training episodes.
-        heldout: decisions of held-out episodes.
+        validation: held-out decisions that stop the tuning and fit a temperature.
+        test: other held-out decisions, to report on.
         source: the demonstrations or annotations that they are from.
     """
 
     env_id: str
     family: str
     train: Sequence[Decision]
-    heldout: Sequence[Decision]
+    validation: Sequence[Decision]
+    test: Sequence[Decision]
     source: Input
 
 
@@ -84,20 +86,19 @@ def tune_prior(
     """
     hooks = hooks or TuningHooks()
     shots = choose_shots(data.train, config.shots, config.seed)
-    validation, test = split_heldout(data.heldout)
     template = PromptTemplate(data.family)
     with workspace.lock("prior", name):
         folder = _begin(workspace, name, data, config, template.version, overwrite, hooks)
         hooks.note(f"Loading {config.model}")
         model = load_language_model(config.model, dtype=config.dtype, device=device)
-        tuner = Tuner(model, template, shots, validation, config, folder / CHECKPOINT)
+        tuner = Tuner(model, template, shots, data.validation, config, folder / CHECKPOINT)
         tuner.run(hooks.on_step)
         with writing(workspace.root):
             tuner.adapter.save(folder)
         hooks.note("Fitting the temperature")
-        prior, temperature = _calibrated(folder, template, validation, config, device)
-        hooks.note(f"Measuring on {len(test)} held-out decisions")
-        after = evaluate_prior(prior, test)
+        prior, temperature = _calibrated(folder, template, data.validation, config, device)
+        hooks.note(f"Measuring on {len(data.test)} held-out decisions")
+        after = evaluate_prior(prior, data.test)
         card = {
             "model": config.model,
             "revision": model.revision,
@@ -172,7 +173,7 @@ def _begin(
         "config": to_dict(config),
         "template": template,
         "demos": data.source.sha256,
-        "heldout_split": "instance",
+        "heldout_split": 2,
     }
     partial = workspace.partial("prior", name)
     left = (partial / CHECKPOINT).is_file() and (partial / _RECIPE).is_file()

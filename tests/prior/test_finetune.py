@@ -159,9 +159,8 @@ def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(workspace_ro
 
     space = Workspace(workspace_root)
     space.begin("demos", "d")
-    data = TuningData(
-        "test/rule", "babyai", DECISIONS, DECISIONS, space.finish("demos", "d", seed=0).reference
-    )
+    demos = space.finish("demos", "d", seed=0).reference
+    data = TuningData("test/rule", "babyai", DECISIONS, *split_heldout(DECISIONS), demos)
     config = FinetuneConfig(
         shots=2, rank=2, max_steps=2, batch_decisions=2, evaluate_every=1, validation_decisions=2,
         dtype="float32", targets=("v_proj",),
