@@ -16,6 +16,7 @@ from cepcli.abstraction.catalog import Notify, make_encoder
 from cepcli.abstraction.config import AbstractionConfig
 from cepcli.abstraction.encoder import TextEncoder
 from cepcli.abstraction.fitting import Fitter, Known, Labelled, Losses, Rewarded, discounted
+from cepcli.abstraction.geometry import with_distances
 from cepcli.abstraction.head import spans_within
 from cepcli.abstraction.judge import HeldOut, judge
 from cepcli.abstraction.pairs import prior_table
@@ -47,6 +48,7 @@ class Sources(NamedTuple):
         actions: the primitives, in the order of every prior.
         annotated: labelled states.
         rollouts: unlabelled ones.
+        pairs: of points among the features, as `point_pairs` finds them.
         prior: name of the prior that is asked.
         inputs: for the manifest.
     """
@@ -57,6 +59,7 @@ class Sources(NamedTuple):
     actions: tuple[str, ...]
     annotated: Annotated
     rollouts: Sequence[Rollout]
+    pairs: Int[ndarray, "pairs 2"]
     prior: str
     inputs: Sequence[Input]
 
@@ -183,23 +186,24 @@ class _Lesson:
             for slot, phrases in zip(self._form.slots, self._phrases, strict=True)
         )
         self._pool = self._drawn()
-        everything = np.concatenate([train.observations, self._pool])
-        self._mean, self._scale = feature_scale(everything)
-        self._scale = self._scale / relevance(train.observations, self._codes[:, :-1])
-        self._pool_codes = np.zeros((0, self._codes.shape[1]), np.int64)
-        self.fitter = Fitter(
-            len(sources.features), words.dim, config, generator(config.seed, "fit")
+        annotated, pool = (
+            with_distances(part, sources.pairs) for part in (train.observations, self._pool)
         )
+        self._mean, self._scale = feature_scale(np.concatenate([annotated, pool]))
+        self._scale = self._scale / relevance(annotated, self._codes[:, :-1])
+        self._pool_codes = np.zeros((0, self._codes.shape[1]), np.int64)
+        self.fitter = Fitter(len(self._mean), words.dim, config, generator(config.seed, "fit"))
 
     def inputs(
         self, observations: Float[ndarray, "states features"]
-    ) -> Float32[ndarray, "states features"]:
-        """Standardised features."""
-        return standardised(observations, self._mean, self._scale)
+    ) -> Float32[ndarray, "states inputs"]:
+        """Standardised features and distances."""
+        points = with_distances(observations, self._sources.pairs)
+        return standardised(points, self._mean, self._scale)
 
     def encoder(self) -> StateEncoder:
         """The encoder as trained so far."""
-        return self.fitter.encoder(self._mean, self._scale)
+        return self.fitter.encoder(self._sources.pairs, self._mean, self._scale)
 
     def propagated(self) -> Int[ndarray, " states"]:
         """Which unlabelled states take their neighbours' labels now."""
@@ -252,6 +256,7 @@ class _Lesson:
         """Of the training, for the report."""
         figures: dict[str, Any] = {
             "annotations": len(self._train.texts),
+            "goals": sorted({*self._train.goals}),
             "unlabelled": len(self._pool),
             "propagated": len(self.propagated()),
             **{f"{loss}_loss": value for loss, value in losses._asdict().items()},

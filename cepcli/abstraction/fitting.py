@@ -73,19 +73,19 @@ class Fitter:
     """Weights in training; `stage` may be called again and again.
 
     Args:
-        features: how many an observation has.
+        inputs: how many numbers describe a state.
         words: dimension of the descriptions' frozen embeddings.
         config: sizes and training.
         generator: draws first weights, batches and noise.
     """
 
     def __init__(
-        self, features: int, words: int, config: AbstractionConfig, generator: np.random.Generator
+        self, inputs: int, words: int, config: AbstractionConfig, generator: np.random.Generator
     ) -> None:
         self._config = config
         self._generator = generator
         sizes = {
-            "first": (config.hidden, features),
+            "first": (config.hidden, inputs),
             "second": (config.hidden, config.hidden),
             "output": (config.dim, config.hidden),
             "text": (config.dim, words),
@@ -131,10 +131,13 @@ class Fitter:
         return losses
 
     def encoder(
-        self, mean: Float32[ndarray, " features"], scale: Float32[ndarray, " features"]
+        self,
+        pairs: Int[ndarray, "pairs 2"],
+        mean: Float32[ndarray, " inputs"],
+        scale: Float32[ndarray, " inputs"],
     ) -> StateEncoder:
         """The encoder with the weights of now."""
-        arrays = {"mean": mean, "scale": scale}
+        arrays = {"pairs": pairs.astype(np.float32), "mean": mean, "scale": scale}
         for name in ARRAYS.keys() - arrays.keys():
             arrays[name] = self._weights[name].detach().numpy().copy()
         return StateEncoder.of({name: arrays[name] for name in ARRAYS})

@@ -1,8 +1,8 @@
 """A state's features to a unit key, and a description to the unit vector that should be near it.
 
-z = W₃·relu(W₂·relu(W₁·x + b₁) + b₂) scaled to length 1, x the standardised features; the frozen
-embedding of a description goes through one linear map. Plain numpy: a key takes some ten
-microseconds.
+z = W₃·relu(W₂·relu(W₁·x + b₁) + b₂) scaled to length 1, x the standardised features, and distances
+between the points among them; the frozen embedding of a description goes through one linear map.
+Plain numpy: a key takes some ten microseconds.
 """
 
 import hashlib
@@ -14,11 +14,12 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 
 from cepcli.abstraction.encoder import unit
+from cepcli.abstraction.geometry import PER_PAIR, with_distances
 
 #: Number of axes of each array of a `StateEncoder`.
 ARRAYS = {
-    "mean": 1, "scale": 1, "first": 2, "first_bias": 1, "second": 2, "second_bias": 1, "output": 2,
-    "text": 2,
+    "pairs": 2, "mean": 1, "scale": 1, "first": 2, "first_bias": 1, "second": 2, "second_bias": 1,
+    "output": 2, "text": 2,
 }  # fmt: skip
 #: Standardised features are cut here: a simulator that breaks should not break the key.
 CUT = 5.0
@@ -29,8 +30,9 @@ class StateEncoder:
     """The learned maps, float32.
 
     Attributes:
-        mean: of each feature.
-        scale: what a feature less its mean is divided by.
+        pairs: columns at which two points begin; see `cepcli.abstraction.geometry`.
+        mean: of each input: the features, then what the pairs add.
+        scale: what an input less its mean is divided by.
         first: W₁.
         first_bias: b₁.
         second: W₂.
@@ -39,9 +41,10 @@ class StateEncoder:
         text: from a description's frozen embedding to the space of the keys.
     """
 
-    mean: Float32[ndarray, " features"]
-    scale: Float32[ndarray, " features"]
-    first: Float32[ndarray, "width features"]
+    pairs: Float32[ndarray, "pairs 2"]
+    mean: Float32[ndarray, " inputs"]
+    scale: Float32[ndarray, " inputs"]
+    first: Float32[ndarray, "width inputs"]
     first_bias: Float32[ndarray, " width"]
     second: Float32[ndarray, "width width"]
     second_bias: Float32[ndarray, " width"]
@@ -70,7 +73,7 @@ class StateEncoder:
     @property
     def features(self) -> int:
         """How many numbers an observation has."""
-        return len(self.mean)
+        return len(self.mean) - PER_PAIR * len(self.pairs)
 
     @property
     def dim(self) -> int:
@@ -88,7 +91,8 @@ class StateEncoder:
 
     def keys(self, observations: Float[ndarray, "*rows features"]) -> Float32[ndarray, "*rows dim"]:
         """Unit keys of observations."""
-        inputs = standardised(observations, self.mean, self.scale)
+        points = with_distances(observations, self.pairs.astype(np.int64))
+        inputs = standardised(points, self.mean, self.scale)
         hidden = np.maximum(inputs @ self.first.T + self.first_bias, 0.0)
         hidden = np.maximum(hidden @ self.second.T + self.second_bias, 0.0)
         return unit(hidden @ self.output.T)
@@ -99,20 +103,20 @@ class StateEncoder:
 
 
 def standardised(
-    observations: Float[ndarray, "*rows features"],
-    mean: Float32[ndarray, " features"],
-    scale: Float32[ndarray, " features"],
-) -> Float32[ndarray, "*rows features"]:
-    """Features less their mean in standard deviations, within ±`CUT`."""
-    inputs = (np.asarray(observations, np.float32) - mean) / scale
+    values: Float[ndarray, "*rows inputs"],
+    mean: Float32[ndarray, " inputs"],
+    scale: Float32[ndarray, " inputs"],
+) -> Float32[ndarray, "*rows inputs"]:
+    """Inputs less their mean in standard deviations, within ±`CUT`."""
+    inputs = (np.asarray(values, np.float32) - mean) / scale
     return np.clip(inputs, -CUT, CUT)
 
 
 def feature_scale(
-    observations: Float[ndarray, "states features"],
-) -> tuple[Float32[ndarray, " features"], Float32[ndarray, " features"]]:
-    """Mean and standard deviation of each feature; 1 for a feature that never changes."""
-    deviation = observations.std(0)
-    constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(observations).max(0))
+    values: Float[ndarray, "states inputs"],
+) -> tuple[Float32[ndarray, " inputs"], Float32[ndarray, " inputs"]]:
+    """Mean and standard deviation of each input; 1 for one that never changes."""
+    deviation = values.std(0)
+    constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(values).max(0))
     scale = np.where(constant, 1.0, deviation)
-    return observations.mean(0).astype(np.float32), scale.astype(np.float32)
+    return values.mean(0).astype(np.float32), scale.astype(np.float32)

@@ -35,18 +35,27 @@ def abstraction_for(
     Raises:
         ArtifactError: if there is none, or it was made for other states.
     """
+    from cepcli.abstraction.build import REPORT
     from cepcli.abstraction.config import AbstractionConfig
     from cepcli.abstraction.states import open_abstraction
+    from cepcli.artifacts import read_json
     from cepcli.envs.catalog import control_spec
 
     spec = control_spec(env)
     if name == default_name(spec) and name not in space.names("abstraction"):
         note(quiet)(f"There is no abstraction `{name}` yet; making it (cep abstract train)")
         make_abstraction(AbstractionConfig(env=spec.id), space, None, device, False, quiet)
-    return open_abstraction(
+    abstraction, artifact = open_abstraction(
         space, name, env_id=spec.id, family=spec.family,
         feature_sha256=spec.feature_sha256, features=len(spec.features),
     )  # fmt: skip
+    if spec.goal not in read_json(artifact.path / REPORT)["training"]["goals"]:
+        note(quiet)(
+            f"No state of {spec.id} was annotated for the abstraction `{name}`, and what it says "
+            f"there is often wrong; better: cep annotate auto --env {spec.id}, then cep abstract "
+            f"train --env {spec.id} --overwrite"
+        )
+    return abstraction, artifact
 
 
 def default_name(spec: "ControlSpec") -> str:
@@ -62,6 +71,7 @@ def make_abstraction(
     from dataclasses import replace
 
     from cepcli.abstraction.build import Sources, build_abstraction, is_made_so
+    from cepcli.abstraction.geometry import point_pairs
     from cepcli.annotate.records import open_annotations
     from cepcli.envs.catalog import control_spec
     from cepcli.prior.load import prior_inputs
@@ -85,6 +95,7 @@ def make_abstraction(
         actions=spec.actions,
         annotated=labelled_states(found),
         rollouts=_rollouts(sorted({one.env for one in found}), config, space, say),
+        pairs=point_pairs([(feature.name, feature.unit) for feature in spec.features]),
         prior=prior,
         inputs=inputs,
     )

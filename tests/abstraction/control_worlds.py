@@ -69,5 +69,8 @@ def primitive_from(text):
 
 
 def sources(**changes):
-    made = Sources("toy", FEATURES, SHA, ACTIONS, annotated(), rollouts(), "function", INPUTS)
+    pairs = np.zeros((0, 2), np.int64)
+    made = Sources(
+        "toy", FEATURES, SHA, ACTIONS, annotated(), rollouts(), pairs, "function", INPUTS
+    )
     return made._replace(**changes)
