@@ -160,8 +160,11 @@ def _make(
 def _require_kind(found: EnvSpec, kind: str) -> None:
     if found.kind != kind:
         expected = "an environment of text" if kind == "text" else "one of continuous control"
+        agents = {"text": "posterior-q or another agent of text", "control": "sac or hybrid-sac"}
         raise EnvError(
-            f"`{found.id}` is of kind {found.kind}, expected {expected}.", "See: cep envs list"
+            f"`{found.id}` is of kind {found.kind}, expected {expected}.",
+            f"An environment of {found.kind} takes --agent {agents[found.kind]}; "
+            "cep envs list shows the others.",
         )
 
 

@@ -409,8 +409,9 @@ def test_a_control_environment_of_another_package_is_found(monkeypatch):
 
 
 def test_a_kind_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(EnvError, match="of kind control, expected an environment of text"):
+    with pytest.raises(EnvError, match="of kind control, expected an environment of text") as told:
         make_env("walker2d", workspace=tmp_path)
+    assert "--agent sac or hybrid-sac" in told.value.hint
     with pytest.raises(EnvError, match="of kind text, expected one of continuous control"):
         make_control_env("babyai/goto-obj")
 
