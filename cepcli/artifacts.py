@@ -98,6 +98,11 @@ def cache_home() -> Path:
     return Path(os.environ.get("CEP_CACHE") or f"{base}/cep").expanduser().absolute()
 
 
+def server_key() -> str | None:
+    """The key for language model servers, `$CEP_SERVER_KEY`; never written or shown."""
+    return os.environ.get("CEP_SERVER_KEY") or None
+
+
 def shipped_root() -> Path:
     """The `data/` that ships with cep: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent

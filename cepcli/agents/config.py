@@ -135,7 +135,9 @@ class TrainConfig:
     agent: AgentName = field(default="posterior-q", metadata={"help": "who acts and learns"})
     prior: str = field(
         default="embedded",
-        metadata={"help": "embedded, uniform, an adapter's name, a model's path or hub id"},
+        metadata={
+            "help": "embedded, uniform, an adapter's name, a model's path or hub id, server:URL"
+        },
     )
     abstraction: str | None = field(
         default=None,

@@ -4,6 +4,7 @@
 last checkpoint, the cache, summary.json and curve.png.
 """
 
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -31,14 +32,21 @@ from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.config import build, read_toml, to_dict, write_toml
 from cepcli.errors import ArtifactError, ConfigError
+from cepcli.prior.server_address import is_server, server_address
 
 
 def default_name(config: TrainConfig) -> str:
     """`<env>_<agent>[_<prior>_<cache>]_s<seed>`: the same settings give the same name."""
     parts = [config.env, config.agent]
     if config.prior != "uniform":
-        parts += [Path(config.prior).name, config.cache.mode]
+        parts += [_prior_label(config.prior), config.cache.mode]
     return check_name("_".join([*parts, f"s{config.seed}"]).replace("/", "-"))
+
+
+def _prior_label(prior: str) -> str:
+    """A prior's name, or the last part of the path or address that it is, as part of a name."""
+    label = server_address(prior).label if is_server(prior) else Path(prior).name
+    return re.sub(r"[^\w.-]", "-", label)
 
 
 def start_run(
@@ -253,7 +261,10 @@ def _directory(
 
 
 def _check_same_config(config: TrainConfig, run: Path) -> None:
+    """Refuse settings that differ from the run's; how a server is asked changes no result."""
     before, now = to_dict(read_config(run)), to_dict(config)
+    for settings in (before, now):
+        settings["llm"].pop("server")
     changed = _first_difference(before, now)
     if changed:
         key, old, new = changed

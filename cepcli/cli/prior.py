@@ -46,7 +46,8 @@ NoJournalOption = Annotated[
     bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
 ]
 PriorNameArgument = Annotated[
-    str, typer.Argument(help="uniform, embedded, a tuned prior, a directory or a hub id.")
+    str,
+    typer.Argument(help="uniform, embedded, a tuned prior, a directory, a hub id or server:URL."),
 ]
 
 #: What `eval` and `finetune` report on; the other half decides early stopping and temperature.

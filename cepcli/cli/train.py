@@ -14,7 +14,7 @@ from cepcli.cli.options import (
     open_workspace,
     print_json,
 )
-from cepcli.errors import Interrupted
+from cepcli.errors import Interrupted, PriorError
 
 
 def train(
@@ -29,7 +29,9 @@ def train(
     ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(help="embedded, uniform, a tuned prior's name, a model's path or hub id."),
+        typer.Option(
+            help="embedded, uniform, a tuned prior's name, a model's path or hub id, server:URL."
+        ),
     ] = None,
     cache: Annotated[
         str | None, typer.Option(help="off, exact, lru, fifo, surrogate or certified.")
@@ -139,6 +141,10 @@ def run_with_display(name: str, quiet: bool, space: Any, work: Any) -> dict[str,
         except (KeyboardInterrupt, Interrupted):
             typer.echo(f"Stopped. {_way_on(name, space)}", err=True)
             raise typer.Exit(130) from None
+        except PriorError as error:  # a server that went away, perhaps for a while
+            if not space.partial("run", name).is_dir():
+                raise
+            raise PriorError(error.message, f"{error.hint} {_way_on(name, space)}") from error
 
 
 def _way_on(name: str, space: Any) -> str:

@@ -11,6 +11,36 @@ _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 @dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How a server that scores for us is asked; changes no score."""
+
+    concurrency: int = field(
+        default=8, metadata={"help": "requests under way at the same time, >= 1"}
+    )
+    batch: int = field(
+        default=16,
+        metadata={"help": "actions in one request, where the server takes several; >= 1"},
+    )
+    timeout: float = field(default=120.0, metadata={"help": "seconds for one answer, > 0"})
+    retries: int = field(
+        default=5, metadata={"help": "further attempts where there is none or it is unusable, >= 0"}
+    )
+    backoff: float = field(
+        default=0.5, metadata={"help": "seconds before the first of them; doubles; >= 0"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("concurrency", "batch"):
+            value = getattr(self, name)
+            require(value >= 1, f"`server.{name}` is {value}, expected at least 1.")
+        for name in ("retries", "backoff"):
+            value = getattr(self, name)
+            require(value >= 0, f"`server.{name}` is {value}, expected 0 or more.")
+        require(self.timeout > 0, f"`server.timeout` is {self.timeout}, expected above 0.")
+
+
+@dataclass(frozen=True, slots=True)
 class PriorConfig:
     """How a language model's scores become a prior."""
 
@@ -36,6 +66,7 @@ class PriorConfig:
     row_tokens: int = field(
         default=512, metadata={"help": "tokens per forward pass, several states packed, >= 1"}
     )
+    server: ServerConfig = field(default_factory=ServerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -22,6 +22,7 @@ from cepcli.device import resolve_device
 from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.embedded import embedded_path
+from cepcli.prior.server_address import is_server
 
 EMBEDDED = "embedded"
 _ADAPTER_FILE = "adapter_model.safetensors"
@@ -80,6 +81,11 @@ def load_language_model(
     """
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
+    if is_server(name):
+        raise PriorError(
+            f"`{name}` is served elsewhere: its weights are not here to be loaded or tuned.",
+            "Tune a model from a directory or a hub, --set model=PATH, and serve what comes of it.",
+        )
     path = embedded_path() if name == EMBEDDED else _local(name)
     source = str(path or name)
     first = torch.float32 if adapter else _DTYPES[precision]

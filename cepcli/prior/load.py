@@ -1,17 +1,18 @@
 """From a prior's name to a prior.
 
 A name is "uniform", "embedded", a tuned prior in the workspace (or one that ships with cep), a
-directory with a language model, or a hub id.
+directory with a language model, a hub id, or `server:URL` of a server that holds one.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cepcli.artifacts import Artifact, Workspace, read_json
+from cepcli.artifacts import Artifact, Workspace, read_json, server_key
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prior, PriorShape, Scorer, UniformPrior
 from cepcli.prior.config import Normalisation, PriorConfig
+from cepcli.prior.server_address import is_server, server_address
 from cepcli.registry import suggest
 
 UNIFORM = "uniform"
@@ -25,7 +26,8 @@ class PriorSource:
     """What a prior's name stands for.
 
     Attributes:
-        model: the language model ("embedded", a directory, a hub id), or None for uniform.
+        model: the language model ("embedded", a directory, a hub id, `server:URL`), or None for
+            uniform.
         artifact: the tuned prior whose adapter is merged into it, if any.
         card: what was stored with that adapter ("family", "template", "temperature", …).
     """
@@ -41,15 +43,18 @@ class PriorSource:
 
 
 def find_prior(name: str, workspace: Workspace) -> PriorSource:
-    """What `name` stands for; loads no model.
+    """What `name` stands for; loads no model and asks no server.
 
     Raises:
-        PriorError: if it is no known name, no directory, and cannot be a hub id.
+        PriorError: if it is no known name, no directory, no address, and cannot be a hub id.
     """
     if name == UNIFORM:
         return PriorSource(None, None, {})
     if name == EMBEDDED:
         return PriorSource(EMBEDDED, None, {})
+    if is_server(name):
+        server_address(name)
+        return PriorSource(name, None, {})
     tuned = workspace.names("prior")
     if name in tuned:
         artifact = workspace.open("prior", name)
@@ -60,7 +65,7 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
     raise PriorError(
         f"There is no prior `{name}`.",
         suggest(name, [UNIFORM, EMBEDDED, *tuned])
-        + " A directory or a hub id (owner/model) works too.",
+        + " A directory, a hub id (owner/model) or server:URL works too.",
     )
 
 
@@ -82,30 +87,58 @@ def load_prior(
     """The prior `name` for environments of `family`; its answers are journaled if a path is given.
 
     Raises:
-        PriorError: if the prior does not exist, cannot be loaded, or was tuned for other prompts.
+        PriorError: if the prior does not exist, cannot be loaded, was tuned for other prompts, or
+            is served where nothing answers or nothing can be scored.
+        CacheError: if the journal cannot be used, or has answers of other weights.
     """
     source = find_prior(name, workspace)
     if source.model is None:
         return UniformPrior()
-    from cepcli.prior.hf import HFScorer
-    from cepcli.prior.language_model import load_language_model
     from cepcli.prior.llm import LLMPrior
     from cepcli.prior.prompts import PromptTemplate
 
     template = PromptTemplate(family)
     _check_template(name, source, family, template.version)
-    model = load_language_model(
-        source.model, dtype=config.dtype, device=device, adapter=source.adapter
-    )
-    scorer: Scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
-    if journal_path is not None:
-        from cepcli.prior.journal import Journal, JournaledScorer
-
-        scorer = JournaledScorer(scorer, Journal(journal_path))
+    if is_server(source.model):
+        scorer = _served(source.model, template.version, config, journal_path)
+    else:
+        scorer = _local(
+            source.model, source.adapter, template.version, config, device, journal_path
+        )
     normalisation = (
         config.normalisation or source.card.get("normalisation") or DEFAULT_NORMALISATION
     )
     return LLMPrior(scorer, template, normalisation, _shape(config, source))
+
+
+def _local(
+    model: str,
+    adapter: Path | None,
+    template: str,
+    config: PriorConfig,
+    device: str,
+    journal_path: Path | None,
+) -> Scorer:
+    from cepcli.prior.hf import HFScorer
+    from cepcli.prior.journal import Journal, JournaledScorer
+    from cepcli.prior.language_model import load_language_model
+
+    loaded = load_language_model(model, dtype=config.dtype, device=device, adapter=adapter)
+    scorer = HFScorer(loaded, template=template, row_tokens=config.row_tokens)
+    return scorer if journal_path is None else JournaledScorer(scorer, Journal(journal_path))
+
+
+def _served(name: str, template: str, config: PriorConfig, journal_path: Path | None) -> Scorer:
+    from cepcli.prior.journal import Journal, JournaledScorer
+    from cepcli.prior.server import ServerScorer
+
+    address = server_address(name)
+    scorer = ServerScorer(address, key=server_key(), template=template, config=config.server)
+    if journal_path is None:
+        return scorer
+    journal = Journal(journal_path)
+    scorer.check_unchanged(journal)
+    return JournaledScorer(scorer, journal)
 
 
 def _shape(config: PriorConfig, source: PriorSource) -> PriorShape:

@@ -1,0 +1,304 @@
+"""Scores by a language model that a server holds: vLLM, llama-server, and what speaks like them.
+
+The score of an action is defined as for a local model: prompt and action are tokenized apart, by
+the server, and the log-likelihoods of the action's tokens after the prompt are summed.
+"""
+
+import asyncio
+import hashlib
+import json
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from cepcli.errors import CacheError, PriorError
+from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.config import ServerConfig
+from cepcli.prior.journal import Journal, Record, prompt_hash
+from cepcli.prior.server_address import ServerAddress
+from cepcli.prior.server_connection import Connection, UnusableError
+from cepcli.prior.server_ways import (
+    ENDINGS,
+    KNOWN,
+    TOKENIZERS,
+    WAYS,
+    Found,
+    Row,
+    Scored,
+    find_way,
+    score_rows,
+    together,
+)
+from cepcli.registry import suggest
+
+T = TypeVar("T")
+#: Texts whose tokens are kept: actions and fixed prefixes, which come again and again.
+_KEPT_TEXTS = 8192
+#: What tells served models apart, of all that servers say about them.
+_IDENTITY = ("root", "parent", "meta")
+_NOT_WEIGHTS = ("n_ctx",)
+#: What the known endings may score differently before and after, nats; noise is a tenth of it.
+_SAME_WEIGHTS = 1.0
+
+
+class _Model(NamedTuple):
+    """A served model: its name, what distinguishes it, and its context in tokens if known."""
+
+    name: str
+    identity: dict[str, Any]
+    context: int | None
+
+
+class ServerScorer(Scorer):
+    """A served causal language model as a scorer.
+
+    Args:
+        address: where, and under which name.
+        key: bearer token, or None.
+        template: version string of the prompt template, for the fingerprint.
+        config: time limit, retries, concurrency.
+
+    Raises:
+        PriorError: if no server answers there, it serves no such model, or it cannot score.
+    """
+
+    def __init__(
+        self, address: ServerAddress, *, key: str | None, template: str, config: ServerConfig
+    ) -> None:
+        self._config = config
+        self._loop = _Loop()
+        self._close = weakref.finalize(self, self._loop.close)
+        try:
+            self._connection = self._loop.run(_connect(address.url, key, config))
+            self._loop.at_end.append(self._connection.close)
+            self._model, self._found = self._loop.run(self._introduce(address.model))
+        except BaseException:
+            self._close()
+            raise
+        self._known: dict[str, list[int]] = {}
+        self._fingerprint = ScorerFingerprint(
+            backend="server",
+            model=self._model.name,
+            revision=_revision(self._model, self._found),
+            adapter_sha256="",
+            template=template,
+            dtype="",
+        )
+
+    @property
+    def fingerprint(self) -> ScorerFingerprint:
+        """The served model, what the server says of it, its tokens, and the prompt template."""
+        return self._fingerprint
+
+    @property
+    def way(self) -> str:
+        """How the server scores, one of `server_ways.WAYS`."""
+        return self._found.way
+
+    def close(self) -> None:
+        """Close the connections; the scorer's end does so, too."""
+        self._close()
+
+    def score(
+        self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
+    ) -> list[ActionScores]:
+        """Summed token log-likelihoods of each action; requests run side by side."""
+        if not prompts:
+            return []
+        started = time.perf_counter()
+        scored = self._loop.run(self._score(prompts, action_sets))
+        seconds = (time.perf_counter() - started) / len(prompts)
+        return [_summed(answer, seconds) for answer in scored]
+
+    def check_unchanged(self, journal: Journal) -> None:
+        """Refuse a server whose weights changed under the same name since `journal` was filled.
+
+        Raises:
+            CacheError: if it scores the known endings otherwise than it did.
+        """
+        prompt = prompt_hash(Prompt(prefix="", state=KNOWN))
+        before = journal.read(self.fingerprint, prompt)
+        now = dict(zip(ENDINGS, self._found.likelihoods, strict=True))
+        if not before:
+            records = {ending: Record(score, 1, 0.0, 0.0) for ending, score in now.items()}
+            journal.write(self.fingerprint, {prompt: records})
+            return
+        change = max(abs(before[end].log_likelihood - now[end]) for end in ENDINGS)
+        if change > _SAME_WEIGHTS:
+            raise CacheError(
+                f"The server at {self._connection.url} serves other weights under the name "
+                f"`{self._model.name}` than those that `{journal.path}` has answers of: a known "
+                f"text scores {change:.1f} nats differently.",
+                "Serve the former weights, give the new ones another name, or use another "
+                "--workspace.",
+            )
+
+    async def _introduce(self, wanted: str | None) -> tuple[_Model, Found]:
+        connection = self._connection
+        entry = _chosen(await connection.ask("/v1/models", None, _models), wanted, connection.url)
+        found = await find_way(connection, entry["id"], self._config.batch)
+        context = entry.get("max_model_len")
+        if found.tokenize == "llama":
+            context = await _llama_context(connection)
+        identity = {key: entry[key] for key in _IDENTITY if entry.get(key) is not None}
+        if isinstance(meta := identity.get("meta"), dict):
+            identity["meta"] = {k: v for k, v in meta.items() if k not in _NOT_WEIGHTS}
+        return _Model(entry["id"], identity, context if type(context) is int else None), found
+
+    async def _score(
+        self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
+    ) -> list[list[Scored]]:
+        again = {prompt.prefix for prompt in prompts}
+        again |= {_ended(action) for actions in action_sets for action in actions}
+        await self._learn(sorted(again))
+        states = await together([self._tokens(prompt.state) for prompt in prompts])
+        rows, sizes = [], []
+        for prompt, state, actions in zip(prompts, states, action_sets, strict=True):
+            tokens = self._known[prompt.prefix] + state
+            if not tokens:
+                raise PriorError("A prompt is empty.", "Its template must render some text.")
+            continuations = [self._known[_ended(action)] for action in actions]
+            self._check_context(tokens, continuations)
+            rows += [Row(tokens, continuation) for continuation in continuations]
+            sizes.append(len(actions))
+        way = WAYS[self._found.way]
+        scored = await score_rows(self._connection, self._model.name, rows, way, self._found.batch)
+        answers, start = [], 0
+        for size in sizes:
+            answers.append(scored[start : start + size])
+            start += size
+        return answers
+
+    async def _learn(self, texts: Sequence[str]) -> None:
+        """Have the tokens of texts that will come again; forget the oldest."""
+        new = [text for text in texts if text not in self._known]
+        tokens = await together([self._tokens(text) for text in new])
+        if len(self._known) + len(new) > _KEPT_TEXTS:
+            self._known = {text: self._known[text] for text in texts if text in self._known}
+        self._known.update(zip(new, tokens, strict=True))
+
+    async def _tokens(self, text: str) -> list[int]:
+        if not text:
+            return []
+        tokenize = TOKENIZERS[self._found.tokenize]
+        return await tokenize(self._connection, self._model.name, text, False)
+
+    def _check_context(self, prompt: list[int], actions: Sequence[list[int]]) -> None:
+        needed = len(prompt) + max(map(len, actions), default=0) + 1
+        context = self._model.context
+        if context is not None and needed > context:
+            raise PriorError(
+                f"A prompt of {len(prompt)} tokens needs {needed} with its actions, but "
+                f"`{self._model.name}` at {self._connection.url} takes {context}.",
+                "Serve it with more (vLLM: --max-model-len, llama-server: --ctx-size, which its "
+                "slots share), or shorten what the environment describes.",
+            )
+
+
+class _Loop:
+    """An event loop in a thread of its own, so that any caller may wait and may be interrupted.
+
+    Attributes:
+        at_end: what to await before the loop closes.
+    """
+
+    def __init__(self) -> None:
+        self.at_end: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which ends when the caller is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Call off what runs, await what is left to do, and end the thread."""
+        self.run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for close in self.at_end:
+            await close()
+
+
+async def _connect(url: str, key: str | None, config: ServerConfig) -> Connection:
+    """A connection of the running loop."""
+    return Connection(url, key, config)
+
+
+def _ended(action: str) -> str:
+    """An action as it follows a prompt; the line break ends it, as for a local model."""
+    return f" {action}\n"
+
+
+def _summed(scored: Sequence[Scored], seconds: float) -> ActionScores:
+    return ActionScores(
+        log_likelihood=np.array([math.fsum(one.log_probs) for one in scored], np.float64),
+        lengths=np.array([len(one.log_probs) for one in scored], np.int64),
+        tokens=sum(one.tokens for one in scored),
+        seconds=seconds,
+        live_seconds=seconds,
+    )
+
+
+def _models(data: dict[str, Any]) -> list[dict[str, Any]]:
+    entries = data.get("data")
+    found = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    if not found or not all(isinstance(e.get("id"), str) for e in found):
+        raise UnusableError("no list of models")
+    return found
+
+
+def _chosen(entries: list[dict[str, Any]], wanted: str | None, url: str) -> dict[str, Any]:
+    """The entry of the wanted model, or the only one."""
+    names = [entry["id"] for entry in entries]
+    if wanted is None:
+        if len(entries) == 1:
+            return entries[0]
+        raise PriorError(
+            f"The server at {url} serves {len(names)} models: {', '.join(names)}.",
+            f"Say which: --prior server:{url}#{names[0]}",
+        )
+    for entry in entries:
+        if wanted == entry["id"] or wanted in (entry.get("aliases") or ()):
+            return entry
+    raise PriorError(
+        f"The server at {url} serves no model `{wanted}`, but {', '.join(names)}.",
+        suggest(wanted, names),
+    )
+
+
+async def _llama_context(connection: Connection) -> int | None:
+    """Tokens that one slot of llama-server holds."""
+
+    def read(data: dict[str, Any]) -> int | None:
+        settings = data.get("default_generation_settings")
+        return settings.get("n_ctx") if isinstance(settings, dict) else None
+
+    try:
+        return await connection.ask("/props", None, read, probing=True)
+    except UnusableError:
+        return None
+
+
+def _revision(model: _Model, found: Found) -> str:
+    """Sha256 of what the server says of its model, and of how it tokenizes."""
+    facts = json.dumps([model.identity, found.tokens], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()

@@ -1,0 +1,292 @@
+"""The ways in which servers say how likely a given text is, and which of them one knows.
+
+Servers ignore what they do not know without a word: llama-server takes `echo` and returns the
+log-probability of what it generated, others return those of the forced tokens after forcing. So
+each way is tried on two known strings that begin alike, and used only if the entries are as many as
+the tokens, agree where the strings do, and could be probabilities where they part.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from cepcli.errors import PriorError
+from cepcli.prior.server_connection import Connection, UnusableError
+
+#: Begins alike, ends likely and unlikely. The end has the form of an action.
+KNOWN = "The days of the week are Monday, Tuesday, Wednesday, Thursday,"
+ENDINGS = (" Friday and Saturday\n", " purple go north\n")
+#: What the same log-probability may differ by between two requests of a batch, nats.
+_NOISE = 0.25
+#: What the probabilities of two tokens in one place may add up to, rounding included.
+_ONE = 1.02
+
+
+class Row(NamedTuple):
+    """Tokens of a prompt and of one continuation that is to be scored."""
+
+    prompt: list[int]
+    action: list[int]
+
+
+class Scored(NamedTuple):
+    """Log-probability of each token of a continuation, and how many tokens that took."""
+
+    log_probs: list[float]
+    tokens: float
+
+
+#: Scores rows in one request.
+Way = Callable[[Connection, str, Sequence[Row], bool], Awaitable[list[Scored]]]
+#: Token ids of a text, without special tokens.
+Tokenize = Callable[[Connection, str, str, bool], Awaitable[list[int]]]
+
+
+class Found(NamedTuple):
+    """How a server scores.
+
+    Attributes:
+        way: name of the way, one of `WAYS`.
+        batch: rows per request at most.
+        tokenize: name of the way to tokenize, one of `TOKENIZERS`.
+        tokens: of the known string; tells tokenizers apart.
+        likelihoods: log-likelihood of each of the `ENDINGS`; tells weights apart.
+    """
+
+    way: str
+    batch: int
+    tokenize: str
+    tokens: list[int]
+    likelihoods: list[float]
+
+
+async def prompt_logprobs(
+    connection: Connection, model: str, rows: Sequence[Row], probing: bool
+) -> list[Scored]:
+    """The extension of vLLM: log-probabilities of the tokens of the prompt."""
+    body = {"prompt_logprobs": 1}
+    return await _of_prompts(connection, model, rows, body, _extension_entries, probing)
+
+
+async def echo(
+    connection: Connection, model: str, rows: Sequence[Row], probing: bool
+) -> list[Scored]:
+    """The first form of OpenAI's completions: the prompt is repeated, with log-probabilities."""
+    body = {"echo": True, "logprobs": 1}
+    return await _of_prompts(connection, model, rows, body, _echoed_entries, probing)
+
+
+async def grammar(
+    connection: Connection, model: str, rows: Sequence[Row], probing: bool
+) -> list[Scored]:
+    """llama-server's own: a grammar of token ids lets nothing else be generated."""
+    [row] = rows
+    body = {
+        "model": model,
+        "prompt": row.prompt,
+        "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in row.action),
+        "n_predict": len(row.action),
+        "n_probs": 1,
+        "temperature": 0,
+        "post_sampling_probs": False,
+        "cache_prompt": True,
+        "return_tokens": True,
+        "response_fields": ["tokens", "completion_probabilities", "timings"],
+    }
+
+    def read(data: dict[str, Any]) -> list[Scored]:
+        entries = _list(data.get("completion_probabilities"))
+        ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+        if ids != row.action:
+            raise UnusableError(
+                f"{len(entries)} entries for {len(row.action)} tokens, or of other tokens"
+            )
+        timings = data.get("timings")
+        read_now = timings.get("prompt_n", 0) if isinstance(timings, dict) else len(row.prompt)
+        log_probs = [_log_prob(entry.get("logprob")) for entry in entries]
+        return [Scored(log_probs, float(read_now + len(row.action)))]
+
+    return await connection.ask("/completion", body, read, probing=probing)
+
+
+async def tokenize_vllm(connection: Connection, model: str, text: str, probing: bool) -> list[int]:
+    """The form that vLLM gives `/tokenize`."""
+    body = {"model": model, "prompt": text, "add_special_tokens": False}
+    return await connection.ask("/tokenize", body, _tokens, probing=probing)
+
+
+async def tokenize_llama(connection: Connection, model: str, text: str, probing: bool) -> list[int]:
+    """The form that llama-server gives `/tokenize`."""
+    body = {"content": text, "add_special": False}
+    return await connection.ask("/tokenize", body, _tokens, probing=probing)
+
+
+#: In the order in which they are tried.
+WAYS: dict[str, Way] = {"prompt_logprobs": prompt_logprobs, "echo": echo, "grammar": grammar}
+TOKENIZERS: dict[str, Tokenize] = {"vllm": tokenize_vllm, "llama": tokenize_llama}
+_ONE_BY_ONE = {"grammar"}
+
+
+async def find_way(connection: Connection, model: str, batch: int) -> Found:
+    """The first way that gives sound log-probabilities of the known strings.
+
+    Raises:
+        PriorError: if there is none, with what each gave instead.
+    """
+    tokenize, known = await _find_tokenizer(connection, model)
+    ends = [await TOKENIZERS[tokenize](connection, model, end, False) for end in ENDINGS]
+    rows = [Row(known[:1], known[1:] + end) for end in ends]
+    reasons = []
+    for name, way in WAYS.items():
+        for size in (1,) if name in _ONE_BY_ONE or batch == 1 else (batch, 1):
+            try:
+                scored = await score_rows(connection, model, rows, way, min(size, 2), probing=True)
+                _check(rows, scored)
+            except UnusableError as reason:
+                reasons.append(f"{name}{' one by one' if size == 1 else ''}: {reason}")
+                continue
+            sums = [
+                math.fsum(row.log_probs[-len(end) :]) for row, end in zip(scored, ends, strict=True)
+            ]
+            return Found(name, size, tokenize, known, sums)
+    raise _cannot(connection, f"Tried {'; '.join(reasons)}.")
+
+
+async def score_rows(
+    connection: Connection,
+    model: str,
+    rows: Sequence[Row],
+    way: Way,
+    size: int,
+    *,
+    probing: bool = False,
+) -> list[Scored]:
+    """Score rows, `size` in a request; requests run side by side, and end when one fails."""
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    answers = await together([way(connection, model, part, probing) for part in parts])
+    return [scored for answer in answers for scored in answer]
+
+
+async def together(work: Sequence[Awaitable[Any]]) -> list[Any]:
+    """What all give, in order; where one fails the others are called off."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _find_tokenizer(connection: Connection, model: str) -> tuple[str, list[int]]:
+    reasons = []
+    for name, tokenize in TOKENIZERS.items():
+        try:
+            tokens = await tokenize(connection, model, KNOWN, True)
+        except UnusableError as reason:
+            reasons.append(f"{name}: {reason}")
+            continue
+        if len(tokens) > 1:
+            return name, tokens
+        reasons.append(f"{name}: {len(tokens)} tokens for `{KNOWN}`")
+    raise _cannot(connection, f"It gave no token ids at /tokenize ({'; '.join(reasons)}).")
+
+
+def _cannot(connection: Connection, what: str) -> PriorError:
+    return PriorError(
+        f"The server at {connection.url} cannot say how likely a given text is. {what}",
+        "What works: vLLM (vllm serve MODEL), or llama.cpp's llama-server of 2025-10 or later, "
+        "addressed directly, with /tokenize beside /v1; not a chat interface, and not Ollama.",
+    )
+
+
+def _check(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
+    """Refuse log-probabilities of other tokens, shifted ones, and those of forced tokens."""
+    one, two = (row.action for row in rows)
+    apart = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
+    first, second = (found.log_probs for found in scored)
+    gap = max(abs(a - b) for a, b in zip(first[:apart], second[:apart], strict=True))
+    if gap > _NOISE:
+        raise UnusableError(
+            f"log-probabilities of equal tokens after equal text differ by {gap:.1f} nats, so "
+            "they are shifted, or of other tokens"
+        )
+    total = math.exp(first[apart]) + math.exp(second[apart])
+    if total > _ONE:
+        raise UnusableError(
+            f"two tokens in the same place have probabilities that add up to {total:.2f}, so they "
+            "are not the model's own"
+        )
+
+
+async def _of_prompts(
+    connection: Connection,
+    model: str,
+    rows: Sequence[Row],
+    wanted: dict[str, Any],
+    entries: Callable[[dict[str, Any], list[int]], list[float]],
+    probing: bool,
+) -> list[Scored]:
+    """Score rows as prompts, each in one piece; what is generated after them is ignored."""
+    prompts = [row.prompt + row.action for row in rows]
+    body = {"model": model, "prompt": prompts, "max_tokens": 1, "temperature": 0, **wanted}
+    if len(prompts) == 1:
+        body["prompt"] = prompts[0]
+
+    def read(data: dict[str, Any]) -> list[Scored]:
+        choices = _list(data.get("choices"))
+        if len(choices) != len(rows):
+            raise UnusableError(f"{len(choices)} choices for {len(rows)} prompts")
+        answers: list[Scored | None] = [None] * len(rows)
+        for number, choice in enumerate(choices):
+            if not isinstance(choice, dict):
+                raise UnusableError("choices that are no objects")
+            place = choice.get("index", number)
+            if place not in range(len(rows)) or answers[place] is not None:
+                raise UnusableError(f"a choice of index {place} for {len(rows)} prompts")
+            found = entries(choice, prompts[place])[-len(rows[place].action) :]
+            answers[place] = Scored(found, float(len(prompts[place])))
+        return [answer for answer in answers if answer is not None]
+
+    return await connection.ask("/v1/completions", body, read, probing=probing)
+
+
+def _extension_entries(choice: dict[str, Any], prompt: list[int]) -> list[float]:
+    """Of vLLM: per token a mapping from token ids; the first is null, for nothing precedes it."""
+    entries = _list(choice.get("prompt_logprobs"))
+    if len(entries) != len(prompt):
+        raise UnusableError(f"{len(entries)} prompt_logprobs for {len(prompt)} tokens")
+    found = []
+    for entry, token in zip(entries[1:], prompt[1:], strict=True):
+        of_token = entry.get(str(token)) if isinstance(entry, dict) else None
+        if not isinstance(of_token, dict):
+            raise UnusableError(f"no log-probability of the token {token} in its place")
+        found.append(_log_prob(of_token.get("logprob")))
+    return found
+
+
+def _echoed_entries(choice: dict[str, Any], prompt: list[int]) -> list[float]:
+    """Of OpenAI's form: one number per token, the first null, and one for what was generated."""
+    logprobs = choice.get("logprobs")
+    entries = _list(logprobs.get("token_logprobs")) if isinstance(logprobs, dict) else []
+    if len(entries) not in (len(prompt), len(prompt) + 1):
+        raise UnusableError(f"{len(entries)} echoed log-probabilities for {len(prompt)} tokens")
+    return [_log_prob(entry) for entry in entries[1 : len(prompt)]]
+
+
+def _tokens(data: dict[str, Any]) -> list[int]:
+    tokens = data.get("tokens")
+    if not isinstance(tokens, list) or not tokens or not all(type(t) is int for t in tokens):
+        raise UnusableError("no list of token ids")
+    return tokens
+
+
+def _log_prob(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or value > 1e-3:
+        raise UnusableError(f"a log-probability of {value}")
+    return float(value)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
