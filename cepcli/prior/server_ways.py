@@ -21,6 +21,9 @@ ENDINGS = (" Friday and Saturday\n", " purple go north\n")
 _NOISE = 0.25
 #: What the probabilities of two tokens in one place may add up to, rounding included.
 _ONE = 1.02
+#: Added to a logit; no other token is generated then.
+_FORCE = 1000
+_WHOLE_VOCABULARY = 1_000_000
 
 
 class Row(NamedTuple):
@@ -80,34 +83,82 @@ async def echo(
 async def grammar(
     connection: Connection, model: str, rows: Sequence[Row], probing: bool
 ) -> list[Scored]:
-    """llama-server's own: a grammar of token ids lets nothing else be generated."""
+    """llama-server's own: a grammar of token ids lets nothing else be generated.
+
+    It fails where a token ends inside a character or ends the text; there it goes token by token.
+    """
     [row] = rows
-    body = {
-        "model": model,
-        "prompt": row.prompt,
-        "grammar": "root ::= " + " ".join(f"<[{token}]>" for token in row.action),
-        "n_predict": len(row.action),
-        "n_probs": 1,
-        "temperature": 0,
-        "post_sampling_probs": False,
-        "cache_prompt": True,
-        "return_tokens": True,
-        "response_fields": ["tokens", "completion_probabilities", "timings"],
-    }
+    rules = " ".join(f"<[{token}]>" for token in row.action)
+    body = _generating(model, row.prompt, len(row.action), {"grammar": f"root ::= {rules}"})
 
     def read(data: dict[str, Any]) -> list[Scored]:
-        entries = _list(data.get("completion_probabilities"))
-        ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
-        if ids != row.action:
+        entries = _generated(data)
+        if [entry.get("id") for entry in entries] != row.action:
             raise UnusableError(
                 f"{len(entries)} entries for {len(row.action)} tokens, or of other tokens"
             )
-        timings = data.get("timings")
-        read_now = timings.get("prompt_n", 0) if isinstance(timings, dict) else len(row.prompt)
         log_probs = [_log_prob(entry.get("logprob")) for entry in entries]
-        return [Scored(log_probs, float(read_now + len(row.action)))]
+        return [Scored(log_probs, _tokens_read(data, row.prompt) + len(row.action))]
 
-    return await connection.ask("/completion", body, read, probing=probing)
+    try:
+        return await connection.ask("/completion", body, read, probing=True)
+    except UnusableError:
+        if probing:
+            raise
+        return [await _token_by_token(connection, model, row)]
+
+
+async def _token_by_token(connection: Connection, model: str, row: Row) -> Scored:
+    """Log-probability of one token after the other, each by a request of its own."""
+    log_probs, tokens = [], 0.0
+    for place, token in enumerate(row.action):
+        prompt = row.prompt + row.action[:place]
+        found, read = await _one_token(connection, model, prompt, token)
+        tokens += read
+        if found is None:
+            found, read = await _looked_up(connection, model, prompt, token, row.action[-1])
+            tokens += read
+        log_probs.append(found)
+    return Scored(log_probs, tokens)
+
+
+async def _one_token(
+    connection: Connection, model: str, prompt: list[int], token: int
+) -> tuple[float | None, float]:
+    """Log-probability of a token that a bias forces; None where that is not told."""
+
+    def read(data: dict[str, Any]) -> tuple[float | None, float]:
+        entries = _generated(data)
+        if data.get("tokens") != [token] or [entry.get("id") for entry in entries] not in (
+            [],
+            [token],
+        ):
+            raise UnusableError(f"another token than {token}, which was forced")
+        found = _log_prob(entries[0].get("logprob")) if entries else None
+        return found, _tokens_read(data, prompt) + 1
+
+    body = _generating(model, prompt, 1, {"logit_bias": [[token, _FORCE]]})
+    return await connection.ask("/completion", body, read)
+
+
+async def _looked_up(
+    connection: Connection, model: str, prompt: list[int], token: int, end: int
+) -> tuple[float, float]:
+    """Log-probability of a token among those of the whole vocabulary, which is long.
+
+    A token that ends inside a character is listed there, though not when it is generated itself;
+    `end`, a line break, is generated in its place.
+    """
+
+    def read(data: dict[str, Any]) -> tuple[float, float]:
+        [first] = _generated(data)[:1] or [{}]
+        for entry in _list(first.get("top_logprobs")):
+            if isinstance(entry, dict) and entry.get("id") == token:
+                return _log_prob(entry.get("logprob")), _tokens_read(data, prompt) + 1
+        raise UnusableError(f"no log-probability of the token {token}")
+
+    wanted = {"logit_bias": [[end, _FORCE]], "n_probs": _WHOLE_VOCABULARY}
+    return await connection.ask("/completion", _generating(model, prompt, 1, wanted), read)
 
 
 async def tokenize_vllm(connection: Connection, model: str, text: str, probing: bool) -> list[int]:
@@ -250,6 +301,36 @@ async def _of_prompts(
         return [answer for answer in answers if answer is not None]
 
     return await connection.ask("/v1/completions", body, read, probing=probing)
+
+
+def _generating(
+    model: str, prompt: list[int], tokens: int, wanted: dict[str, Any]
+) -> dict[str, Any]:
+    """A request to llama-server for `tokens` more, with the model's own log-probabilities."""
+    return {
+        "model": model,
+        "prompt": prompt,
+        "n_predict": tokens,
+        "n_probs": 1,
+        "temperature": 0,
+        "post_sampling_probs": False,
+        "cache_prompt": True,
+        "return_tokens": True,
+        "response_fields": ["tokens", "completion_probabilities", "timings"],
+        **wanted,
+    }
+
+
+def _generated(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """What llama-server says of the tokens that it generated."""
+    return [e for e in _list(data.get("completion_probabilities")) if isinstance(e, dict)]
+
+
+def _tokens_read(data: dict[str, Any], prompt: list[int]) -> float:
+    """Tokens of the prompt that llama-server evaluated now, and had not kept."""
+    timings = data.get("timings")
+    told = timings.get("prompt_n") if isinstance(timings, dict) else None
+    return float(len(prompt) if told is None else told)
 
 
 def _extension_entries(choice: dict[str, Any], prompt: list[int]) -> list[float]:

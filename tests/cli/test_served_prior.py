@@ -1,0 +1,74 @@
+"""`--prior server:URL` as typed, against a small server in the test."""
+
+import pytest
+
+from tests.prior import served as trouble
+from tests.prior.served import Served
+
+ENV = ("--env", "babyai/goto-redball")
+SHORT = ("--agent", "direct-llm", "--cache", "exact", "--quiet", "--json", "--name", "r",
+         "--set", "steps=30", "--set", "eval_interval=30", "--set", "eval_episodes=1",
+         "--set", "final_eval_episodes=1", "--set", "eval_lanes=1",
+         "--set", "checkpoint_interval=5", "--set", "llm.server.retries=1",
+         "--set", "llm.server.backoff=0.01")  # fmt: skip
+
+
+@pytest.fixture
+def server():
+    found = Served()
+    yield found
+    found.close()
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    monkeypatch.delenv("CEP_SERVER_KEY", raising=False)
+
+
+def test_key_comes_from_the_environment(cep, server, monkeypatch):
+    server.key = "sk-secret"
+    words = ("prior", "score", *ENV, "--prior", server.name, "--json")
+    refused = cep(*words)
+    assert refused.code == 2
+    assert "CEP_SERVER_KEY" in refused.err
+    monkeypatch.setenv("CEP_SERVER_KEY", "sk-secret")
+    assert len(cep(*words).json["actions"]) == 6
+
+
+def test_name_that_is_no_address_is_refused_by_every_command(cep):
+    for words in (
+        ("prior", "score", *ENV, "--prior", "server:nowhere"),
+        ("prior", "eval", "server:nowhere", *ENV),
+        ("train", *ENV, "--prior", "server:nowhere"),
+    ):
+        done = cep(*words, "--quiet") if words[1] != "score" else cep(*words)
+        assert done.code == 2
+        assert "`server:nowhere` holds no address" in done.err
+
+
+def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
+    server.troubles = [None] * 12 + [trouble.limit] * 99
+    words = ("train", *ENV, "--prior", server.name, *SHORT)
+    stopped = cep(*words)
+    assert stopped.code == 2
+    assert "answered 429" in stopped.err
+    assert "cep runs resume r" in stopped.err
+    paid = {tuple(row) for row in server.rows()[2:]}
+    probed, server.troubles = len(server.rows()), []
+
+    done = cep(*words, "--resume", "--set", "llm.server.concurrency=1")
+    assert done.code == 0, done.err
+    assert done.json["queries"]["total"] > 5
+    asked = [tuple(row) for row in server.rows()[probed + 2 :]]
+    assert len(asked) == len(set(asked))
+    unanswered = {tuple(row) for row in server.rows()[probed - 6 : probed]}
+    assert set(asked) & paid <= unanswered
+
+
+def test_unfinished_run_is_named_by_the_model():
+    from cepcli.agents.config import TrainConfig
+    from cepcli.agents.runs import default_name
+
+    for address, label in (("http://h:8000/v1#org/m-7B", "m-7B"), ("http://h:8000", "h-8000")):
+        name = default_name(TrainConfig(prior=f"server:{address}"))
+        assert name == f"babyai-goto-redball_posterior-q_{label}_{TrainConfig().cache.mode}_s0"
