@@ -54,7 +54,7 @@ class Connection:
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=config.timeout,
-            limits=httpx.Limits(max_connections=config.concurrency),
+            limits=httpx.Limits(max_connections=None),
         )
 
     async def close(self) -> None:

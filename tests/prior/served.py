@@ -211,12 +211,16 @@ def hang(handler):
 
 
 def drip(handler):
+    """Keep the connection alive without ever coming to the point."""
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(10):
+    for _ in range(20):
         time.sleep(0.1)
-        handler.wfile.write(b" ")
-        handler.wfile.flush()
+        try:
+            handler.wfile.write(b" ")
+        except OSError:  # nobody listens any more
+            break
+    handler.close_connection = True
 
 
 def die(handler):

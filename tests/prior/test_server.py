@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -189,16 +188,33 @@ def test_what_stays_ends_with_a_sentence_after_bounded_attempts(
     check(scorer.score(PROMPTS[:1], [ACTIONS]), PROMPTS[:1])
 
 
-def test_interrupted_caller_need_not_wait_for_the_server(serve, connect):
-    server = serve()
-    scorer = connect(server, ServerConfig())
-    server.troubles = [trouble.hang]
-    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
-    started = time.monotonic()
+def test_interrupted_caller_need_not_wait_and_nothing_goes_on(serve, connect):
+    server, interrupted = serve(), []
+    scorer = connect(server, ServerConfig(timeout=1.0, backoff=0.01))
+
+    def interrupt(handler):
+        interrupted.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+        trouble.hang(handler)
+
+    server.troubles = [interrupt, trouble.hang]
     with pytest.raises(KeyboardInterrupt):
         scorer.score(PROMPTS[:1], [ACTIONS])
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - interrupted[0] < 0.9
+    time.sleep(1.2)
+    assert len(server.troubles) == 1
+    server.troubles = []
     check(scorer.score(PROMPTS[:1], [ACTIONS]), PROMPTS[:1])
+
+
+def test_one_failure_calls_off_the_other_requests(serve, connect):
+    server = serve()
+    scorer = connect(server, ServerConfig(concurrency=1, batch=1))
+    server.troubles = [trouble.fail]
+    before = len(server.scorings())
+    with pytest.raises(PriorError, match="500"):
+        scorer.score(PROMPTS, [ACTIONS] * 3)
+    assert len(server.scorings()) - before <= 2
 
 
 def test_what_no_retry_will_mend_is_not_tried_again(serve, connect):
