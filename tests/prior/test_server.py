@@ -188,9 +188,18 @@ def test_what_stays_ends_with_a_sentence_after_bounded_attempts(
     check(scorer.score(PROMPTS[:1], [ACTIONS]), PROMPTS[:1])
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C works as it does in a terminal; what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_caller_need_not_wait_and_nothing_goes_on(serve, connect):
     server, interrupted = serve(), []
-    scorer = connect(server, ServerConfig(timeout=1.0, backoff=0.01))
+    scorer = connect(server, ServerConfig(timeout=2.0, backoff=0.01))
 
     def interrupt(handler):
         interrupted.append(time.monotonic())
@@ -200,8 +209,8 @@ def test_interrupted_caller_need_not_wait_and_nothing_goes_on(serve, connect):
     server.troubles = [interrupt, trouble.hang]
     with pytest.raises(KeyboardInterrupt):
         scorer.score(PROMPTS[:1], [ACTIONS])
-    assert time.monotonic() - interrupted[0] < 0.9
-    time.sleep(1.2)
+    assert time.monotonic() - interrupted[0] < 1.8
+    time.sleep(2.2)
     assert len(server.troubles) == 1
     server.troubles = []
     check(scorer.score(PROMPTS[:1], [ACTIONS]), PROMPTS[:1])
