@@ -45,6 +45,8 @@ MADE_BY = {
 }
 LIBRARIES = ("torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "numpy")
 _LONGEST_NAME = 150
+#: Names of files that editors leave beside what they edit, and of what is being written.
+_BACKUP = re.compile(r"\..*|.*~|#.*#|.*\.(bak|swp|orig|tmp)")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}")
 #: Files up to this size are compared by content, larger ones by size, when an artifact is opened.
 _HASHED_BYTES = 2**20
@@ -279,14 +281,21 @@ class Workspace:
             partial.replace(final)
         return self.open(kind, name)
 
-    def restamp(self, kind: str, name: str) -> Artifact:
-        """Bring the manifest of an artifact that people edit up to date with its files."""
+    def restamp(self, kind: str, name: str, *, seed: int | None = None) -> Artifact:
+        """Bring the manifest of an artifact that people edit up to date with its files.
+
+        Args:
+            kind: of the artifact.
+            name: its name.
+            seed: that it was made with last; None to leave what it says.
+        """
         assert kind in EDITABLE, kind
         old = self.open(kind, name).manifest
         path = self.directory(kind, name)
         made_of = [Input(**found) for found in old["inputs"]]
+        seed = old["seed"] if seed is None else seed
         with writing(self.root):
-            write_json(path / "manifest.json", _manifest(path, kind, old["seed"], made_of))
+            write_json(path / "manifest.json", _manifest(path, kind, seed, made_of))
         return self.open(kind, name)
 
 
@@ -340,7 +349,10 @@ def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) 
 
 
 def _outputs(path: Path) -> list[dict[str, Any]]:
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
+    files = sorted(
+        p for p in path.rglob("*")
+        if p.is_file() and p.name != "manifest.json" and not _BACKUP.fullmatch(p.name)
+    )  # fmt: skip
     return [
         {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
         for p in files

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from cepcli.types import TextState
 
-#: The only slot where no annotation says which phrase fills which: the whole description.
+#: The only slot where most annotations do not say which phrase fills which: the whole description.
 WHOLE = "description"
 
 
@@ -41,9 +41,14 @@ class Annotated(NamedTuple):
             tuple(self.slots[row] for row in rows),
         )
 
+    @property
+    def own_words(self) -> int:
+        """How many descriptions are in somebody's own words, without phrases for slots."""
+        return sum(not slots for slots in self.slots)
+
     def with_whole_texts(self) -> "Annotated":
-        """The same with the description as its own slot, if no state has slots."""
-        if any(self.slots):
+        """The same with the description as its own slot, unless most states have slots."""
+        if 2 * self.own_words < len(self.texts):
             return self
         return self._replace(slots=tuple({WHOLE: text} for text in self.texts))
 

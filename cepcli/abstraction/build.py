@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
-from cepcli.abstraction.annotated import Annotated, Rollout, SentenceForm, infer_form
+from cepcli.abstraction.annotated import WHOLE, Annotated, Rollout, SentenceForm, infer_form
 from cepcli.abstraction.bank import UNKNOWN, Bank
 from cepcli.abstraction.catalog import Notify, make_encoder
 from cepcli.abstraction.config import AbstractionConfig
@@ -25,14 +25,14 @@ from cepcli.abstraction.state_encoder import StateEncoder, feature_scale, standa
 from cepcli.abstraction.states import Abstraction
 from cepcli.artifacts import Artifact, Input, Workspace, write_json, writing
 from cepcli.config import read_toml, to_dict, write_toml
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, ConfigError
 from cepcli.seeding import generator
 from cepcli.types import TextState
 
 REPORT, MAP = "report.json", "map.png"
 #: Log-probabilities over the primitives, of each state.
 AskPrior = Callable[[Sequence[TextState]], Float[ndarray, "states actions"]]
-_LEAST_STATES = 10
+_LEAST_STATES, _LEAST_TRAINING = 10, 8
 _VALUE_HELDOUT = 0.2
 _LEAST_RELEVANCE = 0.1
 _USUAL = 0.9
@@ -127,6 +127,10 @@ def train_abstraction(
 ) -> Trained:
     """The three stages; see `cepcli.abstraction.fitting`."""
     annotated = sources.annotated.with_whole_texts()
+    if sources.annotated.own_words:
+        count, total = sources.annotated.own_words, len(annotated.texts)
+        taken = "told apart as a whole" if WHOLE in annotated.slots[0] else "no phrases to learn"
+        notify(f"{count} of {total} descriptions are in own words: {taken}")
     train, heldout = split(annotated, config)
     lesson = _Lesson(sources, train, config, words)
 
@@ -163,7 +167,13 @@ def split(annotated: Annotated, config: AbstractionConfig) -> tuple[Annotated, A
     """States to learn from, and states that only judge."""
     count = len(annotated.texts)
     order = generator(config.seed, "heldout").permutation(count)
-    size = min(count - 1, max(1, round(config.heldout * count)))
+    size = max(1, round(config.heldout * count))
+    if count - size < _LEAST_TRAINING:
+        raise ConfigError(
+            f"`heldout` is {config.heldout:g}, which leaves {max(0, count - size)} of {count} "
+            f"annotations to learn from, expected at least {_LEAST_TRAINING}.",
+            "Set a smaller heldout, or annotate more states.",
+        )
     return annotated.take(np.sort(order[size:])), annotated.take(np.sort(order[:size]))
 
 
@@ -351,15 +361,19 @@ def _numbered(goals: Sequence[str]) -> Int[ndarray, " states"]:
     return np.array([numbers[goal] for goal in goals])
 
 
+def require_enough(count: int, family: str) -> None:
+    """Refuse fewer annotations than can be learned from."""
+    if count < _LEAST_STATES:
+        raise ArtifactError(
+            f"There are {count} annotations of {family}, expected at least {_LEAST_STATES}.",
+            f"Make more: cep annotate auto --env {family}",
+        )
+
+
 def _check(sources: Sources) -> None:
     """Refuse what cannot be learned from, in one sentence."""
     annotated = sources.annotated
-    if len(annotated.texts) < _LEAST_STATES:
-        raise ArtifactError(
-            f"There are {len(annotated.texts)} annotations of {sources.family}, expected at least "
-            f"{_LEAST_STATES}.",
-            "Make more: cep annotate auto",
-        )
+    require_enough(len(annotated.texts), sources.family)
     unknown = sorted(set(annotated.primitives) - set(sources.actions))
     if unknown:
         raise ArtifactError(

@@ -72,7 +72,7 @@ class AbstractionConfig:
     """How states of continuous control become keys and descriptions, and how that is learned."""
 
     env: str = field(
-        default="walker2d", metadata={"help": "an environment of the family, for its features"}
+        default="walker2d", metadata={"help": "an environment of the family, or the family"}
     )
     annotations: str | None = field(
         default=None, metadata={"help": "name of the annotations; default: the family's"}
@@ -99,8 +99,9 @@ class AbstractionConfig:
     )
     noise: float = field(
         default=0.1,
-        metadata={"help": "added to features in training, standard deviations of each, >= 0"},
-    )
+        metadata={"help": "added to features in training, standard deviations; of features that "
+                  "tell little of what is described, up to ten times as many; >= 0"},
+    )  # fmt: skip
     rollout_states: int = field(
         default=4000, metadata={"help": "unlabelled states taken from rollouts, >= 0"}
     )

@@ -174,6 +174,8 @@ class Fitter:
             labels = torch.from_numpy(column[column >= 0])
             if len(labels):
                 losses.append(torch.nn.functional.cross_entropy(logits, labels))
+        if not losses:
+            return torch.zeros(())
         return self._config.slot_weight * torch.stack(losses).mean()
 
     def _divergence(self, known: Known | None) -> Tensor:

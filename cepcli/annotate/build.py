@@ -1,24 +1,25 @@
 """Artifacts of kind "annotations": made by rules, begun for a person, imported from a file.
 
-One per family, unless it is named otherwise; nothing here takes out what a person wrote.
+One per family, unless it is named otherwise. One that ships with cep is copied into the workspace
+before anything is added to it. Nothing here takes out what a person wrote.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cepcli.annotate import records, states
-from cepcli.annotate.records import Annotation, to_line
-from cepcli.annotate.rules import suggestion
+from cepcli.annotate.records import Annotation, suggestion, to_line
+from cepcli.annotate.rules import rules_for
 from cepcli.annotate.sampling import sample_states
-from cepcli.annotate.states import State, append_states, read_states
+from cepcli.annotate.states import State, append_states, keep_states, read_states
 from cepcli.annotate.store import AnnotationFile
 from cepcli.artifacts import Workspace, writing
 from cepcli.config import require, write_toml
-from cepcli.envs.catalog import control_spec, env_ids
+from cepcli.envs.catalog import control_ids, control_spec
 from cepcli.errors import ConfigError
 
 Notify = Callable[[str], None]
@@ -49,10 +50,8 @@ class AnnotateConfig:
     @property
     def envs(self) -> tuple[str, ...]:
         """Ids of the environments, in the order given."""
-        if self.env == "metaworld":
-            return tuple(known for known in env_ids() if known.startswith("metaworld/"))
-        named = (name.strip() for name in self.env.split(","))
-        return tuple(dict.fromkeys(control_spec(name).id for name in named))
+        named = (control_ids(name.strip()) for name in self.env.split(","))
+        return tuple(dict.fromkeys(one for ids in named for one in ids))
 
     @property
     def family(self) -> str:
@@ -86,23 +85,29 @@ def annotate_by_rules(
     Returns:
         {"name", "path", "added", "removed", "kept"}: annotations.
     """
+    for env in config.envs:
+        rules_for(control_spec(env))
     with workspace.lock("annotations", name):
+        _begin(config, workspace, name, notify)
         found = sample(config, notify)
         made = [suggestion(control_spec(state.env), state.observation) for state in found]
-        if not workspace.exists("annotations", name):
-            _begin(config, workspace, name, found, made)
-            return _count(workspace, name, added=len(made), removed=0, kept=0)
         path = workspace.directory("annotations", name)
         file = AnnotationFile(path / records.FILE, config.family)
+        _tell_defects(file, notify)
         before = len(file.annotations)
         if overwrite:
             file.keep(lambda a: a.source != "auto" or a.env not in config.envs)
+            wanted = {a.state for a in file.annotations}
+            keep_states(path / states.FILE, lambda s: s.id in wanted or s.env not in config.envs)
         kept = len(file.annotations)
         there = {a.state for a in file.annotations if a.source == "auto"}
         new = [annotation for annotation in made if annotation.state not in there]
         _add_states(path, found)
         file.append(new)
-        workspace.restamp("annotations", name)
+        if new or before > kept:
+            with writing(workspace.root):
+                write_toml(path / "config.toml", config)
+        workspace.restamp("annotations", name, seed=config.seed)
         return _count(workspace, name, added=len(new), removed=before - kept, kept=kept)
 
 
@@ -115,33 +120,44 @@ def opened_for_people(
 ) -> Iterator[tuple[AnnotationFile, list[State]]]:
     """The annotation file and the states to annotate, held against other processes.
 
-    Where the workspace has none of the name, it begins as a copy of what ships with cep, or else
-    with freshly sampled states and no annotation.
+    States are sampled of those environments that have none there yet.
     """
     with workspace.lock("annotations", name):
-        if not workspace.exists("annotations", name):
-            _begin_for_people(config, workspace, name, notify)
+        _begin(config, workspace, name, notify)
         path = workspace.directory("annotations", name)
         known = read_states(path / states.FILE)
         file = AnnotationFile(path / records.FILE, config.family)
+        _tell_defects(file, notify)
         there = {state.env for state in known} | {found.env for found in file.annotations}
-        if not there & set(config.envs):
-            known += _add_states(path, sample(config, notify))
+        new = [env for env in config.envs if env not in there]
+        if new:
+            known += _add_states(path, sample(replace(config, env=",".join(new)), notify))
+        elif sampling(config) != sampling(AnnotateConfig()):
+            notify("States to annotate are there already; more of them: cep annotate auto")
         try:
             yield file, known
         finally:
             workspace.restamp("annotations", name)
 
 
+def sampling(config: AnnotateConfig) -> tuple[int, int, int]:
+    """How states are sampled, whichever environment they are of."""
+    return config.count, config.pool, config.seed
+
+
 def import_annotations(
-    annotations: Sequence[Annotation], config: AnnotateConfig, workspace: Workspace, name: str
+    annotations: Sequence[Annotation],
+    config: AnnotateConfig,
+    workspace: Workspace,
+    name: str,
+    notify: Notify = lambda text: None,
 ) -> dict[str, Any]:
     """Add annotations that were read from elsewhere; those that are there already only once."""
     with workspace.lock("annotations", name):
-        if not workspace.exists("annotations", name):
-            _begin(config, workspace, name, (), ())
+        _begin(config, workspace, name, notify)
         path = workspace.directory("annotations", name)
         file = AnnotationFile(path / records.FILE, config.family)
+        _tell_defects(file, notify)
         kept = {to_line(annotation) for annotation in file.annotations}
         before = len(file.annotations)
         new = list({to_line(a): a for a in annotations if to_line(a) not in kept}.values())
@@ -161,11 +177,16 @@ def sample(config: AnnotateConfig, notify: Notify) -> list[State]:
     return found
 
 
-def _begin_for_people(
-    config: AnnotateConfig, workspace: Workspace, name: str, notify: Notify
-) -> None:
+def _begin(config: AnnotateConfig, workspace: Workspace, name: str, notify: Notify) -> None:
+    """Make the artifact if the workspace has none: a copy of what ships, or with no annotation."""
+    if workspace.exists("annotations", name):
+        return
     if name not in workspace.names("annotations"):
-        _begin(config, workspace, name, sample(config, notify), ())
+        folder = workspace.begin("annotations", name)
+        AnnotationFile(folder / records.FILE, config.family).append(())
+        with writing(workspace.root):
+            write_toml(folder / "config.toml", config)
+        workspace.finish("annotations", name, seed=config.seed)
         return
     shipped = workspace.open("annotations", name)
     notify(f"Beginning with the annotations `{name}` that ship with cep")
@@ -179,19 +200,10 @@ def _begin_for_people(
     workspace.finish("annotations", name, seed=shipped.manifest["seed"], inputs=[shipped.reference])
 
 
-def _begin(
-    config: AnnotateConfig,
-    workspace: Workspace,
-    name: str,
-    found: Iterable[State],
-    made: Iterable[Annotation],
-) -> None:
-    folder = workspace.begin("annotations", name)
-    append_states(folder / states.FILE, found)
-    AnnotationFile(folder / records.FILE, config.family).append(made)
-    with writing(workspace.root):
-        write_toml(folder / "config.toml", config)
-    workspace.finish("annotations", name, seed=config.seed)
+def _tell_defects(file: AnnotationFile, notify: Notify) -> None:
+    """Name the lines that are no annotations; they are kept as they are."""
+    for defect in file.defects:
+        notify(f"Leaving a line as it is: {file.path}:{defect.line}: {defect.message.rstrip('.')}")
 
 
 def _add_states(path: Path, found: Sequence[State]) -> list[State]:

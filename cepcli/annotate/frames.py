@@ -1,7 +1,8 @@
 """Pictures of states, drawn by a process of its own.
 
 Graphics libraries fail in ways that end a process, and answers are not to be lost with it: a child
-(`python -m cepcli.annotate.frames`) draws; a JSON line in, the length of a PNG and the PNG out.
+(`python -m cepcli.annotate.frames`) draws. A JSON line goes in; out come two parts, each after its
+length: a PNG, and why there is none.
 """
 
 import io
@@ -18,6 +19,7 @@ import numpy as np
 from cepcli.annotate.states import State
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv
+from cepcli.errors import CepError
 
 _LENGTH_BYTES = 4
 _NO_SNAPSHOT = "No picture: this state came without the simulator's own state."
@@ -61,7 +63,9 @@ class Frames:
             return b"", _NO_SNAPSHOT
         with self._lock:
             if not self.reason and state.id not in self._drawn:
-                picture = self._ask(state)
+                picture, wrong = self._ask(state)
+                if wrong:
+                    return b"", f"No picture: the simulator cannot take this state ({wrong})."
                 if picture:
                     self._drawn[state.id] = picture
                 else:
@@ -69,8 +73,8 @@ class Frames:
                     self._tell(self.reason)
             return self._drawn.get(state.id, b""), self.reason
 
-    def _ask(self, state: State) -> bytes:
-        """The child's picture; empty if it has died."""
+    def _ask(self, state: State) -> tuple[bytes, str]:
+        """The child's picture, or what is wrong with the state; both empty if it has died."""
         if self._child is None:
             self._child = self._start()
         assert self._child.stdin is not None
@@ -80,9 +84,9 @@ class Frames:
             self._child.stdin.write(json.dumps(request).encode() + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError:
-            return b""
-        length = self._child.stdout.read(_LENGTH_BYTES)
-        return self._child.stdout.read(int.from_bytes(length, "big"))
+            return b"", ""
+        picture, wrong = (_read_part(self._child.stdout) for _ in range(2))
+        return picture, wrong.decode()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
@@ -115,11 +119,21 @@ def main() -> None:
         name = request["env"]
         if name not in envs:
             envs[name] = make_control_env(name)
-        envs[name].reset(options={"instance": request["instance"]})
-        envs[name].restore(np.array(request["snapshot"], np.float64))
-        picture = _png(envs[name].render())
-        out.write(len(picture).to_bytes(_LENGTH_BYTES, "big") + picture)
+        picture, wrong = b"", ""
+        try:
+            envs[name].reset(options={"instance": request["instance"]})
+            envs[name].restore(np.array(request["snapshot"], np.float64))
+        except (CepError, ValueError, TypeError, IndexError, AssertionError) as error:
+            wrong = " ".join(str(error).split()) or type(error).__name__
+        else:
+            picture = _png(envs[name].render())
+        for part in (picture, wrong.encode()):
+            out.write(len(part).to_bytes(_LENGTH_BYTES, "big") + part)
         out.flush()
+
+
+def _read_part(stream: IO[bytes]) -> bytes:
+    return stream.read(int.from_bytes(stream.read(_LENGTH_BYTES), "big"))
 
 
 def _png(pixels: Any) -> bytes:

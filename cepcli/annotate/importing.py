@@ -1,18 +1,17 @@
-"""Annotations out of somebody's own file: JSON lines, or CSV with a header.
+"""Annotations out of somebody's own file: JSON lines, or CSV (.tsv: with tabs) with a header.
 
 CSV has the columns `text` and `primitive`, and the observation either as a JSON list in the column
-`observation` or one column per feature; `env` and `source` may be there.
+`observation` or one column per feature; `env` and `source` may be there. JSON lines may name the
+features instead of `observation`, too.
 """
 
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cepcli.annotate.records import Annotation, Defect, annotation_of, raise_for
-from cepcli.annotate.rules import slots_of
 from cepcli.envs.catalog import control_spec
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError
@@ -30,7 +29,7 @@ def read_foreign(path: Path, env: str | None = None) -> list[Annotation]:
         EnvError: if the environment doesn't exist.
     """
     try:
-        rows = list(_csv(path) if path.suffix.lower() == ".csv" else _json_lines(path))
+        rows = list(_READERS.get(path.suffix.lower(), _json_lines)(path))
     except OSError as error:
         raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -40,11 +39,16 @@ def read_foreign(path: Path, env: str | None = None) -> list[Annotation]:
     spec = control_spec(env or _env_of(path, rows[0][1]))
     found, defects = [], []
     for number, row in rows:
+        missing = _missing(row, spec)
+        if missing:
+            told = f"there is neither `observation` nor a number `{missing}`."
+            defects.append(Defect(number, told, f"Their names: cep envs show {spec.id}"))
+            continue
         annotation = annotation_of(_completed(row, spec), spec.family, number)
         if isinstance(annotation, Defect):
             defects.append(annotation)
         else:
-            found.append(_with_slots(annotation))
+            found.append(annotation)
     raise_for(path, defects)
     return found
 
@@ -56,6 +60,14 @@ def _env_of(path: Path, row: Any) -> str:
         f"The first line of `{path}` does not say of which environment it is.",
         "Add --env ID, or a field `env` to each line.",
     )
+
+
+def _missing(row: Any, spec: ControlSpec) -> str | None:
+    """The first feature without a number, of a row that has them one by one; None if all have."""
+    if not isinstance(row, dict) or "observation" in row:
+        return None
+    names = [feature.name for feature in spec.features]
+    return next((name for name in names if _numbers([row.get(name)]) is None), None)
 
 
 def _completed(row: Any, spec: ControlSpec) -> Any:
@@ -70,29 +82,46 @@ def _completed(row: Any, spec: ControlSpec) -> Any:
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line numbers and JSON values; the text of a line that is none."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield number, line
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and cells; without those that are empty, but for the text."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, delimiter=delimiter)
         for column in ("text", "primitive"):
             if column not in (reader.fieldnames or ()):
                 raise ArtifactError(
                     f"{path}:1: the header has no column `{column}`.",
                     "Needed are text, primitive, and observation or one column per feature.",
                 )
-        for cells in reader:
+        for cells in _cells(path, reader):
             row: dict[str, Any] = {k: v for k, v in cells.items() if v or k == "text"}
             if "observation" in row:
                 row["observation"] = _numbers(row["observation"])
             yield reader.line_num, row
+
+
+def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    return _csv(path, "\t")
+
+
+def _cells(path: Path, reader: "csv.DictReader[str]") -> Iterator[dict[str, Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ArtifactError(
+            f"{path}:{reader.line_num + 1}: the line is not CSV ({error}).",
+            "Mend it, or delete it.",
+        ) from error
+
+
+_READERS = {".csv": _csv, ".tsv": _tsv}
 
 
 def _numbers(cells: Any) -> Any:
@@ -101,12 +130,5 @@ def _numbers(cells: Any) -> Any:
         if isinstance(cells, str):
             return json.loads(cells)
         return [float(cell) for cell in cells]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return None
-
-
-def _with_slots(annotation: Annotation) -> Annotation:
-    """With the phrases of its text, where it does not bring its own."""
-    if annotation.slots:
-        return annotation
-    return replace(annotation, slots=slots_of(control_spec(annotation.env), annotation.text))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cepcli.annotate.rules import compose, describe_slots, has_rules, rules_for, slots_of
 from cepcli.artifacts import Artifact, Workspace
 from cepcli.envs.catalog import control_spec
 from cepcli.envs.control import ControlSpec
@@ -94,6 +95,15 @@ def to_line(annotation: Annotation) -> str:
     )
 
 
+def suggestion(spec: ControlSpec, observation: Sequence[float]) -> Annotation:
+    """What the rules say of a state; no words and the first primitive where there are no rules."""
+    if not has_rules(spec):
+        return Annotation(rounded(observation), "", spec.actions[0], {}, "auto", spec.id)
+    slots = describe_slots(spec, observation)
+    primitive = rules_for(spec).primitive(slots)
+    return Annotation(rounded(observation), compose(spec, slots), primitive, slots, "auto", spec.id)
+
+
 def plain_numbers(values: Iterable[float]) -> list[float]:
     """Numbers as JSON writes them shortest: 0, not 0.0."""
     return [int(value) if value == int(value) else value for value in values]
@@ -155,7 +165,13 @@ def open_annotations(
         ArtifactError: if there are none, or a line of the file is wrong.
     """
     artifact = workspace.open("annotations", name or family)
-    return artifact, believed(read_annotations(artifact.path / FILE, family))
+    found = believed(read_annotations(artifact.path / FILE, family))
+    if not found:
+        raise ArtifactError(
+            f"There is no annotation in `{artifact.path / FILE}`.",
+            f"Make some: cep annotate auto --env {family}",
+        )
+    return artifact, found
 
 
 def believed(annotations: Iterable[Annotation]) -> list[Annotation]:
@@ -178,6 +194,10 @@ def _rank(annotation: Annotation) -> int:
 def _row(line: str) -> Any:
     try:
         return json.loads(line)
+    except RecursionError as error:
+        raise _BadLine(
+            "the line is not JSON that an annotation can be (too deep).", "Delete it."
+        ) from error
     except ValueError as error:
         if not line.rstrip().endswith("}"):
             raise _BadLine(
@@ -199,6 +219,8 @@ def _from_row(row: Any, family: str) -> Annotation:
     text, slots = row["text"], row.get("slots") or {}
     if not isinstance(text, str) or not text.strip():
         raise _BadLine("the text is empty.", "Say in words what the state looks like.")
+    if not is_unicode(text):
+        raise _BadLine("the text has half a character (a lone surrogate).", "Write it again.")
     if row["primitive"] not in spec.actions:
         raise _BadLine(
             f"the primitive `{row['primitive']}` is none of {spec.id}.",
@@ -211,7 +233,26 @@ def _from_row(row: Any, family: str) -> Annotation:
     observation = _observation(row["observation"], spec)
     # one line of the file is one annotation, and of the prompt one state
     text = " ".join(text.split())
+    slots = _slots(spec, text, slots)
     return Annotation(observation, text, row["primitive"], slots, row["source"], spec.id)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _slots(spec: ControlSpec, text: str, given: Mapping[str, str]) -> Mapping[str, str]:
+    """The given phrases if the text has them all, and the family the slots; else the text's own."""
+    named = {slot.name for slot in rules_for(spec).slots} if has_rules(spec) else given.keys()
+    folded = text.lower()
+    if given and given.keys() <= named and all(p.lower() in folded for p in given.values()):
+        return given
+    return slots_of(spec, text)
 
 
 def _spec(env: Any, family: str) -> ControlSpec:
@@ -237,12 +278,20 @@ def _observation(values: Any, spec: ControlSpec) -> tuple[float, ...]:
             f"Their names: cep envs show {spec.id}",
         )
     for feature, value in zip(spec.features, values, strict=True):
-        if not math.isfinite(value):
+        if not is_finite(value):
             raise _BadLine(
-                f"the feature `{feature.name}` is {value}, expected a finite number.",
+                f"the feature `{feature.name}` is {str(value)[:20]}, expected a finite number.",
                 "Delete the line, or annotate the state again.",
             )
     return rounded(values)
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number, of any size, is a finite one as floats are."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _is_number(value: Any) -> bool:

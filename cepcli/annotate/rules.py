@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from cepcli.annotate.records import Annotation, rounded
 from cepcli.envs.control import ControlSpec
 from cepcli.envs.metaworld_specs import HAND_TASKS, PUSH_TASKS
 from cepcli.errors import EnvError
@@ -98,19 +97,17 @@ def compose(spec: ControlSpec, slots: Slots) -> str:
 
 
 def slots_of(spec: ControlSpec, text: str) -> dict[str, str]:
-    """The phrases in a text of the family's sentence; empty if it is in other words."""
+    """The phrases in a text of the family's sentence; empty if it is in other words.
+
+    Empty, too, where the family has no rules.
+    """
+    if not has_rules(spec):
+        return {}
     found = _pattern(rules_for(spec)).fullmatch(" ".join(text.split()))
     if found is None:
         return {}
     known = {p.lower(): p for slot in rules_for(spec).slots for p in slot.phrases}
     return {slot: known[phrase.lower()] for slot, phrase in found.groupdict().items()}
-
-
-def suggestion(spec: ControlSpec, observation: Sequence[float]) -> Annotation:
-    """What the rules say of a state."""
-    slots = describe_slots(spec, observation)
-    primitive = rules_for(spec).primitive(slots)
-    return Annotation(rounded(observation), compose(spec, slots), primitive, slots, "auto", spec.id)
 
 
 def below(value: float, *limits: float) -> int:

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from cepcli.annotate.gaits import Gait, random_gait, walking_gaits
-from cepcli.annotate.records import rounded
-from cepcli.annotate.rules import has_rules, suggestion
+from cepcli.annotate.records import rounded, suggestion
+from cepcli.annotate.rules import has_rules
 from cepcli.annotate.states import State
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv, ControlSpec

@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The answer is too long.")
         try:
             body = json.loads(self.rfile.read(int(length)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"Not JSON: {error}.") from error
         if not isinstance(body, dict):
             raise _Refused(HTTPStatus.BAD_REQUEST, "Expected a JSON object.")

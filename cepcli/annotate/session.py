@@ -9,8 +9,15 @@ from collections.abc import Collection, Sequence
 from threading import RLock
 from typing import Any, NamedTuple
 
-from cepcli.annotate.records import Annotation, Defect, believed, to_line
-from cepcli.annotate.rules import slots_of, suggestion
+from cepcli.annotate.records import (
+    Annotation,
+    Defect,
+    believed,
+    is_unicode,
+    suggestion,
+    to_line,
+)
+from cepcli.annotate.rules import slots_of
 from cepcli.annotate.states import State
 from cepcli.annotate.store import AnnotationFile
 from cepcli.envs.catalog import control_spec
@@ -90,19 +97,14 @@ class Session:
             if not self._file.refresh():
                 return
             self._take_in()
-            lost = []
-            for before, after in reversed(self._given):
-                current = self._answers.get(after.state)
-                if current == after or current not in (None, before):
-                    break
-                lost.append(after)
+            lost = self._lost()
             if lost:
-                self._file.append(reversed(lost))
+                for after in reversed(lost):
+                    self._put(self._answers.get(after.state), after)
                 self.notice = (
                     f"{self._file.path.name} was saved by hand without the last {len(lost)} "
                     f"answer{'s' * (len(lost) > 1)}; put back. Undo takes them out one by one."
                 )
-                self._take_in()
 
     def view(self, state: str) -> View:
         """One state as it stands now."""
@@ -143,6 +145,8 @@ class Session:
             text = " ".join(text.split())
             if not text:
                 raise AnswerError("The text is empty.", "Say what the state looks like.")
+            if not is_unicode(text):
+                raise AnswerError("The text has half a character in it.", "Write it again.")
             if primitive not in spec.actions:
                 raise AnswerError(
                     f"The primitive `{primitive}` is none of {spec.id}.",
@@ -152,7 +156,10 @@ class Session:
                 raise Conflict("It was answered elsewhere meanwhile; yours is not saved yet.")
             slots = slots_of(spec, text)
             new = Annotation(known.observation, text, primitive, slots, "person", known.env)
-            self._write(_Given(self._answers.get(state), new))
+            before = self._answers.get(state)
+            if new != before:
+                self._put(before, new)
+                self._given.append(_Given(before, new))
             return self._view(known)
 
     def undo(self) -> Annotation | None:
@@ -195,12 +202,24 @@ class Session:
         with self._lock:
             return self._known(state)
 
-    def _write(self, given: _Given) -> None:
-        if given.before is None:
-            self._file.append([given.after])
-        elif given.before != given.after:
-            self._file.replace(given.before, given.after)
-        self._given.append(given)
+    def _lost(self) -> list[Annotation]:
+        """What the file lacks of the last answers, the last first: one for each state."""
+        lost: dict[str, Annotation] = {}
+        for _, after in reversed(self._given):
+            if after.state in lost:
+                continue
+            current = self._answers.get(after.state)
+            given = [each.before for each in self._given if each.after.state == after.state]
+            if current == after or (current is not None and current not in given):
+                break  # the file is younger than this answer
+            lost[after.state] = after
+        return list(lost.values())
+
+    def _put(self, before: Annotation | None, after: Annotation) -> None:
+        if before is None:
+            self._file.append([after])
+        else:
+            self._file.replace(before, after)
         self._take_in()
 
     def _take_in(self) -> None:

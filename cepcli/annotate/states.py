@@ -1,7 +1,7 @@
 """States to annotate: the observation, and what the simulator needs to show it again."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +37,27 @@ class State:
 
 def append_states(path: Path, states: Iterable[State]) -> None:
     """Add states at the end of a file."""
-    rows = [
-        {
-            "env": state.env,
-            "observation": plain_numbers(state.observation),
-            "instance": state.instance,
-            "snapshot": plain_numbers(state.snapshot),
-        }
-        for state in states
-    ]
     with writing(path), path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(map(_line, states))
+
+
+def keep_states(path: Path, wanted: Callable[[State], bool]) -> None:
+    """Take out of a file the states that are not wanted."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    kept = [state for state in read_states(path) if wanted(state)]
+    with writing(path):
+        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        temporary.replace(path)
+
+
+def _line(state: State) -> str:
+    row = {
+        "env": state.env,
+        "observation": plain_numbers(state.observation),
+        "instance": state.instance,
+        "snapshot": plain_numbers(state.snapshot),
+    }
+    return json.dumps(row) + "\n"
 
 
 def read_states(path: Path) -> list[State]:

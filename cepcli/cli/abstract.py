@@ -33,7 +33,8 @@ NameArgument = Annotated[str, typer.Argument(help="FAMILY/NAME of a trained abst
 @app.command()
 def train(
     env: Annotated[
-        str | None, typer.Option(help="An environment of the family; default walker2d.")
+        str | None,
+        typer.Option(help="An environment of the family, or the family; default walker2d."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="FAMILY/NAME of what is made; default FAMILY/default.")
@@ -86,7 +87,12 @@ def evaluate(
 
 @app.command()
 def describe(
-    name: NameArgument = DEFAULT,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="FAMILY/NAME of a trained abstraction; default: that of --env.", show_default=False
+        ),
+    ] = None,
     env: Annotated[
         str | None, typer.Option(help="The environment; default: the one it was made with.")
     ] = None,
@@ -101,11 +107,13 @@ def describe(
 ) -> None:
     """Say what states look like to the prior, and what annotated states like them call for."""
     from cepcli.abstraction.states import open_abstraction
-    from cepcli.cli.abstractions import observations_in, random_observations
+    from cepcli.cli.abstractions import default_name, observations_in, random_observations
     from cepcli.config import read_toml
     from cepcli.envs.catalog import control_spec
 
     space = open_workspace(workspace)
+    if name is None:
+        name = DEFAULT if env is None else default_name(control_spec(env))
     recorded = read_toml(space.open("abstraction", name).path / "config.toml")
     spec = control_spec(recorded["env"] if env is None else env)
     abstraction, _ = open_abstraction(

@@ -70,15 +70,16 @@ def make_abstraction(
     """Train an abstraction on annotations, rollouts and a prior; take it as it is if made so."""
     from dataclasses import replace
 
-    from cepcli.abstraction.build import Sources, build_abstraction, is_made_so
+    from cepcli.abstraction.build import Sources, build_abstraction, is_made_so, require_enough
     from cepcli.abstraction.geometry import point_pairs
     from cepcli.annotate.records import open_annotations
-    from cepcli.envs.catalog import control_spec
+    from cepcli.envs.catalog import control_ids, control_spec
     from cepcli.prior.load import prior_inputs
 
-    say, spec = note(quiet), control_spec(config.env)
+    say, spec = note(quiet), control_spec(control_ids(config.env)[0])
     name = default_name(spec) if name is None else _of_family(name, spec)
     annotations, found = open_annotations(space, spec.family, config.annotations)
+    require_enough(len(found), spec.family)
     if not annotations.path.is_relative_to(space.root):
         say(f"Using the {len(found)} annotations of {spec.family} that ship with cep")
     prior = prior_for(spec, space, say) if config.prior is None else config.prior
@@ -149,7 +150,7 @@ def observations_in(path: Path, features: int) -> "ndarray":
         else:
             values = json.loads(path.read_text(encoding="utf-8"))
         rows = np.atleast_2d(np.asarray(values, np.float64))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ArtifactError(
             f"Cannot read observations from `{path}`: {error}.",
             "Expected .npy, or JSON: [1.2, …] or [[1.2, …], …].",

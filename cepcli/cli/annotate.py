@@ -86,6 +86,8 @@ def auto(
         print_json({"env": settings.env, **made})
         return
     _say_what_was_added(made)
+    if not made["added"]:
+        typer.echo("Rules have annotated these states already; for others, choose another --seed.")
     typer.echo("Look at them: cep annotate stats --env " + settings.env)
 
 
@@ -162,6 +164,7 @@ def import_(
     name: NameOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Add annotations from a file; if a line of it is wrong, none is added."""
     from cepcli.annotate.build import import_annotations
@@ -169,7 +172,8 @@ def import_(
 
     found = read_foreign(file, env)
     settings = _settings(found[0].env, None, None, None, None)
-    made = import_annotations(found, settings, open_workspace(workspace), name or settings.family)
+    space = open_workspace(workspace)
+    made = import_annotations(found, settings, space, name or settings.family, note(quiet))
     if json:
         print_json({"file": str(file), **made})
         return

@@ -41,7 +41,11 @@ def _one(session: "Session", here: str, skipped: set[str]) -> str | None:
     if typed.command == "q":
         return None
     if typed.command == "u":
-        undone = session.undo()
+        try:
+            undone = session.undo()
+        except Conflict as conflict:
+            typer.echo(str(conflict))
+            return here
         typer.echo("Nothing to undo." if undone is None else f"Taken back: {undone.text}")
         return here if undone is None else undone.state
     if typed.command == "s":

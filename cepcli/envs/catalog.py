@@ -143,6 +143,17 @@ def control_spec(env_id: str) -> ControlSpec:
     return found.control
 
 
+def control_ids(name: str) -> tuple[str, ...]:
+    """The control environment of that name, or all that are listed of the family of that name.
+
+    Raises:
+        EnvError: if there is neither.
+    """
+    found = (spec(known) for known in env_ids())
+    family = tuple(one.id for one in found if one.family == name and one.kind == "control")
+    return family or (control_spec(name).id,)
+
+
 def _make(
     found: EnvSpec,
     kind: str,

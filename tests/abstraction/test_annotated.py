@@ -44,6 +44,15 @@ def test_without_slots_the_description_is_the_only_one():
     assert form.compose([bare.texts[3]]) == bare.texts[3]
 
 
+def test_slots_are_given_up_where_most_descriptions_are_in_own_words():
+    world = annotated(12)
+    few = world._replace(slots=(*world.slots[:5], *[{}] * 7))
+    assert few.own_words == 7
+    assert {tuple(slots) for slots in few.with_whole_texts().slots} == {(WHOLE,)}
+    most = world._replace(slots=(*world.slots[:7], *[{}] * 5))
+    assert most.with_whole_texts() is most
+
+
 def test_without_a_description_that_says_its_phrases_they_are_listed():
     form = infer_form(["oh"], [{"torso": "upright", "pace": "still"}])
     assert form.compose(["upright", "still"]) == "upright; still"

@@ -38,24 +38,40 @@ def annotations(space, name="walker2d"):
 
 @pytest.mark.usefixtures("sampled")
 def test_rules_annotate_and_add_only_what_is_new(space):
-    made = annotate_by_rules(AnnotateConfig(count=4), space, "walker2d")
+    made = annotate_by_rules(AnnotateConfig(count=4), space, "mine")
     assert (made["added"], made["kept"]) == (4, 0)
-    again = annotate_by_rules(AnnotateConfig(count=4), space, "walker2d")
+    again = annotate_by_rules(AnnotateConfig(count=4), space, "mine")
     assert (again["added"], again["kept"]) == (0, 4)
-    more = annotate_by_rules(AnnotateConfig(count=4, seed=2), space, "walker2d")
+    more = annotate_by_rules(AnnotateConfig(count=4, seed=2), space, "mine")
     assert (more["added"], more["kept"]) == (2, 4)
-    assert len({a.state for a in annotations(space)}) == 6
-    folder = space.directory("annotations", "walker2d")
+    assert len({a.state for a in annotations(space, "mine")}) == 6
+    folder = space.directory("annotations", "mine")
     assert [state.instance for state in read_states(folder / "states.jsonl")] == list(range(6))
+    assert space.open("annotations", "mine").manifest["seed"] == 2
+    assert "seed = 2" in (folder / "config.toml").read_text()
 
 
 @pytest.mark.usefixtures("sampled")
 def test_overwrite_takes_out_rules_and_no_person(space):
-    annotate_by_rules(AnnotateConfig(count=3), space, "walker2d")
-    import_annotations([annotation(text="a person's")], AnnotateConfig(), space, "walker2d")
-    made = annotate_by_rules(AnnotateConfig(count=2, seed=9), space, "walker2d", overwrite=True)
+    annotate_by_rules(AnnotateConfig(count=3), space, "mine")
+    import_annotations([annotation(text="a person's")], AnnotateConfig(), space, "mine")
+    made = annotate_by_rules(AnnotateConfig(count=2, seed=9), space, "mine", overwrite=True)
     assert (made["added"], made["removed"], made["kept"]) == (2, 3, 1)
-    assert [a.source for a in annotations(space)] == ["person", "auto", "auto"]
+    assert [a.source for a in annotations(space, "mine")] == ["person", "auto", "auto"]
+    left = read_states(space.directory("annotations", "mine") / "states.jsonl")
+    assert [state.instance for state in left] == [0, 9, 10]  # the person's, and the new ones
+
+
+@pytest.mark.usefixtures("sampled")
+@pytest.mark.parametrize("source", ["rules", "file"])
+def test_what_is_added_comes_beside_what_ships(space, source):
+    if source == "rules":
+        made = annotate_by_rules(AnnotateConfig(count=4), space, "walker2d")
+    else:
+        found = [annotation(text="other words", state=n) for n in range(4)]
+        made = import_annotations(found, AnnotateConfig(), space, "walker2d")
+    assert (made["added"], made["kept"]) == (4, 250)
+    assert space.open("annotations", "walker2d").manifest["inputs"][0]["name"] == "walker2d"
 
 
 def test_a_person_begins_with_what_ships(space):
@@ -84,6 +100,39 @@ def test_a_task_that_is_new_to_the_family_gets_states(space, monkeypatch):
         assert len(known) == 252
 
 
+@pytest.mark.usefixtures("sampled")
+def test_states_are_sampled_of_the_tasks_that_have_none(space):
+    with opened_for_people(AnnotateConfig(env="metaworld/push", count=2), space, "mine"):
+        told = []
+    both = AnnotateConfig(env="metaworld/push,metaworld/reach", count=3)
+    with opened_for_people(both, space, "mine", told.append) as (_, known):
+        found = [state.env for state in known]
+    assert (found.count("metaworld/push"), found.count("metaworld/reach")) == (2, 3)
+    with opened_for_people(both, space, "mine", told.append) as (_, known):
+        assert len(known) == 5
+    assert "there already" in told[-1]
+
+
+@pytest.mark.usefixtures("sampled")
+def test_a_line_that_is_no_annotation_is_named_and_left(space):
+    annotate_by_rules(AnnotateConfig(count=2), space, "mine")
+    path = space.directory("annotations", "mine") / "annotations.jsonl"
+    path.write_text(path.read_text() + "oh\n")
+    told = []
+    annotate_by_rules(AnnotateConfig(count=3), space, "mine", notify=told.append)
+    assert any("annotations.jsonl:3: the line is truncated" in line for line in told)
+    assert "oh\n" in path.read_text()
+
+
+def test_an_editors_backup_is_no_part_of_the_artifact(space):
+    import_annotations([annotation()], AnnotateConfig(), space, "mine")
+    before = space.open("annotations", "mine").reference
+    folder = space.directory("annotations", "mine")
+    for name in ("annotations.jsonl~", ".annotations.jsonl.tmp", "annotations.jsonl.bak"):
+        (folder / name).write_text("older")
+    assert space.open("annotations", "mine").reference == before
+
+
 def test_a_second_process_is_told(space):
     with (
         opened_for_people(AnnotateConfig(), space, "walker2d"),
@@ -95,8 +144,8 @@ def test_a_second_process_is_told(space):
 
 def test_the_same_is_imported_once(space):
     twice = [annotation(), annotation(), annotation(text="other")]
-    assert import_annotations(twice, AnnotateConfig(), space, "walker2d")["added"] == 2
-    made = import_annotations(twice, AnnotateConfig(), space, "walker2d")
+    assert import_annotations(twice, AnnotateConfig(), space, "mine")["added"] == 2
+    made = import_annotations(twice, AnnotateConfig(), space, "mine")
     assert (made["added"], made["kept"]) == (0, 2)
 
 

@@ -1,4 +1,5 @@
 import ctypes.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,18 @@ def test_without_gl_it_says_so_once_and_goes_on(monkeypatch):
         assert frames.png(state) == (b"", why)
         assert frames.reason == why
     assert told == [why]
+
+
+@needs_gl
+def test_a_state_that_the_simulator_cannot_take_ends_no_other_picture():
+    (good,) = sample_states("walker2d", 1, pool=1)
+    told = []
+    with Frames(tell=told.append) as frames:
+        picture, why = frames.png(replace(good, snapshot=good.snapshot[:-1]))
+        assert picture == b""
+        assert why.startswith("No picture: the simulator cannot take this state")
+        assert frames.png(good)[0].startswith(PNG)
+    assert told == []
 
 
 def test_a_state_without_a_snapshot_has_no_picture():

@@ -52,6 +52,11 @@ def test_csv_with_a_column_per_feature(tmp_path):
     assert found.observation == observation(torso_pitch=0.5)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (found,) = read_foreign(write(tmp_path, "a.jsonl", "\ufeff" + row(text="hm")))
+    assert found.text == "hm"
+
+
 def test_a_text_in_the_familys_sentence_gets_its_phrases(tmp_path):
     slots = describe_slots(SPEC, observation())
     (found,) = read_foreign(write(tmp_path, "a.jsonl", row(text=compose(SPEC, slots).lower())))
@@ -64,9 +69,16 @@ def test_a_text_in_the_familys_sentence_gets_its_phrases(tmp_path):
         ("a.csv", csv(f"a,rise,{QUOTED}", f"b,ris,{QUOTED}"), ":3: the primitive `ris`"),
         ("a.csv", csv(f",rise,{QUOTED}"), ":2: the text is empty"),
         ("a.csv", csv('a,rise,"[1, 2]"'), ":2: the observation has 2 numbers"),
-        ("a.csv", csv("a,rise,"), ":2: the observation is not a list"),
+        ("a.csv", csv("a,rise,"), ":2: there is neither `observation` nor a number `torso_height`"),
         ("a.csv", csv("a,rise,[1"), ":2: the observation is not a list"),
-        ("a.csv", csv("a,1", header="text,primitive"), ":2: the primitive `1`"),
+        ("a.csv", csv("a,rise,1", header="text,primitive,torso_height"), "a number `torso_pitch`"),
+        ("a.csv", csv("a" * 200_000 + f",rise,{QUOTED}"), ":2: the line is not CSV"),
+        (
+            "a.tsv",
+            csv(f"a\tris\t{QUOTED}", header="text\tprimitive\tobservation"),
+            "primitive `ris`",
+        ),
+        ("a.jsonl", "[" * 100_000 + "]" * 100_000, ":1: the line is not JSON"),
         ("a.csv", csv("a", header="text"), ":1: the header has no column `primitive`"),
         ("a.csv", "", ":1: the header has no column `text`"),
         ("a.csv", csv(), "There is no annotation in"),

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,16 +11,50 @@ from cepcli.annotate.records import (
     read_annotations,
     rounded,
     state_id,
+    suggestion,
     to_line,
 )
 from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError
-from tests.annotate.worlds import annotation, observation, row
+from tests.annotate.worlds import SPEC, annotation, observation, row
 
 
 def test_a_line_says_what_the_annotation_said():
-    one = annotation(slots={"pace": "hardly moving"})
+    one = annotation(text="It is hardly moving", slots={"pace": "hardly moving"})
     assert parse([to_line(one)], "walker2d") == ([one], [])
+
+
+@pytest.mark.parametrize(
+    "given", [{"pace": "hardly moving"}, {"pace": "stands", "cloud": "it"}, {"cloud": "it"}]
+)
+def test_phrases_that_the_text_has_not_or_the_family_has_no_slot_for_are_dropped(given):
+    (found,), _ = parse([row(slots=given)], "walker2d")
+    assert found.slots == {}
+
+
+def test_a_sentence_of_phrases_edited_by_hand_has_the_phrases_that_it_says_now():
+    standing = suggestion(SPEC, observation())
+    fast = suggestion(SPEC, observation(forward_speed=3.0))
+    assert fast.slots != standing.slots
+    (found,), _ = parse([to_line(replace(fast, slots=standing.slots))], "walker2d")
+    assert found.slots == fast.slots
+
+
+def test_a_file_without_annotations_is_refused(tmp_path):
+    space = Workspace(tmp_path)
+    (space.begin("annotations", "ant") / "annotations.jsonl").write_text("\n")
+    space.finish("annotations", "ant", seed=0)
+    with pytest.raises(ArtifactError, match="There is no annotation in"):
+        open_annotations(space, "ant")
+
+
+def test_a_family_without_rules_gets_no_phrases_and_no_words(monkeypatch):
+    monkeypatch.setattr("cepcli.annotate.records.has_rules", lambda spec: False)
+    monkeypatch.setattr("cepcli.annotate.rules.has_rules", lambda spec: False)
+    (found,), _ = parse([row(text="Oh, it stands", slots={"air": "it stands"})], "walker2d")
+    assert found.slots == {"air": "it stands"}
+    offered = suggestion(SPEC, observation())
+    assert (offered.text, offered.primitive) == ("", SPEC.actions[0])
 
 
 def test_blank_lines_are_no_annotations_and_no_mistakes():
@@ -36,6 +71,11 @@ BAD = {
     "NaN": (
         row(observation=[1.0, math.nan, *[0] * 15]), "`torso_pitch` is nan", "annotate",
     ),
+    "too large": (row(observation=[10**400, *[0] * 16]), "`torso_height` is 1000", "annotate"),
+    "half a character": (
+        row().replace("it stands", "\\ud800"), "half a character", "again",
+    ),
+    "too deep": ("[" * 100_000 + "]" * 100_000, "the line is not JSON", "Delete"),
     "infinite": (row(observation=[math.inf, *[0] * 16]), "`torso_height` is inf", ""),
     "words for numbers": (row(observation=["1"] * 17), "not a list of numbers", ""),
     "truncated": (row()[:-9], "the line is truncated", "Complete it"),

@@ -3,6 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from cepcli.annotate.records import suggestion
 from cepcli.annotate.rules import (
     below,
     compose,
@@ -10,7 +11,6 @@ from cepcli.annotate.rules import (
     has_rules,
     rules_for,
     slots_of,
-    suggestion,
 )
 from cepcli.envs.catalog import control_spec, make_control_env
 from tests.annotate.worlds import SPEC, observation, random_observations

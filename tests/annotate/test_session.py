@@ -130,6 +130,35 @@ def test_an_older_copy_without_a_change_of_an_answer_loses_it_neither(made):
     assert "without the last 1 answer;" in session.notice
 
 
+def test_an_answer_confirmed_again_does_not_hide_one_that_an_older_copy_lacks(made):
+    session, path = made
+    first, second, *_ = session.order
+    answer(session, first, "old")
+    opened = path.read_text()
+    answer(session, second, "new")
+    answer(session, first, "old")
+    path.write_text(opened + "\n")
+    session.refresh()
+    assert texts(path) == ["old", "new"]
+    assert session.undo().text == "new"
+    assert session.undo().text == "old"
+    assert session.undo() is None
+
+
+def test_undo_takes_out_all_of_what_was_put_back(made):
+    session, path = made
+    first = session.order[0]
+    empty = path.read_text()
+    answer(session, first, "first")
+    answer(session, first, "second")
+    path.write_text(empty + "\n")
+    session.refresh()
+    assert texts(path) == ["second"]
+    assert session.undo().text == "second"
+    assert session.undo().text == "first"
+    assert texts(path) == []
+
+
 def test_an_answer_deleted_by_hand_stays_deleted_when_later_ones_are_there(made):
     session, path = made
     first, second, *_ = session.order
@@ -163,6 +192,13 @@ def test_states_that_only_the_file_knows_are_shown_too(made):
         file.write(worlds.row(observation=list(worlds.observation(torso_pitch=0.7))) + "\n")
     session.refresh()
     assert len(session.order) == 6
+
+
+def test_half_a_character_is_refused(made):
+    session, path = made
+    with pytest.raises(AnswerError, match="half a character"):
+        answer(session, session.order[0], "\ud800")
+    assert texts(path) == []
 
 
 def test_nothing_is_taken_after_the_end(made):

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 
-from cepcli.annotate.records import Annotation, rounded
-from cepcli.annotate.rules import suggestion
+from cepcli.annotate.records import Annotation, rounded, suggestion
 from cepcli.annotate.session import Session
 from cepcli.annotate.states import State
 from cepcli.annotate.store import AnnotationFile
