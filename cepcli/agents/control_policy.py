@@ -101,7 +101,8 @@ class ControlPolicy:
         *,
         greedy: bool,
     ) -> Decision:
-        values = self._learner.symbol_values(tracker.observation, tracker.nominals(), generator)
+        noise = None if greedy else generator
+        values = self._learner.symbol_values(tracker.observation, tracker.nominals(), noise)
         return decided(self._config, answer, None, values.double(), tau, generator, greedy=greedy)
 
     def nominals(self, tracker: ControlTracker) -> Float[ndarray, "symbols controls"] | None:

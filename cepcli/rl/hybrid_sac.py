@@ -152,7 +152,10 @@ class HybridSAC:
 
     @property
     def _gain(self) -> float:
-        return 1.0 if self._q_range is None else self._spread.gain(self._q_range)
+        """g; 0 as long as no spread is known, so that the prior alone chooses the first symbols."""
+        if self._q_range is None:
+            return 1.0
+        return self._spread.gain(self._q_range) if self._spread.mean else 0.0
 
     # -- acting --------------------------------------------------------------------------------
 
@@ -160,9 +163,12 @@ class HybridSAC:
         self,
         observation: Float[ndarray, " features"],
         nominals: Float[ndarray, "symbols controls"] | None,
-        noise: torch.Generator,
+        noise: torch.Generator | None,
     ) -> Float[Tensor, " symbols"]:
-        """g·Q(s,a) of every symbol, one draw of u each: what the posterior takes."""
+        """g·Q(s,a) of every symbol, one draw of u each: what the posterior takes.
+
+        Of the mean control, tanh μ, where `noise` is None.
+        """
         row = torch.from_numpy(observation).float().to(self._device)
         known = torch.cat([row.expand(self._symbols, -1), self._one_hot], dim=1)
         sample = self._sample(known, self._brief.of(len(known)), noise)
@@ -198,10 +204,12 @@ class HybridSAC:
         return self._applied(control, offered)[0].cpu().numpy()
 
     def _sample(
-        self, known: Float[Tensor, "rows known"], room: Room, noise: torch.Generator
+        self, known: Float[Tensor, "rows known"], room: Room, noise: torch.Generator | None
     ) -> SquashedSample:
-        """A control for each of these states and symbols."""
+        """A control for each of these states and symbols; the mean one without noise."""
         output = self.actor.members[0].forward(known, room)
+        if noise is None:
+            return squashed_sample(output, output.new_zeros(len(known), self._controls))
         return squashed_sample(output, self._draw(len(known), noise))
 
     def _draw(self, rows: int, noise: torch.Generator) -> Float[Tensor, "rows controls"]:

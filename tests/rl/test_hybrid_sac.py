@@ -212,6 +212,33 @@ def test_q_is_brought_to_one_range_before_it_meets_the_prior(monkeypatch):
     assert target.tolist() == pytest.approx([2.0 + 0.99 * value] * 4)
 
 
+def test_before_a_spread_is_known_the_prior_alone_chooses():
+    made = learner(3, q_range=0.5, learning_starts=10)
+    noise = torch.Generator().manual_seed(0)
+    assert made.symbol_values(np.ones(FEATURES), None, noise).tolist() == [0.0] * 3
+    fill(made, symbols=3)
+    for _ in range(40):
+        made.learn(1.0)
+    assert made.scale > 0
+    values = made.symbol_values(np.ones(FEATURES), None, noise)
+    assert len(set(values.tolist())) == 3
+
+
+def test_without_noise_symbols_are_valued_by_their_mean_controls():
+    made = learner(2)
+    row = torch.ones(2, FEATURES)
+    known = torch.cat([row, torch.eye(2)], 1)
+    values = made.symbol_values(np.ones(FEATURES), None, None)
+    assert values.tolist() == made.symbol_values(np.ones(FEATURES), None, None).tolist()
+    mean, log_std = as_module(made.actor.members[0])[0](known).chunk(2, -1)
+    control = mean.tanh()
+    density = (-log_std - 0.5 * math.log(2 * math.pi) - (1 - control.square()).log()).sum(-1)
+    critics = [as_module(critic)[0] for critic in made.critics.members]
+    lower = torch.stack([critic(torch.cat([known, control], 1)) for critic in critics]).amin(0)
+    expected = lower[:, 0] - density  # the entropy weight begins at 1
+    assert values.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 def test_a_transition_into_a_boundary_waits_for_its_prior():
     made = learner(3)
     step = ControlTransition(
@@ -294,7 +321,7 @@ def test_a_restored_learner_goes_on_exactly_the_same():
     tensors, arrays, scalars = made.state()
     arrays = {name: array.copy() for name, array in arrays.items()}
     scalars = json.loads(json.dumps(scalars))
-    assert scalars["waiting"] is not None
+    assert scalars["waiting"][0] is not None
     expected = run_on(made, 30)
     other = learner(3, q_range=0.3, learning_starts=5, seed=9)
     other.restore(tensors, arrays, scalars)
