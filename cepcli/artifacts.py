@@ -36,7 +36,7 @@ GROUPED = ("abstraction",)
 EDITABLE = ("annotations",)
 #: What makes an artifact of a kind, for the hint of "it doesn't exist".
 MADE_BY = {
-    "abstraction": "cep abstract train",
+    "abstraction": "cep abstract train --env {family} --name {name}",
     "annotations": "cep annotate auto --env ID",
     "prior": "cep prior finetune --env ID",
     "demos": "cep prior demos --env ID",
@@ -213,7 +213,8 @@ class Workspace:
                 f"Finish it: cep runs resume {name}" if kind == "run" else "Make it again.",
             )
         known = self.names(kind)
-        hint = suggest(name, known) if known else f"Make one: {MADE_BY.get(kind, 'cep --help')}"
+        made_by = MADE_BY.get(kind, "cep --help").format(name=name, family=name.partition("/")[0])
+        hint = suggest(name, known) if known else f"Make one: {made_by}"
         raise ArtifactError(f"There is no {kind} `{name}` in `{self.root}`.", hint)
 
     @contextlib.contextmanager

@@ -56,7 +56,7 @@ class Abstraction:
 
     @property
     def sha256(self) -> str:
-        """Says which keys and descriptions, for a cache's namespace."""
+        """Says which keys and descriptions there are for which states."""
         digest = hashlib.sha256(f"{self.encoder.sha256} {self._card()}".encode())
         for array in (self.bank.keys, self.bank.codes):
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -41,6 +41,7 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
         np.savez(partial / "telemetry.npz", allow_pickle=False, **latencies)
         state = {
             "config_sha256": sha256(run / "config.toml"),
+            "describer_sha256": _describer_sha256(parts),
             "progress": progress,
             "trackers": [tracker.snapshot() for tracker in parts.trackers],
             "acting": bytes(parts.acting.get_state().numpy()).hex(),
@@ -82,6 +83,11 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
             f"`{path.parent / 'config.toml'}`; it was left untouched.",
             "Put back the config.toml that the run was started with, or start another run.",
         )
+    if state.get("describer_sha256", _describer_sha256(parts)) != _describer_sha256(parts):
+        raise ArtifactError(
+            f"The abstraction that `{path.parent.name}` was trained with is another one now.",
+            "Put the older one back under its name, or start another run.",
+        )
     for name, expected in state["files"].items():
         file = path / name
         if not file.is_file() or sha256(file) != expected:
@@ -101,6 +107,11 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     parts.acting.set_state(torch.from_numpy(acting.copy()))
     parts.auditing.bit_generator.state = state["auditing"]
     return state["progress"]
+
+
+def _describer_sha256(parts: Parts) -> str | None:
+    """Identity of what describes states to the prior; None where nothing need."""
+    return None if parts.describer is None else parts.describer.sha256
 
 
 def _upgraded(state: Any) -> Any:

@@ -198,3 +198,35 @@ class TrainConfig:
                 f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
                 "Leave --prior out, or use --agent posterior-q or direct-llm.",
             )
+        asks = self.prior != "uniform"
+        if self.trace and not asks:
+            raise ConfigError(
+                "There is nothing to trace: no LLM is asked.",
+                "Leave --trace out, or name a --prior.",
+            )
+        if self.agent in CONTROL:
+            self._check_control(asks)
+
+    def _check_control(self, asks: bool) -> None:
+        """What only agents of control have, and what they have not."""
+        if self.abstraction is not None and not asks:
+            raise ConfigError(
+                f"`abstraction` is `{self.abstraction}`, but no LLM is asked about states.",
+                "Leave it out, or name a --prior for --agent hybrid-sac.",
+            )
+        if self.agent == "hybrid-sac" and self.posterior.mode != "exact":
+            raise ConfigError(
+                f"`posterior.mode` is {self.posterior.mode}, which is for actions of text.",
+                "hybrid-sac weighs all of its few primitives: leave it at exact.",
+            )
+        envs = self.sac.envs
+        if self.trace and envs > 1:
+            raise ConfigError(
+                f"Decisions of {envs} environments cannot be traced as episodes.",
+                "Trace with sac.envs=1.",
+            )
+        if self.steps % envs:
+            raise ConfigError(
+                f"`steps` is {self.steps}, which {envs} environments cannot share evenly.",
+                f"Try --steps {(self.steps // envs + 1) * envs}",
+            )

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from cepcli.agents.config import PosteriorConfig
 from cepcli.agents.policy import Decision, decided
+from cepcli.errors import ConfigError
 from cepcli.prior.base import Prior, PriorAnswer
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.hybrid_sac import HybridSAC
@@ -19,7 +20,16 @@ from cepcli.types import TextState
 
 
 class Describer(Protocol):
-    """Turns observations into the text that the prior reads."""
+    """Turns observations into the text that the prior reads.
+
+    Attributes:
+        sha256: says which text for which observation.
+    """
+
+    @property
+    def sha256(self) -> str:
+        """See `Describer`."""
+        ...
 
     def text(self, observation: Float[ndarray, " features"]) -> str:
         """The description of a state."""
@@ -28,6 +38,8 @@ class Describer(Protocol):
 
 class Undescribed:
     """No words for any state: enough for a prior that reads none."""
+
+    sha256 = ""
 
     def text(self, observation: Float[ndarray, " features"]) -> str:
         """Nothing."""
@@ -103,6 +115,11 @@ class ControlPolicy:
     ) -> Decision:
         noise = None if greedy else generator
         values = self._learner.symbol_values(tracker.observation, tracker.nominals(), noise)
+        if not values.isfinite().all():
+            raise ConfigError(
+                "The learner diverged: its values of the primitives are no finite numbers.",
+                "Train with a smaller sac.learning_rate; the last checkpoint is from before.",
+            )
         return decided(self._config, answer, None, values.double(), tau, generator, greedy=greedy)
 
     def nominals(self, tracker: ControlTracker) -> Float[ndarray, "symbols controls"] | None:

@@ -1,11 +1,16 @@
 """A control step in every environment: choose symbols where they are due, act, step, store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Decision
 from cepcli.agents.progress import Progress
 from cepcli.cache.trace import TraceWriter
-from cepcli.errors import EnvError
+from cepcli.errors import ConfigError, EnvError
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.control_replay import ControlTransition
 from cepcli.rl.hybrid_sac import HybridSAC
@@ -23,6 +28,7 @@ def control_step(
 
     Raises:
         EnvError: if a simulator's answer is not finite; nothing of its step is then kept.
+        ConfigError: if the learner's controls are not finite any more.
     """
     learner, policy = parts.learner, parts.policy
     trackers = [tracker for tracker in parts.trackers if isinstance(tracker, ControlTracker)]
@@ -55,14 +61,12 @@ def _step_one(
     """One control in the environment of that number."""
     assert tracker.symbol is not None
     before, nominals = tracker.observation, policy.nominals(tracker)
+    step = progress.step + 1
     control = policy.control(tracker, parts.acting)
-    try:
+    if not np.isfinite(control).all():
+        raise diverged(step)
+    with _stopping(step):
         reward, terminated, truncated = tracker.step(control)
-    except EnvError as error:
-        raise EnvError(
-            f"Training stopped at step {progress.step + 1}: {error.message}",
-            "The checkpoint holds the state before that step; `cep runs resume` goes on from it.",
-        ) from error
     progress.record_control(before, control)
 
     ended = terminated or truncated
@@ -87,4 +91,25 @@ def _step_one(
         progress.record_episode(tracker.success, tracker.episode_return)
         if parts.control is not None:
             parts.control.tell("episode_return", tracker.episode_return)
-        tracker.next_episode()
+        with _stopping(step):
+            tracker.next_episode()
+
+
+@contextmanager
+def _stopping(step: int) -> Iterator[None]:
+    """Say at which step a simulator gave up."""
+    try:
+        yield
+    except EnvError as error:
+        raise EnvError(
+            f"Training stopped at step {step}: {error.message}",
+            "The checkpoint holds the state before it; `cep runs resume` goes on from there.",
+        ) from error
+
+
+def diverged(step: int) -> ConfigError:
+    """What there is to say of a learner whose numbers are not finite."""
+    return ConfigError(
+        f"The learner diverged by step {step}: its controls are no finite numbers.",
+        "Train with a smaller sac.learning_rate; the last checkpoint is from before that step.",
+    )

@@ -171,7 +171,17 @@ def _evaluated(
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The configuration a run was started with."""
+    """The configuration a run was started with.
+
+    Raises:
+        ArtifactError: if it is a run of `cep bench sb3`, which cep compares and does not play.
+    """
+    if not (run / "config.toml").exists() and (run / "settings.json").exists():
+        raise ArtifactError(
+            f"`{run.name}` is a run of Stable-Baselines3.",
+            "Go on with it by the command that began it, with --resume; compare it with others by "
+            "`cep runs compare`.",
+        )
     return build(TrainConfig, read_toml(run / "config.toml"))
 
 
@@ -240,13 +250,19 @@ def _check_free(
     partial = workspace.partial("run", name)
     if resume and partial.is_dir():
         _check_same_config(config, partial)
-    elif partial.is_dir() and not overwrite and checkpoints(partial):
+    else:
+        check_new_run(workspace, name, overwrite=overwrite)
+
+
+def check_new_run(workspace: Workspace, name: str, *, overwrite: bool) -> None:
+    """Refuse a name that a run has, be it finished or not, unless it is to be overwritten."""
+    partial = workspace.partial("run", name)
+    if partial.is_dir() and not overwrite and checkpoints(partial):
         raise ArtifactError(
             f"An unfinished run `{name}` is in `{workspace.root}`.",
             "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
         )
-    else:
-        workspace.check_new("run", name, overwrite=overwrite)
+    workspace.check_new("run", name, overwrite=overwrite)
 
 
 def _directory(

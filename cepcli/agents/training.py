@@ -65,9 +65,7 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
             tau = current_temperature(parts, progress)
 
             if progress.step >= progress.next_eval:
-                finished = progress.step >= config.steps
-                episodes = config.final_eval_episodes if finished else config.eval_episodes
-                result = evaluate(parts, episodes, tau, check_interrupt)
+                result = _evaluated(parts, progress, tau, check_interrupt, save)
                 _log_evaluation(writer, progress, result, hooks)
                 progress.next_eval = _next_eval(progress.step, config.steps, config.eval_interval)
             if progress.step >= config.steps:
@@ -91,6 +89,27 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
         writer.close()
         if trace:
             trace.close()
+
+
+def _evaluated(
+    parts: Parts,
+    progress: Progress,
+    tau: float,
+    check_interrupt: Callable[[], None],
+    save: Callable[[], None],
+) -> Evaluation:
+    """The evaluation that is due; saves before it tells that the simulator gave up in it."""
+    config = parts.config
+    finished = progress.step >= config.steps
+    episodes = config.final_eval_episodes if finished else config.eval_episodes
+    try:
+        return evaluate(parts, episodes, tau, check_interrupt)
+    except EnvError as error:
+        save()
+        raise EnvError(
+            f"Training stopped in the evaluation at step {progress.step}: {error.message}",
+            "The checkpoint holds the state before it; `cep runs resume` tries it again.",
+        ) from error
 
 
 def current_temperature(parts: Parts, progress: Progress) -> float:

@@ -85,7 +85,8 @@ def annotate_by_rules(
     Returns:
         {"name", "path", "added", "removed", "kept"}: annotations.
     """
-    for env in config.envs:
+    envs = config.envs
+    for env in envs:
         rules_for(control_spec(env))
     with workspace.lock("annotations", name):
         _begin(config, workspace, name, notify)
@@ -96,9 +97,9 @@ def annotate_by_rules(
         _tell_defects(file, notify)
         before = len(file.annotations)
         if overwrite:
-            file.keep(lambda a: a.source != "auto" or a.env not in config.envs)
+            file.keep(lambda a: a.source != "auto" or a.env not in envs)
             wanted = {a.state for a in file.annotations}
-            keep_states(path / states.FILE, lambda s: s.id in wanted or s.env not in config.envs)
+            keep_states(path / states.FILE, lambda s: s.id in wanted or s.env not in envs)
         kept = len(file.annotations)
         there = {a.state for a in file.annotations if a.source == "auto"}
         new = [annotation for annotation in made if annotation.state not in there]

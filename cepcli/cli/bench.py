@@ -15,8 +15,9 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
+from cepcli.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Measure scoring and cache speed on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Measure scoring, cache and learners on this machine.")
 
 
 @app.command()
@@ -149,7 +150,9 @@ def sb3(
         str | None, typer.Option(help="The run's name, _s<seed> is added; default ENV-sb3.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run of that name, finished or not.")
+    ] = False,
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -161,10 +164,16 @@ def sb3(
     """
     from cepcli.agents.config import PRESETS, TrainConfig
     from cepcli.cli.train import print_summary
-    from cepcli.config import resolve
+    from cepcli.config import given, resolve
     from cepcli.envs.catalog import full_options
-    from cepcli.experiments.sb3_run import train_sb3
+    from cepcli.experiments.sb3_run import COUNTING, train_sb3
 
+    for key in given(overrides=set_ or []):
+        if key not in COUNTING:
+            raise ConfigError(
+                f"`{key}` means nothing to Stable-Baselines3, which keeps to its own defaults.",
+                f"Leave it out; what counts: {', '.join(COUNTING)}.",
+            )
     config = resolve(
         TrainConfig, overrides=set_ or [], presets=PRESETS, preset_key="agent",
         flags={"env": env, "agent": "sac", "steps": steps, "seed": seed},
@@ -221,7 +230,6 @@ def keys(
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    from cepcli.errors import ConfigError
 
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):

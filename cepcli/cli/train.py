@@ -14,7 +14,7 @@ from cepcli.cli.options import (
     open_workspace,
     print_json,
 )
-from cepcli.errors import Interrupted, PriorError
+from cepcli.errors import ConfigError, Interrupted, PriorError
 
 
 def train(
@@ -39,12 +39,14 @@ def train(
     cache_from: Annotated[
         str | None, typer.Option(help="Directory or run whose cache this run starts with.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Decisions to take.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Decisions to take, or control steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, with consecutive seeds.")] = 1,
     name: Annotated[str | None, typer.Option(help="The run's name; _s<seed> is added.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run of that name, finished or not.")
+    ] = False,
     no_journal: Annotated[
         bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
     ] = False,
@@ -62,7 +64,7 @@ def train(
     from dataclasses import replace
 
     from cepcli.agents.config import CONTROL, PRESETS, TrainConfig
-    from cepcli.config import resolve
+    from cepcli.config import given, resolve
     from cepcli.envs.catalog import full_options, spec
 
     flags: dict[str, Any] = {
@@ -70,17 +72,24 @@ def train(
         "seed": seed, "device": device, "journal": False if no_journal else None,
         "trace": trace or None, "cache.start": cache_from,
     }  # fmt: skip
+    named = given(file=config, overrides=set_ or [], flags=flags)
     first = resolve(
         TrainConfig, file=config, overrides=set_ or [], flags=flags,
         presets=PRESETS, preset_key="agent",
     )  # fmt: skip
-    if agent is None and spec(first.env).kind == "control" and first.agent not in CONTROL:
+    if "agent" not in named and spec(first.env).kind == "control" and first.agent not in CONTROL:
         typer.echo(f"`{first.env}` is continuous control: training hybrid-sac", err=True)
         first = resolve(
             TrainConfig, file=config, overrides=set_ or [], flags={**flags, "agent": "hybrid-sac"},
             presets=PRESETS, preset_key="agent",
         )  # fmt: skip
-    first = _described(first, open_workspace(workspace), prior, quiet)
+    mode = named.get("cache", {}).get("mode", "off")
+    if first.prior == "uniform" and mode != "off":
+        raise ConfigError(
+            f"The cache is `{mode}`, but there is nothing to keep in it: no LLM is asked.",
+            "Leave --cache out, or name a --prior.",
+        )
+    first = _described(first, open_workspace(workspace), "prior" in named, quiet)
     first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []
     for number in range(first.seed, first.seed + seeds):
@@ -93,10 +102,11 @@ def train(
         print_json(summaries[0] if seeds == 1 else {"runs": summaries})
 
 
-def _described(config: Any, space: Any, prior: str | None, quiet: bool) -> Any:
+def _described(config: Any, space: Any, named: bool, quiet: bool) -> Any:
     """`config` with what an LLM needs to read states of control: its prior and an abstraction.
 
-    The prior tuned for the family comes before the embedded one; FAMILY/default is made if missing.
+    The prior tuned for the family comes before the embedded one, unless the user has `named` one;
+    FAMILY/default is made if missing.
     """
     from dataclasses import replace
 
@@ -107,7 +117,7 @@ def _described(config: Any, space: Any, prior: str | None, quiet: bool) -> Any:
     from cepcli.envs.catalog import control_spec
 
     known = control_spec(config.env)
-    if prior is None and config.prior == "embedded":
+    if not named:
         config = replace(config, prior=prior_for(known, space, note(quiet)))
     name = config.abstraction or default_name(known)
     abstraction_for(config.env, name, space, config.device, quiet)

@@ -6,6 +6,7 @@ that returns a list of `EnvSpec`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -149,9 +150,9 @@ def control_ids(name: str) -> tuple[str, ...]:
     Raises:
         EnvError: if there is neither.
     """
-    found = (spec(known) for known in env_ids())
-    family = tuple(one.id for one in found if one.family == name and one.kind == "control")
-    return family or (control_spec(name).id,)
+    found = _specs().items()
+    family = sorted(id_ for id_, one in found if one.family == name and one.kind == "control")
+    return tuple(family) or (control_spec(name).id,)
 
 
 def _make(
@@ -219,7 +220,9 @@ def spec(env_id: str) -> EnvSpec:
     raise EnvError(f"Environment `{env_id}` doesn't exist.", suggest(env_id, candidates))
 
 
+@cache
 def _specs() -> dict[str, EnvSpec]:
+    """Every listed environment by id; found once, for looking into installed packages takes ms."""
     specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
     specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
     specs += [_mujoco_spec(each) for each in mujoco_specs.SPECS.values()]

@@ -125,13 +125,17 @@ class ControlEnv(gym.Env[ndarray, ndarray]):
         raise EnvError(f"`{self.control_spec.id}` cannot be put into a given state.")
 
 
+#: Rewards are kept in single precision.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def check_finite(
     spec: ControlSpec, observation: Float[ndarray, " features"], reward: float
 ) -> None:
-    """Raise an EnvError that names the number which is NaN or infinite."""
-    if math.isfinite(observation.dot(observation) + reward):  # squares cannot cancel out
+    """Raise an EnvError that names the number which is NaN, infinite or a reward beyond floats."""
+    if math.isfinite(observation.dot(observation)) and abs(reward) <= _LARGEST:
         return
-    if not math.isfinite(reward):
+    if not abs(reward) <= _LARGEST:
         raise EnvError(f"The simulator of `{spec.id}` gave the reward {reward}.")
     for feature, value in zip(spec.features, observation.tolist(), strict=True):
         if not math.isfinite(value):

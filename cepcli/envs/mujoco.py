@@ -15,6 +15,7 @@ from cepcli.envs.base import Split
 from cepcli.envs.control import ControlEnv, check_finite
 from cepcli.envs.mujoco_specs import SPECS
 from cepcli.envs.simulator import check_stable, fatal_warnings, load, rendered
+from cepcli.errors import EnvError
 
 if TYPE_CHECKING:
     from gymnasium.envs.mujoco import MujocoEnv
@@ -62,8 +63,11 @@ class MujocoControl(ControlEnv):
         """One control step.
 
         Raises:
-            EnvError: if the simulation is unstable, or gives a number that is not finite.
+            EnvError: if the simulation is unstable, or gives a number that is not finite, or the
+                episode has reached its time limit.
         """
+        if self._step >= self.control_spec.max_episode_steps:
+            raise EnvError(f"The episode of `{self.control_spec.id}` is over.", "Call reset().")
         observation, reward, terminated, _, _ = self._bare.step(action)
         self._step += 1
         check_stable(self.control_spec, self._warnings, action)

@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -129,11 +130,12 @@ class Contender:
     def __init__(self, name: str, core: int | None) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._name = name
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe could fill up; see stop
         self._process = subprocess.Popen(
             [sys.executable, "-m", __spec__.name, name, str(core)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
         )
@@ -152,8 +154,9 @@ class Contender:
             stdin.flush()
             return json.loads(stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError) as error:
-            _, said = self._process.communicate()
-            last = (said.strip().splitlines() or ["nothing"])[-1]
+            self._process.communicate()
+            self._errors.seek(0)
+            last = (self._errors.read().strip().splitlines() or ["nothing"])[-1]
             raise ConfigError(
                 f"`{self._name}` cannot be timed here; it said: {last}",
                 'Install what is compared again: pip install -e ".[bench]"',
@@ -163,6 +166,7 @@ class Contender:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+        self._errors.close()
 
 
 def main(name: str, core: str) -> None:

@@ -61,7 +61,7 @@ def retention(
 
 def _queries(summary: dict[str, Any]) -> float:
     """Per decision."""
-    return summary["queries"]["total"] / summary["decisions"]
+    return summary["queries"]["total"] / max(summary["decisions"], 1)
 
 
 def _reduction(asked: float, saved: float) -> float | None:

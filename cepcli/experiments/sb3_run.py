@@ -17,6 +17,7 @@ from typing import Any
 
 from cepcli.agents.checkpoint import checkpoints
 from cepcli.agents.config import TrainConfig
+from cepcli.agents.runs import check_new_run
 from cepcli.artifacts import Workspace, discard, read_json, versions, write_json, writing
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.envs.catalog import make_control_env
@@ -28,7 +29,8 @@ from cepcli.seeding import stream_seed
 
 AGENT = "sac of stable-baselines3"
 _SETTINGS = "settings.json"
-_COUNTING = (
+#: The settings of `cep train` that count here; of all others it has its own.
+COUNTING = (
     "env", "env_options", "seed", "steps", "eval_interval", "eval_episodes", "final_eval_episodes",
     "threads",
 )  # fmt: skip
@@ -54,12 +56,14 @@ def train_sb3(
         ArtifactError: if the name is taken, or was begun with other settings.
         ConfigError: if Stable-Baselines3 is not installed.
     """
-    settings = {key: getattr(config, key) for key in _COUNTING}
+    settings = {key: getattr(config, key) for key in COUNTING}
     with workspace.lock("run", name):
         if resume and workspace.exists("run", name):
             notify(f"The run `{name}` is finished already")
             return read_json(workspace.open("run", name).path / "summary.json")
         run = workspace.partial("run", name)
+        if not (resume and run.is_dir()):
+            check_new_run(workspace, name, overwrite=overwrite)
         reference = _Reference(config, run, name, notify)
         if not (resume and (run / _SETTINGS).is_file()):
             workspace.begin(

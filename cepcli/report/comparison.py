@@ -47,12 +47,13 @@ class Estimate:
     def of_ratio(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
         """Mean of `values` over mean of `reference`; pairs are resampled together.
 
-        None where the reference, or a resample of it, is all zeros.
+        None where the reference, or the mean of a resample of it, is not above 0: a ratio of
+        returns below it would say the opposite of what it seems to.
         """
         pairs = np.array([values, reference], np.float64)
         chosen = np.random.default_rng(0).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
         means = pairs[:, chosen].mean(2)
-        if not means[1].all():
+        if not (means[1] > 0).all():
             return None
         low, high = np.percentile(means[0] / means[1], [2.5, 97.5])
         return cls(float(pairs[0].mean() / pairs[1].mean()), float(low), float(high))
@@ -189,11 +190,13 @@ def comparison(groups: Sequence[Group], baseline: str | None = None) -> list[dic
     is than the baseline's, as a share of the latter.
 
     Raises:
-        ConfigError: if no group has that label.
+        ConfigError: if no group has that label, or one is of another environment or length.
     """
     labels = [group.label for group in groups]
     if baseline is not None and baseline not in labels:
         raise ConfigError(f"None of the runs is a `{baseline}`.", suggest(baseline, labels))
+    if baseline is not None:
+        _require_alike(groups[labels.index(baseline)], groups)
     rows = []
     for group in groups:
         row: dict[str, Any] = {"run": group.label, "seeds": len(group.summaries)}
@@ -207,6 +210,20 @@ def comparison(groups: Sequence[Group], baseline: str | None = None) -> list[dic
             row["score_to_baseline"] = None if found is None else asdict(found)
         rows.append(row)
     return rows
+
+
+def _require_alike(baseline: Group, groups: Sequence[Group]) -> None:
+    """Scores have a ratio only in one environment after as many steps."""
+    first = baseline.summaries[0]
+    for group in groups:
+        for summary in group.summaries:
+            for key in ("env", "steps"):
+                if summary[key] != first[key]:
+                    raise ConfigError(
+                        f"`{summary['run']}` cannot be held against `{baseline.label}`: its "
+                        f"`{key}` is {summary[key]}, not {first[key]}.",
+                        "Compare it without --baseline, or leave it out.",
+                    )
 
 
 def estimated(values: Sequence[float]) -> dict[str, float | None] | None:

@@ -27,6 +27,7 @@ class ControlTracker:
         self._begin(*env.reset(seed=seed))
 
     def _begin(self, observation: Float[ndarray, " features"], info: dict[str, Any]) -> None:
+        check_finite(self.env.control_spec, observation, 0.0)
         self.observation = observation
         self.goal: str = info["goal"]
         self.instance: int = info["instance"]
@@ -75,9 +76,13 @@ class ControlTracker:
         return float(reward), bool(terminated), bool(truncated)
 
     def next_episode(self) -> None:
-        """Begin the next episode."""
-        self.episodes += 1
+        """Begin the next episode.
+
+        Raises:
+            EnvError: if it begins with numbers that are not finite; the tracker stays where it is.
+        """
         self._begin(*self.env.reset())
+        self.episodes += 1
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to stand here again, as JSON values."""
@@ -91,10 +96,17 @@ class ControlTracker:
         }
 
     def restore(self, snapshot: dict[str, Any], *, ask_expert: bool = False) -> None:
-        """Stand where `snapshot` was taken; no expert of control is stateful."""
+        """Stand where `snapshot` was taken; no expert of control is stateful.
+
+        At the end of an episode, where the next one could not begin, the one after it does.
+        """
         self._begin(*self.env.reset(options={"instance": snapshot["instance"]}))
+        ended = False
         for control in snapshot["actions"]:
-            self.step(np.array(control, np.float32))
+            _, terminated, truncated = self.step(np.array(control, np.float32))
+            ended = terminated or truncated
         self.episodes = snapshot["episodes"]
         self.env.np_random.bit_generator.state = snapshot["np_random"]
         self.symbol, self.held = snapshot["symbol"], snapshot["held"]
+        if ended:
+            self.next_episode()

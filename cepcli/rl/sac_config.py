@@ -1,5 +1,6 @@
 """Configuration of soft actor-critic, plain and with symbols. Loads no torch."""
 
+import math
 from dataclasses import dataclass, field
 
 from cepcli.config import require
@@ -41,7 +42,14 @@ class SACConfig:
         require(0 <= self.discount < 1, f"sac.discount is {self.discount}, expected in [0, 1).")
         require(0 < self.polyak <= 1, f"sac.polyak is {self.polyak}, expected in (0, 1].")
         require(0 < self.residual <= 2, f"sac.residual is {self.residual}, expected in (0, 2].")
-        require(self.learning_rate > 0, "sac.learning_rate must be > 0.")
+        require(
+            0 < self.learning_rate < math.inf,
+            f"sac.learning_rate is {self.learning_rate}, expected > 0.",
+        )
+        require(
+            math.isfinite(self.entropy_per_control),
+            f"sac.entropy_per_control is {self.entropy_per_control}, expected a finite number.",
+        )
         for name in (
             "hidden", "batch_size", "envs", "learning_starts", "gradient_steps", "replay_capacity",
             "symbol_steps",

@@ -46,6 +46,8 @@ class Point(ControlEnv):
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     #: Makes the simulator break at this step of an instance's episode.
     breaks_at = None
+    #: Makes the next episode begin with a number that is none.
+    begins_broken = False
 
     def __init__(self, first=0, nominal=False):
         self.first = first
@@ -60,6 +62,8 @@ class Point(ControlEnv):
         self.place = (self.instance % 100 - 50) / 25
         self.speed = 0.0
         self.steps = 0
+        if self.begins_broken:
+            self.place, self.begins_broken = np.nan, False
         return self._observation(), self._info()
 
     def step(self, control):
@@ -88,6 +92,8 @@ class Point(ControlEnv):
 
 class Describer:
     """Where the point is, in words."""
+
+    sha256 = "point"
 
     def text(self, observation):
         side = "left" if observation[0] < 0 else "right"

@@ -8,7 +8,7 @@ import pytest
 
 from cepcli.artifacts import Workspace
 from cepcli.cli.display import outcome
-from cepcli.errors import EnvError, Interrupted
+from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.experiments.retention import retention
 from cepcli.report.comparison import area_under_curve
 from cepcli.report.curves import plot_run
@@ -133,16 +133,86 @@ def test_a_number_that_is_not_finite_stops_training_with_a_checkpoint(point, tmp
     assert point.run(tmp_path, "a", resume=True)["steps"] == 120
 
 
+def test_an_episode_that_begins_broken_stops_training_and_the_next_one_is_gone_on_with(
+    point, tmp_path
+):
+    def break_later(parts, progress):
+        if progress.step == 40:
+            parts.tracker.env.begins_broken = True
+
+    with pytest.raises(EnvError, match=r"Training stopped at step \d+: .*nan for `place`") as told:
+        point.run(tmp_path, "a", on_step=break_later)
+    assert "resume" in told.value.hint
+    assert point.run(tmp_path, "a", resume=True)["steps"] == 120
+    with np.load(next((tmp_path / "run/a").glob("checkpoint-*")) / "replay.npz") as replay:
+        assert np.isfinite(replay["rows"]).all()
+
+
+def test_a_broken_evaluation_names_its_step_and_leaves_a_checkpoint(point, tmp_path):
+    def break_later(parts, progress):
+        if progress.step == 49:
+            parts.eval_envs[0].begins_broken = True
+
+    with pytest.raises(EnvError, match=r"stopped in the evaluation at step 50: .*nan for `place`"):
+        point.run(tmp_path, "a", on_step=break_later)
+    assert (tmp_path / "run/a.partial/checkpoint-00000050/state.json").is_file()
+    assert point.run(tmp_path, "a", resume=True)["steps"] == 120
+
+
+@pytest.mark.parametrize("agent", ["sac", "hybrid-sac"])
+def test_a_learner_that_diverges_is_not_blamed_on_the_simulator(point, tmp_path, agent):
+    def break_later(parts, progress):
+        if progress.step == 59:
+            parts.learner.actor.parameters.fill_(np.nan)
+
+    with pytest.raises(ConfigError, match="The learner diverged") as told:
+        point.run(tmp_path, "a", agent=agent, on_step=break_later)
+    assert "smaller sac.learning_rate" in told.value.hint
+    assert (tmp_path / "run/a.partial/checkpoint-00000040/state.json").is_file()
+    assert not (tmp_path / "run/a.partial/checkpoint-00000059").exists()
+
+
+def test_another_abstraction_under_the_name_is_refused(point, tmp_path, monkeypatch):
+    from cepcli.agents.runs import evaluate_run
+
+    point.run(tmp_path, "a")
+    monkeypatch.setattr(point.Describer, "sha256", "another")
+    with pytest.raises(ArtifactError, match="The abstraction that `a` was trained with"):
+        evaluate_run(Workspace(tmp_path), "a", 1, frozen_cache=True, notify=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"trace": True, "sac.envs": 2}, "cannot be traced"),
+        ({"trace": True, "agent": "sac"}, "nothing to trace"),
+        ({"agent": "sac", "abstraction": "walker2d/default"}, "no LLM is asked about states"),
+        ({"posterior.mode": "k-candidates"}, "`posterior.mode` is k-candidates"),
+        ({"steps": 3, "sac.envs": 8}, "cannot share evenly"),
+        ({"sac.entropy_per_control": float("nan")}, "expected a finite number"),
+        ({"sac.learning_rate": float("inf")}, "sac.learning_rate is inf"),
+    ],
+)
+def test_settings_that_would_count_for_nothing_or_cannot_work_are_refused(point, flags, message):
+    with pytest.raises(ConfigError, match=message):
+        point.config(**flags)
+
+
+def test_a_run_that_chose_no_symbol_is_held_against_off(point, tmp_path):
+    point.run(tmp_path, "a", agent="sac")
+    found = retention(Workspace(tmp_path), "a", "off", 2, lambda line: None)
+    assert (found["query_reduction"], found["training_query_reduction"]) == (None, None)
+
+
 def test_a_prior_that_reads_needs_words_for_states(tmp_path):
     from cepcli.agents.config import TrainConfig
     from cepcli.agents.parts import build_parts
     from cepcli.cache.config import CacheConfig
-    from cepcli.errors import ArtifactError
 
     config = TrainConfig(env="walker2d", agent="hybrid-sac", abstraction="walker2d/mine")
     with pytest.raises(ArtifactError, match="walker2d/mine") as error:
         build_parts(config, Workspace(tmp_path), lambda line: None)
-    assert "cep abstract train" in (error.value.hint or "")
+    assert "cep abstract train --env walker2d --name walker2d/mine" in error.value.hint
     parts = build_parts(
         TrainConfig(env="walker2d", agent="hybrid-sac", prior="uniform", eval_lanes=1,
                     cache=CacheConfig(mode="off")),

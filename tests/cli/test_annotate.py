@@ -45,7 +45,7 @@ def test_bare_without_a_terminal_says_first_what_it_does(cep, workspace_root, mo
     assert done.code == 0
     assert "No terminal to ask in" in done.out.splitlines()[0]
     assert "walker2d by rules" in done.out.splitlines()[0]
-    assert len(answers(workspace_root, "auto")) == 250
+    assert len(answers(workspace_root, "auto")) == 500, "250 that ship, and 250 sampled"
 
 
 def test_bare_in_a_terminal_asks_for_what_is_missing(cep, workspace_root, monkeypatch):
@@ -54,11 +54,11 @@ def test_bare_in_a_terminal_asks_for_what_is_missing(cep, workspace_root, monkey
     assert done.code == 0, done.err
     assert "Which environment?" in done.out
     assert "How many states?" in done.out
-    assert len(answers(workspace_root, "auto")) == 7
+    assert len(answers(workspace_root, "auto")) == 257
 
 
 def test_bare_hands_over_to_the_terminal(cep, workspace_root, monkeypatch):
-    cep("annotate", "auto", "--count", 2)
+    cep("annotate", "auto", "--count", 2, "--overwrite")
     monkeypatch.setattr(sys, "stdin", Terminal("walker2d\nterminal\n8\n\nq\n"))
     done = cep("annotate")
     assert done.code == 0, done.err
@@ -74,13 +74,16 @@ def test_bare_asks_for_an_environment_that_exists(cep, monkeypatch):
 
 def test_auto_says_what_it_added(cep, workspace_root):
     done = cep("annotate", "auto", "--count", 5, "--json")
-    assert (done.code, done.json["added"], done.json["kept"]) == (0, 5, 0)
+    assert (done.code, done.json["added"], done.json["kept"]) == (0, 5, 250)
     assert Path(done.json["path"]) == workspace_root / "annotations/walker2d"
     done = cep("annotate", "auto", "--count", 6)
-    assert "1 added, 5 were there" in done.out
+    assert "1 added, 255 were there" in done.out
+    done = cep("annotate", "auto", "--count", 6)
+    assert "0 added, 256 were there" in done.out
+    assert "choose another --seed" in done.out
     done = cep("annotate", "auto", "--count", 4, "--overwrite")
-    assert "4 added, 6 taken out" in done.out
-    assert "count = 5" in (workspace_root / "annotations/walker2d/config.toml").read_text()
+    assert "4 added, 256 taken out" in done.out
+    assert "count = 4" in (workspace_root / "annotations/walker2d/config.toml").read_text()
 
 
 def test_auto_under_a_name_of_its_own(cep, workspace_root):
@@ -139,7 +142,7 @@ def test_stats_as_tables(cep, tmp_path):
 
 
 def test_stats_of_a_file_with_a_wrong_line_names_it(cep, workspace_root):
-    cep("annotate", "auto", "--count", 2)
+    cep("annotate", "auto", "--count", 2, "--overwrite")
     path = workspace_root / "annotations/walker2d/annotations.jsonl"
     path.write_text(path.read_text() + row(text="") + "\n")
     done = cep("annotate", "stats")
@@ -148,7 +151,7 @@ def test_stats_of_a_file_with_a_wrong_line_names_it(cep, workspace_root):
 
 
 def test_annotating_in_the_terminal(cep, workspace_root, monkeypatch):
-    cep("annotate", "auto", "--count", 4)
+    cep("annotate", "auto", "--count", 4, "--overwrite")
     typed = iter(["8", "", "t", "in my words", "7", "", "u", "", "nonsense", "s", "q"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
     done = cep("annotate", "terminal")
@@ -163,7 +166,7 @@ def test_annotating_in_the_terminal(cep, workspace_root, monkeypatch):
 
 
 def test_the_terminal_ends_when_all_is_answered(cep, workspace_root, monkeypatch):
-    cep("annotate", "auto", "--count", 2)
+    cep("annotate", "auto", "--count", 2, "--overwrite")
     monkeypatch.setattr("builtins.input", lambda prompt: "")
     done = cep("annotate", "terminal")
     assert "Every state is answered." in done.out
@@ -171,7 +174,7 @@ def test_the_terminal_ends_when_all_is_answered(cep, workspace_root, monkeypatch
 
 
 def test_the_terminal_shows_what_was_edited_by_hand_meanwhile(cep, workspace_root, monkeypatch):
-    cep("annotate", "auto", "--count", 1)
+    cep("annotate", "auto", "--count", 1, "--overwrite")
     path = workspace_root / "annotations/walker2d/annotations.jsonl"
     typed = iter(["", ""])
 
@@ -187,7 +190,7 @@ def test_the_terminal_shows_what_was_edited_by_hand_meanwhile(cep, workspace_roo
 
 
 def test_a_terminal_without_input_ends_with_a_sentence(cep, monkeypatch):
-    cep("annotate", "auto", "--count", 2)
+    cep("annotate", "auto", "--count", 2, "--overwrite")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     done = cep("annotate", "terminal")
     assert done.code == 0

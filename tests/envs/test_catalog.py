@@ -56,8 +56,10 @@ def third_party(monkeypatch):
     def declare(function):
         point = metadata.EntryPoint("acme", f"{__name__}:{function}", catalog.GROUP)
         monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point])
+        catalog._specs.cache_clear()
 
-    return declare
+    yield declare
+    catalog._specs.cache_clear()
 
 
 def test_every_listed_id_has_a_spec_that_says_what_it_is():

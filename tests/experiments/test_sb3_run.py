@@ -40,6 +40,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_is_compared_like_ours(tmp_
     assert [p.name for p in (tmp_path / "run/a_s0.partial").glob("checkpoint-*")] == [
         "checkpoint-00000060"
     ]
+    with pytest.raises(ArtifactError, match="An unfinished run"):
+        train(tmp_path)
     told = []
     summary = train(tmp_path, told.append, resume=True)
     assert [line.split(":")[0] for line in told] == ["step 120"]

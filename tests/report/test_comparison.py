@@ -16,7 +16,8 @@ from cepcli.report.pareto import rivals
 
 def summary(run, seed, success, queries=50):
     return {
-        "run": f"{run}_s{seed}", "seed": seed, "decisions": 100, "wall_seconds": 9.0,
+        "run": f"{run}_s{seed}", "env": "e", "steps": 100, "seed": seed, "decisions": 100,
+        "wall_seconds": 9.0,
         "queries": {"total": queries}, "hits": {"exact": 30, "semantic": 20},
         "llm_seconds_recorded": 25.0, "latency_ms": {"p50": 1.0, "p95": 2.0},
         "audited": {"kl_mean": None},
@@ -82,6 +83,7 @@ def test_a_ratio_of_paired_outcomes_has_a_paired_interval():
     assert fewer.mean == pytest.approx(0.9)
     assert 0.8 < fewer.low < 0.9 < fewer.high < 0.97
     assert Estimate.of_ratio(won, [0.0] * 100) is None
+    assert Estimate.of_ratio([-0.5, -0.5], [-1.0, -1.0]) is None, "half the loss is no half"
     independent = Estimate.of_ratio(won[::-1], won)
     assert independent.high - independent.low > fewer.high - fewer.low
 
@@ -120,3 +122,11 @@ def test_scores_are_related_to_the_baseline_named(workspace):
     assert b["score_to_baseline"]["mean"] == 0.0
     with pytest.raises(ConfigError, match="None of the runs is a `c`"):
         comparison(groups, baseline="c")
+
+
+@pytest.mark.parametrize("key", ["env", "steps"])
+def test_scores_of_other_worlds_and_lengths_have_no_relation(workspace, key):
+    groups = load_groups(workspace, ["a_s0", "b_s0"])
+    groups[0].summaries[0][key] = "another"
+    with pytest.raises(ConfigError, match=f"`a_s0` cannot be held against `b`: its `{key}`"):
+        comparison(groups, baseline="b")
