@@ -30,7 +30,10 @@ the symbol that was held; −log α·mean(log π_θ + H̄) for the entropy weigh
 update takes them in this order, the critics stepping before the actor, all with the α of before.
 
 **Nominal controls.** Where a symbol suggests a control ū(s,a), what is applied, stored and valued
-is clip(ū + residual·u, −1, 1), and entropy is that of u.
+is clip(ū + residual·u, −1, 1), and entropy is that of u. The actor waits for `residual_starts`
+steps, while the critics learn from the nominal controls and the noise about them: led by critics
+that know nothing yet it unlearns what the nominal controls can do (Silver et al., arXiv 1812.06298,
+wait likewise).
 
 All gradients are written out by hand (`cepcli.rl.perceptrons`), with no automatic differentiation.
 """
@@ -271,7 +274,8 @@ class HybridSAC:
         """One gradient step of everything on `batch`; τ weighs the symbols in the target."""
         alpha = self.log_alpha.exp()
         errors = self._critic_step(batch.pairs, self._target(batch, alpha, temperature))
-        self._actor_step(batch, alpha)
+        if not self._nominal or self.steps >= self._config.residual_starts:
+            self._actor_step(batch, alpha)
         self.targets.parameters.lerp_(self.critics.parameters, self._config.polyak)
         self.updates += 1
         return errors

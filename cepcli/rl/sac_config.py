@@ -33,8 +33,12 @@ class SACConfig:
         default=10, metadata={"help": "control steps that a symbolic action is held, ≥ 1"}
     )
     residual: float = field(
-        default=0.5,
+        default=0.2,
         metadata={"help": "how far from a nominal control the actor may go, in (0, 2]"},
+    )
+    residual_starts: int = field(
+        default=10_000,
+        metadata={"help": "control steps in which, with nominal controls, only the critics learn"},
     )
 
     def __post_init__(self) -> None:
@@ -49,6 +53,10 @@ class SACConfig:
         require(
             math.isfinite(self.entropy_per_control),
             f"sac.entropy_per_control is {self.entropy_per_control}, expected a finite number.",
+        )
+        require(
+            self.residual_starts >= 0,
+            f"sac.residual_starts is {self.residual_starts}, expected ≥ 0.",
         )
         for name in (
             "hidden", "batch_size", "envs", "learning_starts", "gradient_steps", "replay_capacity",

@@ -16,7 +16,8 @@ FEATURES, CONTROLS = 3, 2
 
 
 def learner(symbols=1, *, nominal=False, q_range=None, seed=0, **changes):
-    config = SACConfig(**{"hidden": 16, "batch_size": 32, "replay_capacity": 500, **changes})
+    small = {"hidden": 16, "batch_size": 32, "replay_capacity": 500, "residual_starts": 0}
+    config = SACConfig(**{**small, **changes})
     return HybridSAC(
         config, features=FEATURES, controls=CONTROLS, symbols=symbols, nominal=nominal,
         q_range=q_range, seed=seed,
@@ -285,6 +286,19 @@ def test_controls_are_uniform_while_the_replay_warms_up_and_the_mean_without_noi
     assert np.abs(drawn).mean() == pytest.approx(0.5, abs=0.05)
     first, second = (made.control(np.ones(FEATURES), 0, None, None) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("nominal", [True, False])
+def test_with_nominal_controls_the_actor_waits_for_the_critics(nominal):
+    made = learner(2, nominal=nominal, learning_starts=20, residual_starts=60)
+    fill(made, 59, symbols=2, nominal=nominal)
+    actor, critics = made.actor.parameters.clone(), made.critics.parameters.clone()
+    made.learn(1.0)
+    assert not torch.equal(made.critics.parameters, critics)
+    assert torch.equal(made.actor.parameters, actor) == nominal
+    fill(made, 1, symbols=2, nominal=nominal)
+    made.learn(1.0)
+    assert not torch.equal(made.actor.parameters, actor)
 
 
 def test_a_nominal_control_is_followed_as_far_as_the_residual_lets_go():
