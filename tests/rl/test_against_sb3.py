@@ -1,4 +1,6 @@
-"""A gradient step of ours is Stable-Baselines3's: same batches, same noise, same weights after."""
+"""Ours is Stable-Baselines3's: same draws, same weights, of gradient steps and of a whole run."""
+
+from itertools import chain
 
 import gymnasium as gym
 import numpy as np
@@ -7,7 +9,14 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from cepcli.rl.control_replay import ControlBatch
+from cepcli.agents.config import PRESETS, TrainConfig
+from cepcli.agents.runs import start_run
+from cepcli.agents.training import Hooks
+from cepcli.artifacts import Workspace
+from cepcli.config import resolve
+from cepcli.envs.catalog import make_control_env
+from cepcli.rl.control_episodes import ControlTracker
+from cepcli.rl.control_replay import ControlBatch, ControlReplay
 from cepcli.rl.hybrid_sac import HybridSAC
 from cepcli.rl.sac_config import SACConfig
 
@@ -34,6 +43,19 @@ def weights(linears):
     return [torch.cat([linear.weight.T for linear in layer], 1) for layer in linears]
 
 
+def networks(model):
+    """Actor, critics and targets of theirs, layer by layer."""
+    pi = model.actor
+    critics = chain(model.critic.q_networks, model.critic_target.q_networks)
+    actor = [[pi.latent_pi[0]], [pi.latent_pi[2]], [pi.mu, pi.log_std]]
+    return [actor, *([[q[0]], [q[2]], [q[4]]] for q in critics)]
+
+
+def members(learner):
+    """Actor, critics and targets of ours."""
+    return [*learner.actor.members, *learner.critics.members, *learner.targets.members]
+
+
 def test_thirty_gradient_steps_end_at_the_same_weights(monkeypatch):
     made = HybridSAC(
         SACConfig(hidden=32, batch_size=ROWS), features=FEATURES, controls=CONTROLS, symbols=1,
@@ -41,14 +63,7 @@ def test_thirty_gradient_steps_end_at_the_same_weights(monkeypatch):
     )  # fmt: skip
     model = SAC("MlpPolicy", Nowhere(), policy_kwargs={"net_arch": [32, 32]}, device="cpu")
     model._logger = type("Silent", (), {"record": lambda *given, **more: None})()
-    pi = model.actor
-    actor = [[pi.latent_pi[0]], [pi.latent_pi[2]], [pi.mu, pi.log_std]]
-    critics, targets = (
-        [[[q[0]], [q[2]], [q[4]]] for q in network.q_networks]
-        for network in (model.critic, model.critic_target)
-    )
-    copy_weights(actor, made.actor.members[0])
-    for theirs, ours in zip(critics + targets, made.critics.members * 2, strict=True):
+    for theirs, ours in zip(networks(model), members(made), strict=True):
         copy_weights(theirs, ours)
 
     random = torch.Generator().manual_seed(3)
@@ -84,10 +99,102 @@ def test_thirty_gradient_steps_end_at_the_same_weights(monkeypatch):
         made.update(batch, temperature=1.0)
 
     assert float(made.log_alpha) == pytest.approx(model.log_ent_coef.item(), abs=1e-6)
-    for mine, other in [
-        (made.actor.members[0], actor),
-        *zip(made.critics.members, critics, strict=True),
-        *zip(made.targets.members, targets, strict=True),
-    ]:
-        for layer, expected in zip(mine.layers, weights(other), strict=True):
+    for ours, theirs in zip(members(made), networks(model), strict=True):
+        for layer, expected in zip(ours.layers, weights(theirs), strict=True):
             assert torch.allclose(layer.weight, expected, atol=2e-5)
+
+
+class Recorded:
+    """A numpy generator that keeps what it draws."""
+
+    def __init__(self, generator, drawn):
+        self._generator, self._drawn = generator, drawn
+
+    def integers(self, *given, **more):
+        self._drawn.append(self._generator.integers(*given, **more))
+        return self._drawn[-1]
+
+
+class Replayed(gym.Wrapper):
+    """An environment whose episodes are these instances."""
+
+    def __init__(self, env, instances):
+        super().__init__(env)
+        self._instances = iter(instances)
+
+    def reset(self, *, seed=None, options=None):
+        return self.env.reset(options={"instance": next(self._instances)})
+
+
+def recorded(monkeypatch, function, owner, keep):
+    """Let `keep(given, found)` see every call of a method."""
+    original = getattr(owner, function)
+
+    def watched(self, *given, **more):
+        found = original(self, *given, **more)
+        keep(given, found)
+        return found
+
+    monkeypatch.setattr(owner, function, watched)
+
+
+def test_a_run_is_theirs_from_its_first_step(monkeypatch, tmp_path):
+    """Warm-up, acting, storing, sampling and learning, under the same draws, until rounding tells.
+
+    Adam's first steps are of one size whatever the gradient's, so that a gradient of nearly 0
+    moves its weight up here and down there: a few of them may differ.
+    """
+    warm_up, steps, rows = 20, 30, 16
+    noise, instances, controls, indices, learners = [], [], [], [], []
+    recorded(monkeypatch, "_draw", HybridSAC, lambda given, found: noise.append(found))
+    recorded(monkeypatch, "_begin", ControlTracker,
+             lambda given, found: instances.append(given[1]["instance"]))  # fmt: skip
+    recorded(monkeypatch, "control", HybridSAC,
+             lambda given, found: given[3] is not None and controls.append(found))  # fmt: skip
+    sample = ControlReplay.sample
+    monkeypatch.setattr(
+        ControlReplay, "sample",
+        lambda self, count, random, *more: sample(self, count, Recorded(random, indices), *more),
+    )  # fmt: skip
+    flags = {"env": "halfcheetah", "agent": "sac", "steps": steps, "eval_interval": steps,
+             "eval_episodes": 1, "final_eval_episodes": 1, "sac.learning_starts": warm_up,
+             "sac.batch_size": rows, "sac.hidden": 32}  # fmt: skip
+    config = resolve(TrainConfig, flags=flags, presets=PRESETS, preset_key="agent")
+    hooks = Hooks(on_step=lambda parts, progress: learners.append(parts.learner))
+    start_run(config, Workspace(tmp_path), "a", resume=False, overwrite=False, hooks=hooks,
+              notify=lambda line: None)  # fmt: skip
+
+    model = SAC(
+        "MlpPolicy", Replayed(make_control_env("halfcheetah"), instances), device="cpu",
+        policy_kwargs={"net_arch": [32, 32]}, buffer_size=steps, batch_size=rows,
+        learning_starts=warm_up - 1,
+    )  # fmt: skip
+    begun = HybridSAC(
+        config.sac, features=17, controls=6, symbols=1, nominal=False, q_range=None, seed=0
+    )
+    for theirs, ours in zip(networks(model), members(begun), strict=True):
+        copy_weights(theirs, ours)
+    acting = iter([drawn for drawn in noise if len(drawn) == 1])
+    updates = [drawn for drawn in noise if len(drawn) == rows]
+    learning = chain(*([now, then] for then, now in zip(updates[::2], updates[1::2], strict=True)))
+    monkeypatch.setattr(
+        "torch.distributions.normal._standard_normal",
+        lambda shape, **more: next(acting if shape[0] == 1 else learning),
+    )
+    drawn_rows, warming = iter(indices), iter(controls)
+    monkeypatch.setattr(
+        "stable_baselines3.common.buffers.np.random.randint",
+        lambda low, high, size: np.zeros(size, int) if high == 1 else next(drawn_rows),
+    )
+    model.action_space.sample = lambda: next(warming)
+    choose = model._sample_action
+    model._sample_action = lambda starts, *more: choose(warm_up, *more)
+    model.learn(steps)
+
+    memory = model.replay_buffer
+    assert np.allclose(memory.actions[:, 0], controls, atol=2e-3)
+    assert np.allclose(memory.rewards[:, 0], learners[-1].replay._rows[:steps, 40], atol=2e-2)
+    for ours, theirs in zip(members(learners[-1]), networks(model), strict=True):
+        for layer, expected in zip(ours.layers, weights(theirs), strict=True):
+            differing = (layer.weight - expected).abs() > 2e-5
+            assert differing.float().mean() < 0.01
