@@ -6,20 +6,22 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
 
 #: Bounds on log σ, those of Haarnoja et al. (arXiv 1812.05905) and of every library since.
 LOG_STD_BOUNDS = (-20.0, 2.0)
-_LOG_2 = math.log(2.0)
+#: Added to 1 − tanh² before its logarithm, as Haarnoja's code and Stable-Baselines3 do: where tanh
+#: saturates log π stops growing, and with it what entropy charges for a control at its limit.
+_EPSILON = 1e-6
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class SquashedSample(NamedTuple):
-    """One draw u = tanh(μ + σ·noise), and what its gradient needs."""
+    """One draw u = tanh(μ + σ·noise), and what its gradient needs: `slope` is 1 − u²."""
 
     control: Float[Tensor, "rows controls"]
     log_prob: Float[Tensor, " rows"]
     scaled_noise: Float[Tensor, "rows controls"]
+    slope: Float[Tensor, "rows controls"]
     within: Float[Tensor, "rows controls"]
 
 
@@ -28,17 +30,17 @@ def squashed_sample(
 ) -> SquashedSample:
     """Draw from the policy; `parameters` holds the means, then log σ, clamped to its bounds.
 
-    log π(u) = Σ [log N(x; μ, σ) − log(1 − tanh²x)] with x = μ + σ·noise, the last term computed as
-    2·(log 2 − x − softplus(−2x)), which loses no digits where tanh saturates.
+    log π(u) = Σ [log N(x; μ, σ) − log(1 − tanh²x + ε)] with x = μ + σ·noise and ε = 1e-6.
     """
     mean, raw = parameters.chunk(2, dim=-1)
     log_std = raw.clamp(*LOG_STD_BOUNDS)
     scaled_noise = log_std.exp().mul_(noise)
-    x = mean + scaled_noise
-    density = noise.square().mul_(-0.5).sub_(log_std).sub_(_HALF_LOG_2PI + 2.0 * _LOG_2)
-    density.add_(x, alpha=2.0).add_(softplus(x * -2.0), alpha=2.0)
+    control = (mean + scaled_noise).tanh_()
+    slope = control.square().neg_().add_(1.0)
+    density = noise.square().mul_(-0.5).sub_(log_std).sub_(_HALF_LOG_2PI)
+    density.sub_((slope + _EPSILON).log_())
     within = (raw == log_std).to(raw.dtype)
-    return SquashedSample(x.tanh_(), density.sum(-1), scaled_noise, within)
+    return SquashedSample(control, density.sum(-1), scaled_noise, slope, within)
 
 
 def squashed_draw(
@@ -56,10 +58,11 @@ def squashed_gradient(
 ) -> Float[Tensor, "rows outputs"]:
     """The loss's gradient in `parameters`, noise held fixed, from its gradient in u and log π.
 
-    With x = μ + σ·noise: ∂u/∂x = 1 − u², ∂log π/∂x = 2u, ∂x/∂log σ = σ·noise, and log π falls by
-    one for each unit of log σ besides. Nothing flows where log σ is clamped.
+    With x = μ + σ·noise: ∂u/∂x = 1 − u² = s, ∂log π/∂x = 2u·s/(s + ε), ∂x/∂log σ = σ·noise, and
+    log π falls by one for each unit of log σ besides. Nothing flows where log σ is clamped.
     """
-    control = sample.control
-    d_mean = d_control * (1.0 - control.square()) + (2.0 * d_log_prob) * control
+    slope = sample.slope
+    d_squash = (2.0 * d_log_prob) * sample.control / (slope + _EPSILON)
+    d_mean = slope * (d_control + d_squash)
     d_log_std = (d_mean * sample.scaled_noise - d_log_prob) * sample.within
     return torch.cat([d_mean, d_log_std], dim=-1)

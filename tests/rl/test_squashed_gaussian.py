@@ -1,5 +1,6 @@
 import pytest
 import torch
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from cepcli.rl.squashed_gaussian import squashed_draw, squashed_gradient, squashed_sample
@@ -23,8 +24,21 @@ def test_density_is_that_of_the_transformed_distribution():
 def test_density_is_finite_where_tanh_saturates():
     sample = squashed_sample(torch.tensor([[40.0, 0.0]]), torch.zeros(1, 1))
     assert float(sample.control) == 1.0
-    # log N(0) − 2·(log 2 − x − softplus(−2x)) with softplus(−80) = 0
-    assert float(sample.log_prob) == pytest.approx(-0.91894 - 2 * (0.693147 - 40.0), abs=1e-4)
+    # log N(0) − log(0 + 1e-6), as in Stable-Baselines3, and no slope to come back by
+    assert float(sample.log_prob) == pytest.approx(-0.91894 + 13.81551, abs=1e-4)
+    found = squashed_gradient(sample, torch.ones(1, 1), 1.0)
+    assert found.tolist() == [[0.0, -1.0]]
+
+
+def test_density_is_that_of_stable_baselines3():
+    parameters, noise = random(4)
+    parameters = parameters * 3  # up to where tanh saturates
+    theirs = SquashedDiagGaussianDistribution(2)
+    mean, log_std = parameters.chunk(2, dim=-1)
+    theirs.proba_distribution(mean, log_std.clamp(-20, 2))
+    x = mean + log_std.clamp(-20, 2).exp() * noise
+    expected = theirs.log_prob(x.tanh(), x)
+    torch.testing.assert_close(squashed_sample(parameters, noise).log_prob, expected)
 
 
 def test_gradient_is_that_of_automatic_differentiation():
@@ -41,10 +55,9 @@ def test_gradient_is_that_of_automatic_differentiation():
     mean, raw = parameters.chunk(2, dim=-1)
     log_std = raw.clamp(-20.0, 2.0)
     x = mean + log_std.exp() * noise
-    log_prob = (
-        Normal(mean, log_std.exp()).log_prob(x)
-        - 2 * (0.6931471805599453 - x - torch.nn.functional.softplus(-2 * x))
-    ).sum(-1)
+    log_prob = (Normal(mean, log_std.exp()).log_prob(x) - (1 - x.tanh().square() + 1e-6).log()).sum(
+        -1
+    )
     (expected,) = torch.autograd.grad(
         (x.tanh() * slopes).sum() + weight * log_prob.sum(), parameters
     )
