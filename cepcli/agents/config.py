@@ -152,7 +152,7 @@ class TrainConfig:
     seed: int = field(default=0, metadata={"help": "of every random stream of the run"})
     device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:N"})
     threads: int = field(default=1, metadata={"help": "torch threads"})
-    eval_interval: int = field(default=500, metadata={"help": "decisions between evaluations"})
+    eval_interval: int = field(default=500, metadata={"help": "steps between evaluations"})
     eval_episodes: int = field(default=20, metadata={"help": "episodes of an evaluation"})
     final_eval_episodes: int = field(default=50, metadata={"help": "episodes of the last one"})
     eval_lanes: int = field(
@@ -161,10 +161,8 @@ class TrainConfig:
     eval_greedy: bool = field(
         default=False, metadata={"help": "evaluate the most probable action, not a sample"}
     )
-    log_interval: int = field(default=50, metadata={"help": "decisions between metric rows"})
-    checkpoint_interval: int = field(
-        default=250, metadata={"help": "decisions between checkpoints"}
-    )
+    log_interval: int = field(default=50, metadata={"help": "steps between metric rows"})
+    checkpoint_interval: int = field(default=250, metadata={"help": "steps between checkpoints"})
     journal: bool = field(
         default=True,
         metadata={"help": "answer repeated LLM questions from the workspace's journal"},

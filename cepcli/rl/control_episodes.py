@@ -24,6 +24,8 @@ class ControlTracker:
     def __init__(self, env: ControlEnv, seed: int) -> None:
         self.env = env
         self.episodes = 0
+        self._offered_for: Float[ndarray, " features"] | None = None
+        self._offered: Float[ndarray, "symbols controls"] | None = None
         self._begin(*env.reset(seed=seed))
 
     def _begin(self, observation: Float[ndarray, " features"], info: dict[str, Any]) -> None:
@@ -52,6 +54,11 @@ class ControlTracker:
 
     def nominals(self) -> Float[ndarray, "symbols controls"] | None:
         """What each symbol suggests here, zeros where it suggests nothing; None if none does."""
+        if self._offered_for is not self.observation:
+            self._offered_for, self._offered = self.observation, self._suggested()
+        return self._offered
+
+    def _suggested(self) -> Float[ndarray, "symbols controls"] | None:
         env = self.env
         offered = [env.nominal(i, self.observation) for i in range(len(env.control_spec.actions))]
         if all(control is None for control in offered):
