@@ -157,5 +157,5 @@ def test_rules_are_there_for_the_four_families_and_no_other():
     assert has_rules(SPEC)
     assert not has_rules(other)
     with pytest.raises(EnvError, match="no rules for `toy/one`") as error:
-        suggestion(other, observation())
+        rules_for(other)
     assert "serve --env toy/one" in error.value.hint
