@@ -6,6 +6,7 @@ The prior is asked only where a symbol is chosen, and with a vocabulary of one w
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
@@ -116,10 +117,7 @@ class ControlPolicy:
         noise = None if greedy else generator
         values = self._learner.symbol_values(tracker.observation, tracker.nominals(), noise)
         if not values.isfinite().all():
-            raise ConfigError(
-                "The learner diverged: its values of the primitives are no finite numbers.",
-                "Train with a smaller sac.learning_rate; the last checkpoint is from before.",
-            )
+            raise diverged("values of the primitives")
         return decided(self._config, answer, None, values.double(), tau, generator, greedy=greedy)
 
     def nominals(self, tracker: ControlTracker) -> Float[ndarray, "symbols controls"] | None:
@@ -129,8 +127,23 @@ class ControlPolicy:
     def control(
         self, tracker: ControlTracker, noise: torch.Generator | None
     ) -> Float[ndarray, " controls"]:
-        """The control under the symbol held; the mean one without noise."""
+        """The control under the symbol held; the mean one without noise.
+
+        Raises:
+            ConfigError: if the learner's numbers are not finite any more.
+        """
         assert tracker.symbol is not None, "a symbol is chosen first"
         nominals = self.nominals(tracker)
         nominal = None if nominals is None else nominals[tracker.symbol]
-        return self._learner.control(tracker.observation, tracker.symbol, nominal, noise)
+        found = self._learner.control(tracker.observation, tracker.symbol, nominal, noise)
+        if not np.isfinite(found).all():
+            raise diverged("controls")
+        return found
+
+
+def diverged(what: str) -> ConfigError:
+    """What there is to say of a learner whose numbers are not finite."""
+    return ConfigError(
+        f"The learner diverged: its {what} are no finite numbers.",
+        "Train with a smaller sac.learning_rate; what the last checkpoint holds is from before.",
+    )

@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Decision
 from cepcli.agents.progress import Progress
 from cepcli.cache.trace import TraceWriter
-from cepcli.errors import ConfigError, EnvError
+from cepcli.errors import EnvError
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.control_replay import ControlTransition
 from cepcli.rl.hybrid_sac import HybridSAC
@@ -28,7 +26,7 @@ def control_step(
 
     Raises:
         EnvError: if a simulator's answer is not finite; nothing of its step is then kept.
-        ConfigError: if the learner's controls are not finite any more.
+        ConfigError: if the learner's numbers are not finite any more.
     """
     learner, policy = parts.learner, parts.policy
     trackers = [tracker for tracker in parts.trackers if isinstance(tracker, ControlTracker)]
@@ -63,8 +61,6 @@ def _step_one(
     before, nominals = tracker.observation, policy.nominals(tracker)
     step = progress.step + 1
     control = policy.control(tracker, parts.acting)
-    if not np.isfinite(control).all():
-        raise diverged(step)
     with _stopping(step):
         reward, terminated, truncated = tracker.step(control)
     progress.record_control(before, control)
@@ -105,11 +101,3 @@ def _stopping(step: int) -> Iterator[None]:
             f"Training stopped at step {step}: {error.message}",
             "The checkpoint holds the state before it; `cep runs resume` goes on from there.",
         ) from error
-
-
-def diverged(step: int) -> ConfigError:
-    """What there is to say of a learner whose numbers are not finite."""
-    return ConfigError(
-        f"The learner diverged by step {step}: its controls are no finite numbers.",
-        "Train with a smaller sac.learning_rate; the last checkpoint is from before that step.",
-    )

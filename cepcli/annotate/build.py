@@ -97,9 +97,10 @@ def annotate_by_rules(
         _tell_defects(file, notify)
         before = len(file.annotations)
         if overwrite:
+            were = {a.state for a in file.annotations}
             file.keep(lambda a: a.source != "auto" or a.env not in envs)
-            wanted = {a.state for a in file.annotations}
-            keep_states(path / states.FILE, lambda s: s.id in wanted or s.env not in envs)
+            gone = were - {a.state for a in file.annotations}
+            keep_states(path / states.FILE, lambda state: state.id not in gone)
         kept = len(file.annotations)
         there = {a.state for a in file.annotations if a.source == "auto"}
         new = [annotation for annotation in made if annotation.state not in there]

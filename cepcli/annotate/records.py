@@ -247,12 +247,15 @@ def is_unicode(text: str) -> bool:
 
 
 def _slots(spec: ControlSpec, text: str, given: Mapping[str, str]) -> Mapping[str, str]:
-    """The given phrases if the text has them all, and the family the slots; else the text's own."""
+    """The text's own phrases; of a text in other words the given ones, if it has them all."""
+    said = slots_of(spec, text)
+    if said:
+        return said
     named = {slot.name for slot in rules_for(spec).slots} if has_rules(spec) else given.keys()
     folded = text.lower()
     if given and given.keys() <= named and all(p.lower() in folded for p in given.values()):
         return given
-    return slots_of(spec, text)
+    return {}
 
 
 def _spec(env: Any, family: str) -> ControlSpec:

@@ -62,7 +62,7 @@ def train_sb3(
             notify(f"The run `{name}` is finished already")
             return read_json(workspace.open("run", name).path / "summary.json")
         run = workspace.partial("run", name)
-        if not (resume and run.is_dir()):
+        if not (resume and (run / _SETTINGS).is_file()):
             check_new_run(workspace, name, overwrite=overwrite)
         reference = _Reference(config, run, name, notify)
         if not (resume and (run / _SETTINGS).is_file()):

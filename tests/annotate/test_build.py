@@ -63,6 +63,15 @@ def test_overwrite_takes_out_rules_and_no_person(space):
 
 
 @pytest.mark.usefixtures("sampled")
+def test_overwrite_leaves_states_that_wait_for_a_person(space):
+    with opened_for_people(AnnotateConfig(count=3), space, "mine"):
+        pass
+    annotate_by_rules(AnnotateConfig(count=2, seed=9), space, "mine", overwrite=True)
+    left = read_states(space.directory("annotations", "mine") / "states.jsonl")
+    assert [state.instance for state in left] == [0, 1, 2, 9, 10]
+
+
+@pytest.mark.usefixtures("sampled")
 @pytest.mark.parametrize("source", ["rules", "file"])
 def test_what_is_added_comes_beside_what_ships(space, source):
     if source == "rules":
