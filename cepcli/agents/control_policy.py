@@ -145,5 +145,5 @@ def diverged(what: str) -> ConfigError:
     """What there is to say of a learner whose numbers are not finite."""
     return ConfigError(
         f"The learner diverged: its {what} are no finite numbers.",
-        "Train with a smaller sac.learning_rate; what the last checkpoint holds is from before.",
+        "Train again with a smaller sac.learning_rate.",
     )

@@ -25,7 +25,8 @@ def control_step(
         The choices of symbols that were due.
 
     Raises:
-        EnvError: if a simulator's answer is not finite; nothing of its step is then kept.
+        EnvError: if a simulator's answer is not finite: nothing is kept of that control, nor of an
+            episode that begins so; the environments before it have taken their step.
         ConfigError: if the learner's numbers are not finite any more.
     """
     learner, policy = parts.learner, parts.policy
@@ -99,5 +100,5 @@ def _stopping(step: int) -> Iterator[None]:
     except EnvError as error:
         raise EnvError(
             f"Training stopped at step {step}: {error.message}",
-            "The checkpoint holds the state before it; `cep runs resume` goes on from there.",
+            "The checkpoint holds all that came before it; `cep runs resume` goes on from there.",
         ) from error
