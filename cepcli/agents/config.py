@@ -196,22 +196,15 @@ class TrainConfig:
                 f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
                 "Leave --prior out, or use --agent posterior-q or direct-llm.",
             )
-        asks = self.prior != "uniform"
-        if self.trace and not asks:
-            raise ConfigError(
-                "There is nothing to trace: no LLM is asked.",
-                "Leave --trace out, or name a --prior.",
-            )
-        if self.agent in CONTROL:
-            self._check_control(asks)
 
-    def _check_control(self, asks: bool) -> None:
-        """What only agents of control have, and what they have not."""
-        if self.abstraction is not None and not asks:
-            raise ConfigError(
-                f"`abstraction` is `{self.abstraction}`, but no LLM is asked about states.",
-                "Leave it out, or name a --prior for --agent hybrid-sac.",
-            )
+    def check_new(self) -> None:
+        """Refuse what no run may begin with, though older ones have it.
+
+        Raises:
+            ConfigError: in one sentence.
+        """
+        if self.agent not in CONTROL:
+            return
         if self.agent == "hybrid-sac" and self.posterior.mode != "exact":
             raise ConfigError(
                 f"`posterior.mode` is {self.posterior.mode}, which is for actions of text.",

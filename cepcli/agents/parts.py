@@ -129,6 +129,8 @@ def build_parts(
     learner: QLearner | HybridSAC | None = None
     if isinstance(tracker, ControlTracker):
         learner = _control_learner(config, tracker, device)
+        if learner.nominal and config.steps <= config.sac.residual_starts:
+            notify(f"The actor will not learn: it waits for {config.sac.residual_starts} steps")
     elif learns and table is not None:
         learner = QLearner(config.learner, config.posterior, table, seed=config.seed, device=device)
     return Parts(
@@ -266,7 +268,7 @@ def _cache_keys(
 
 
 def with_prior_defaults(config: TrainConfig) -> TrainConfig:
-    """`config` with the cache switched off where no LLM is asked."""
-    if config.prior == "uniform" and config.cache.mode != "off":
-        return replace(config, cache=replace(config.cache, mode="off"))
-    return config
+    """`config` without cache, trace and abstraction where no LLM is asked."""
+    if config.prior != "uniform":
+        return config
+    return replace(config, cache=replace(config.cache, mode="off"), trace=False, abstraction=None)

@@ -70,6 +70,8 @@ def start_run(
         _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
         # What cannot be built leaves no run behind.
         begun = resume and bool(checkpoints(workspace.partial("run", name)))
+        if not begun:
+            config.check_new()
         start = None if begun else _start_cache(config, workspace)
         parts = build_parts(config, workspace, notify)
         fresh = Progress() if start is None else _started_from(start, parts, notify)

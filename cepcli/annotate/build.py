@@ -89,8 +89,8 @@ def annotate_by_rules(
     for env in envs:
         rules_for(control_spec(env))
     with workspace.lock("annotations", name):
-        _begin(config, workspace, name, notify)
         found = sample(config, notify)
+        _begin(config, workspace, name, notify)
         made = [suggestion(control_spec(state.env), state.observation) for state in found]
         path = workspace.directory("annotations", name)
         file = AnnotationFile(path / records.FILE, config.family)
@@ -106,10 +106,11 @@ def annotate_by_rules(
         new = [annotation for annotation in made if annotation.state not in there]
         _add_states(path, found)
         file.append(new)
-        if new or before > kept:
+        changed = bool(new) or before > kept
+        if changed:
             with writing(workspace.root):
                 write_toml(path / "config.toml", config)
-        workspace.restamp("annotations", name, seed=config.seed)
+        workspace.restamp("annotations", name, seed=config.seed if changed else None)
         return _count(workspace, name, added=len(new), removed=before - kept, kept=kept)
 
 
@@ -134,17 +135,12 @@ def opened_for_people(
         new = [env for env in config.envs if env not in there]
         if new:
             known += _add_states(path, sample(replace(config, env=",".join(new)), notify))
-        elif sampling(config) != sampling(AnnotateConfig()):
+        elif replace(config, env=AnnotateConfig().env) != AnnotateConfig():
             notify("States to annotate are there already; more of them: cep annotate auto")
         try:
             yield file, known
         finally:
             workspace.restamp("annotations", name)
-
-
-def sampling(config: AnnotateConfig) -> tuple[int, int, int]:
-    """How states are sampled, whichever environment they are of."""
-    return config.count, config.pool, config.seed
 
 
 def import_annotations(

@@ -7,7 +7,7 @@ features instead of `observation`, too.
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,7 @@ def read_foreign(path: Path, env: str | None = None) -> list[Annotation]:
     spec = control_spec(env or _env_of(path, rows[0][1]))
     found, defects = [], []
     for number, row in rows:
-        missing = _missing(row, spec)
-        if missing:
-            told = f"there is neither `observation` nor a number `{missing}`."
-            defects.append(Defect(number, told, f"Their names: cep envs show {spec.id}"))
-            continue
-        annotation = annotation_of(_completed(row, spec), spec.family, number)
+        annotation = _annotation(row, spec, number)
         if isinstance(annotation, Defect):
             defects.append(annotation)
         else:
@@ -62,22 +57,18 @@ def _env_of(path: Path, row: Any) -> str:
     )
 
 
-def _missing(row: Any, spec: ControlSpec) -> str | None:
-    """The first feature without a number, of a row that has them one by one; None if all have."""
-    if not isinstance(row, dict) or "observation" in row:
-        return None
-    names = [feature.name for feature in spec.features]
-    return next((name for name in names if _numbers([row.get(name)]) is None), None)
-
-
-def _completed(row: Any, spec: ControlSpec) -> Any:
-    """A row with what it does not say; what is no row as it is."""
-    if not isinstance(row, dict):
-        return row
-    row = {"env": spec.id, "source": "import", **row}
-    if "observation" not in row:
-        row["observation"] = _numbers([row.get(feature.name) for feature in spec.features])
-    return row
+def _annotation(row: Any, spec: ControlSpec, number: int) -> Annotation | Defect:
+    """Line `number`, with what it does not say, or what is wrong with it."""
+    if isinstance(row, dict):
+        row = {"env": spec.id, "source": "import", **row}
+        if "observation" not in row:
+            cells = {feature.name: _numbers([row.get(feature.name)]) for feature in spec.features}
+            missing = next((name for name, found in cells.items() if found is None), None)
+            if missing:
+                told = f"there is neither `observation` nor a number `{missing}`."
+                return Defect(number, told, f"Their names: cep envs show {spec.id}")
+            row["observation"] = [value for (value,) in cells.values()]
+    return annotation_of(row, spec.family, number)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -94,31 +85,36 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]
     """Line numbers and cells; without those that are empty, but for the text."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
-        for column in ("text", "primitive"):
-            if column not in (reader.fieldnames or ()):
-                raise ArtifactError(
-                    f"{path}:1: the header has no column `{column}`.",
-                    "Needed are text, primitive, and observation or one column per feature.",
-                )
-        for cells in _cells(path, reader):
-            row: dict[str, Any] = {k: v for k, v in cells.items() if v or k == "text"}
-            if "observation" in row:
-                row["observation"] = _numbers(row["observation"])
-            yield reader.line_num, row
+        try:
+            _check_header(path, reader.fieldnames or ())
+            for cells in reader:
+                if None in cells:
+                    raise ArtifactError(
+                        f"{path}:{reader.line_num}: the line has more cells than the header.",
+                        "Put a text that holds the delimiter in quotes.",
+                    )
+                row: dict[str, Any] = {k: v for k, v in cells.items() if v or k == "text"}
+                if "observation" in row:
+                    row["observation"] = _numbers(row["observation"])
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise ArtifactError(
+                f"{path}:{reader.line_num + 1}: the line is not CSV ({error}).",
+                "Mend it, or delete it.",
+            ) from error
+
+
+def _check_header(path: Path, columns: Collection[str]) -> None:
+    for column in ("text", "primitive"):
+        if column not in columns:
+            raise ArtifactError(
+                f"{path}:1: the header has no column `{column}`.",
+                "Needed are text, primitive, and observation or one column per feature.",
+            )
 
 
 def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return _csv(path, "\t")
-
-
-def _cells(path: Path, reader: "csv.DictReader[str]") -> Iterator[dict[str, Any]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise ArtifactError(
-            f"{path}:{reader.line_num + 1}: the line is not CSV ({error}).",
-            "Mend it, or delete it.",
-        ) from error
 
 
 _READERS = {".csv": _csv, ".tsv": _tsv}

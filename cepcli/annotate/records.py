@@ -169,7 +169,7 @@ def open_annotations(
     if not found:
         raise ArtifactError(
             f"There is no annotation in `{artifact.path / FILE}`.",
-            f"Make some: cep annotate auto --env {family}",
+            f"Make some: cep annotate auto --env {family}" + (f" --name {name}" if name else ""),
         )
     return artifact, found
 

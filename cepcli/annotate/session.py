@@ -71,6 +71,7 @@ class Session:
         self._envs = set(envs)
         self._states: dict[str, State] = {}
         self._given: list[_Given] = []
+        self._written: dict[str, list[Annotation | None]] = {}  # of each state, first to last
         self._closed = False
         self.notice = ""
         for state in states:
@@ -160,6 +161,7 @@ class Session:
             if new != before:
                 self._put(before, new)
                 self._given.append(_Given(before, new))
+                self._written.setdefault(state, [before]).append(new)
             return self._view(known)
 
     def undo(self) -> Annotation | None:
@@ -179,6 +181,7 @@ class Session:
                 self._file.remove(after)
             else:
                 self._file.replace(after, before)
+            self._written[after.state].append(before)
             self._take_in()
             return after
 
@@ -203,16 +206,22 @@ class Session:
             return self._known(state)
 
     def _lost(self) -> list[Annotation]:
-        """What the file lacks of the last answers, the last first: one for each state."""
+        """What the file lacks of the last answers, the last first: one for each state.
+
+        A state is as an older copy had it where it is as it ever was in this session but for its
+        last answer; what was never in it comes from a person's hand, and stays.
+        """
         lost: dict[str, Annotation] = {}
+        last = {after.state: after for _, after in self._given}
         for _, after in reversed(self._given):
-            if after.state in lost:
+            if last.pop(after.state, None) is None:
                 continue
             current = self._answers.get(after.state)
-            given = [each.before for each in self._given if each.after.state == after.state]
-            if current == after or (current is not None and current not in given):
+            written = self._written[after.state]
+            if current == after and written.count(after) == 1:
                 break  # the file is younger than this answer
-            lost[after.state] = after
+            if current != after and current in written:
+                lost[after.state] = after
         return list(lost.values())
 
     def _put(self, before: Annotation | None, after: Annotation) -> None:

@@ -83,12 +83,8 @@ def train(
             TrainConfig, file=config, overrides=set_ or [], flags={**flags, "agent": "hybrid-sac"},
             presets=PRESETS, preset_key="agent",
         )  # fmt: skip
-    mode = named.get("cache", {}).get("mode", "off")
-    if first.prior == "uniform" and mode != "off":
-        raise ConfigError(
-            f"The cache is `{mode}`, but there is nothing to keep in it: no LLM is asked.",
-            "Leave --cache out, or name a --prior.",
-        )
+    if first.prior == "uniform":
+        _refuse_idle(given(overrides=set_ or [], flags=flags))
     first = _described(first, open_workspace(workspace), "prior" in named, quiet)
     first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []
@@ -100,6 +96,21 @@ def train(
             print_summary(summaries[-1])
     if json:
         print_json(summaries[0] if seeds == 1 else {"runs": summaries})
+
+
+def _refuse_idle(typed: dict[str, Any]) -> None:
+    """Refuse what was typed for an LLM where none is asked; a file may be of a run with one."""
+    idle = {
+        "cache.mode": typed.get("cache", {}).get("mode", "off") != "off",
+        "trace": typed.get("trace", False),
+        "abstraction": "abstraction" in typed,
+    }
+    for key, is_idle in idle.items():
+        if is_idle:
+            raise ConfigError(
+                f"`{key}` was set, but means nothing here: no LLM is asked.",
+                "Leave it out, or name a --prior.",
+            )
 
 
 def _described(config: Any, space: Any, named: bool, quiet: bool) -> Any:

@@ -5,7 +5,7 @@ at a boundary, where the next symbol is chosen anew: only there a log-prior of t
 stored. A transition is one row of one array, so that a batch is one gather.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,18 @@ class ControlTransition(NamedTuple):
     next_log_prior: Float[ndarray, " symbols"] | None = None
     nominal: Float[ndarray, " controls"] | None = None
     next_nominals: Float[ndarray, "symbols controls"] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        pairs = self._asdict().items()
+        return {k: v.tolist() if isinstance(v, ndarray) else v for k, v in pairs}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ControlTransition":
+        """What `as_json` gave."""
+        pairs = values.items()
+        fields: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in pairs}
+        return cls(**fields)
 
 
 class ControlBatch(NamedTuple):

@@ -41,7 +41,6 @@ All gradients are written out by hand (`cepcli.rl.perceptrons`), with no automat
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
@@ -84,7 +83,11 @@ class CriticErrors(NamedTuple):
 
 
 class HybridSAC:
-    """Actor, twin critics, their targets, entropy weight and replay of one control task."""
+    """Actor, twin critics, their targets, entropy weight and replay of one control task.
+
+    Attributes:
+        nominal: whether symbols suggest controls, from which the actor departs.
+    """
 
     def __init__(
         self,
@@ -101,7 +104,7 @@ class HybridSAC:
         """Args: `q_range` is the spread that Q is brought to across symbols, None to leave it."""
         self._config = config
         self._features, self._controls, self._symbols = features, controls, symbols
-        self._nominal = nominal
+        self.nominal = nominal
         self._q_range = q_range
         self._device = device
         self._one_hot = torch.eye(symbols, symbols if symbols > 1 else 0, device=device)
@@ -274,7 +277,7 @@ class HybridSAC:
         """One gradient step of everything on `batch`; τ weighs the symbols in the target."""
         alpha = self.log_alpha.exp()
         errors = self._critic_step(batch.pairs, self._target(batch, alpha, temperature))
-        if not self._nominal or self.steps >= self._config.residual_starts:
+        if not self.nominal or self.steps >= self._config.residual_starts:
             self._actor_step(batch, alpha)
         self.targets.parameters.lerp_(self.critics.parameters, self._config.polyak)
         self.updates += 1
@@ -311,7 +314,7 @@ class HybridSAC:
 
     def _upcoming_nominals(self, batch: ControlBatch) -> Tensor | None:
         """Nominal controls of the rows that the target needs, in their order."""
-        if not self._nominal:
+        if not self.nominal:
             return None
         inside = len(batch.reward) - len(batch.next_log_prior)
         nominals = batch.next_nominals
@@ -337,10 +340,10 @@ class HybridSAC:
         size = len(batch.reward)
         known, room = batch.pairs[:, : self._known], self._lasting.of(size)
         sample = self._sample(known, room, self._noise)
-        control = self._applied(sample.control, batch.nominal if self._nominal else None)
+        control = self._applied(sample.control, batch.nominal if self.nominal else None)
         # ∂(−mean Q)/∂u, where nothing flows through a control that was clipped
         d_control = self._slope_of_lower(torch.cat([known, control], dim=1)).mul_(-1.0 / size)
-        if self._nominal:
+        if self.nominal:
             d_control.mul_((control.abs() < 1.0) * self._config.residual)
         d_output = squashed_gradient(sample, d_control, alpha / size)
         self.actor.members[0].backward(known, room, d_output)
@@ -389,7 +392,7 @@ class HybridSAC:
             "updates": self.updates,
             "spread": self._spread.state(),
             "sampling": self._sampling.bit_generator.state,
-            "waiting": [_as_lists(transition) for transition in self._waiting],
+            "waiting": [each and each.as_json() for each in self._waiting],
         }
         return tensors, self.replay.state(), scalars
 
@@ -404,19 +407,6 @@ class HybridSAC:
         self.steps, self.updates = scalars["steps"], scalars["updates"]
         self._spread.restore(scalars["spread"])
         self._sampling.bit_generator.state = scalars["sampling"]
-        self._waiting = [_from_lists(values) for values in scalars["waiting"]]
-
-
-def _as_lists(transition: ControlTransition | None) -> dict[str, Any] | None:
-    if transition is None:
-        return None
-    pairs = transition._asdict().items()
-    return {k: v.tolist() if isinstance(v, ndarray) else v for k, v in pairs}
-
-
-def _from_lists(values: dict[str, Any] | None) -> ControlTransition | None:
-    if values is None:
-        return None
-    pairs = values.items()
-    fields: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in pairs}
-    return ControlTransition(**fields)
+        self._waiting = [
+            values and ControlTransition.from_json(values) for values in scalars["waiting"]
+        ]

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cepcli.agents.runs import start_run
+from cepcli.agents.training import Hooks
 from cepcli.artifacts import Workspace
 from cepcli.cli.display import outcome
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
@@ -186,17 +188,35 @@ def test_another_abstraction_under_the_name_is_refused(point, tmp_path, monkeypa
     ("flags", "message"),
     [
         ({"trace": True, "sac.envs": 2}, "cannot be traced"),
-        ({"trace": True, "agent": "sac"}, "nothing to trace"),
-        ({"agent": "sac", "abstraction": "walker2d/default"}, "no LLM is asked about states"),
         ({"posterior.mode": "k-candidates"}, "`posterior.mode` is k-candidates"),
         ({"steps": 3, "sac.envs": 8}, "cannot share evenly"),
         ({"sac.entropy_per_control": float("nan")}, "expected a finite number"),
         ({"sac.learning_rate": float("inf")}, "sac.learning_rate is inf"),
     ],
 )
-def test_settings_that_would_count_for_nothing_or_cannot_work_are_refused(point, flags, message):
+def test_settings_that_cannot_work_are_refused(point, tmp_path, flags, message):
     with pytest.raises(ConfigError, match=message):
-        point.config(**flags)
+        point.run(tmp_path, "a", **flags)
+    assert not list(tmp_path.glob("run/a*"))
+
+
+def test_where_no_llm_is_asked_what_is_for_one_is_left_out(point, tmp_path):
+    from cepcli.agents.runs import read_config
+
+    point.run(tmp_path, "a", agent="sac", trace=True, abstraction="walker2d/mine",
+              **{"cache.mode": "lru"})  # fmt: skip
+    kept = read_config(tmp_path / "run/a")
+    assert (kept.cache.mode, kept.trace, kept.abstraction) == ("off", False, None)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_run_that_ends_before_its_actor_learns_says_so(point, tmp_path, told):
+    lines = []
+    start_run(
+        point.config(**{"env_options.nominal": True, "sac.residual_starts": 120 if told else 119}),
+        Workspace(tmp_path), "a", resume=False, overwrite=False, hooks=Hooks(), notify=lines.append,
+    )  # fmt: skip
+    assert any("The actor will not learn" in line for line in lines) == told
 
 
 def test_a_run_that_chose_no_symbol_is_held_against_off(point, tmp_path):

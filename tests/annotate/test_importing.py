@@ -72,6 +72,8 @@ def test_a_text_in_the_familys_sentence_gets_its_phrases(tmp_path):
         ("a.csv", csv("a,rise,"), ":2: there is neither `observation` nor a number `torso_height`"),
         ("a.csv", csv("a,rise,[1"), ":2: the observation is not a list"),
         ("a.csv", csv("a,rise,1", header="text,primitive,torso_height"), "a number `torso_pitch`"),
+        ("a.csv", csv(f"one, two,rise,{QUOTED}"), ":2: the line has more cells than the header"),
+        ("a.csv", "t" * 200_000 + "\n", ":1: the line is not CSV"),
         ("a.csv", csv("a" * 200_000 + f",rise,{QUOTED}"), ":2: the line is not CSV"),
         (
             "a.tsv",

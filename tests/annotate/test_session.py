@@ -145,6 +145,46 @@ def test_an_answer_confirmed_again_does_not_hide_one_that_an_older_copy_lacks(ma
     assert session.undo() is None
 
 
+def test_a_line_by_hand_in_an_older_copy_hides_no_answer_that_it_lacks(made):
+    session, path = made
+    first, second, *_ = session.order
+    opened = path.read_text()
+    answer(session, first, "one")
+    answer(session, second, "two")
+    state = session.state(second)
+    by_hand = worlds.row(observation=list(state.observation), text="two by hand")
+    path.write_text(opened + by_hand + "\n")
+    session.refresh()
+    assert sorted(texts(path)) == ["one", "two by hand"]
+
+
+def test_an_answer_that_was_there_before_does_not_prove_a_copy_young(made):
+    session, path = made
+    first, second, *_ = session.order
+    answer(session, first, "a")
+    opened = path.read_text()
+    answer(session, second, "b")
+    answer(session, first, "other")
+    answer(session, first, "a")
+    path.write_text(opened + "\n")
+    session.refresh()
+    assert texts(path) == ["a", "b"]
+
+
+def test_what_was_undone_after_a_copy_was_made_is_no_edit_by_hand(made):
+    session, path = made
+    first, second, *_ = session.order
+    answer(session, first, "one")
+    answer(session, first, "two")
+    opened = path.read_text()
+    session.undo()
+    answer(session, second, "b")
+    answer(session, first, "three")
+    path.write_text(opened + "\n")
+    session.refresh()
+    assert texts(path) == ["three", "b"]
+
+
 def test_undo_takes_out_all_of_what_was_put_back(made):
     session, path = made
     first = session.order[0]

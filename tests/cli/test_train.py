@@ -262,3 +262,12 @@ def test_a_misspelt_abstraction_is_refused(cep):
     done = cep("train", "--env", "walker2d", "--set", "abstraction=walker2d/mine", *CONTROL)
     assert done.code == 2
     assert "walker2d/mine" in done.err
+
+
+@pytest.mark.parametrize(
+    "typed", [["--trace"], ["--cache", "lru"], ["--set", "abstraction=walker2d/default"]]
+)
+def test_what_is_typed_for_an_llm_is_refused_where_none_is_asked(cep, typed):
+    done = cep("train", "--env", "walker2d", "--agent", "sac", *typed)
+    assert done.code == 2
+    assert "means nothing here: no LLM is asked" in done.err

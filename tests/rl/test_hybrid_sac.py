@@ -66,8 +66,8 @@ def reference_update(made, batch, noise, tau):
         gaussian = Normal(mean, log_std.clamp(-20, 2).exp())
         before = mean + gaussian.stddev * drawn
         control = before.tanh()
-        log_prob = (gaussian.log_prob(before) - (1 - control**2).log()).sum(-1)
-        if made._nominal:
+        log_prob = (gaussian.log_prob(before) - (1 - control**2 + 1e-6).log()).sum(-1)
+        if made.nominal:
             control = (nominal + config.residual * control).clamp(-1, 1)
         return control, log_prob
 
