@@ -9,7 +9,7 @@ from cepcli.agents.policy import Decision
 from cepcli.agents.progress import Progress
 from cepcli.cache.trace import TraceWriter
 from cepcli.errors import EnvError
-from cepcli.rl.control_episodes import ControlTracker
+from cepcli.rl.control_episodes import Answer, ControlTracker
 from cepcli.rl.control_replay import ControlTransition
 from cepcli.rl.hybrid_sac import HybridSAC
 
@@ -25,8 +25,8 @@ def control_step(
         The choices of symbols that were due.
 
     Raises:
-        EnvError: if a simulator's answer is not finite: nothing is kept of that control, nor of an
-            episode that begins so; the environments before it have taken their step.
+        EnvError: if a simulator's answer is not finite: nothing is then kept of this step in any
+            environment, nor of an episode that begins so.
         ConfigError: if the learner's numbers are not finite any more.
     """
     learner, policy = parts.learner, parts.policy
@@ -44,38 +44,45 @@ def control_step(
             trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
         learner.arrive(decision.answer.log_prior, number)
         decisions.append(decision)
+    answers = []
     for number, tracker in enumerate(trackers):
-        _step_one(parts, progress, learner, policy, tracker, number)
+        control = policy.control(tracker, parts.acting)
+        with _stopping(progress.step + number + 1):
+            answers.append(tracker.apply(control))
+    for number, (tracker, answer) in enumerate(zip(trackers, answers, strict=True)):
+        _keep(parts, progress, learner, policy, tracker, answer, number)
+    for tracker, answer in zip(trackers, answers, strict=True):
+        if answer.terminated or answer.truncated:
+            with _stopping(progress.step):
+                tracker.next_episode()
     return decisions
 
 
-def _step_one(
+def _keep(
     parts: Parts,
     progress: Progress,
     learner: HybridSAC,
     policy: ControlPolicy,
     tracker: ControlTracker,
+    answer: Answer,
     number: int,
 ) -> None:
-    """One control in the environment of that number."""
+    """Record one control in the environment of that number."""
     assert tracker.symbol is not None
     before, nominals = tracker.observation, policy.nominals(tracker)
-    step = progress.step + 1
-    control = policy.control(tracker, parts.acting)
-    with _stopping(step):
-        reward, terminated, truncated = tracker.step(control)
-    progress.record_control(before, control)
+    progress.record_control(before, answer.control)
+    tracker.take(answer)
 
-    ended = terminated or truncated
+    ended = answer.terminated or answer.truncated
     boundary = not ended and tracker.held >= parts.config.sac.symbol_steps
     learner.step(
         ControlTransition(
             before,
             tracker.symbol,
-            control,
-            reward,
-            tracker.observation,
-            terminated,
+            answer.control,
+            answer.reward,
+            answer.observation,
+            answer.terminated,
             nominal=None if nominals is None else nominals[tracker.symbol],
             next_nominals=policy.nominals(tracker),
         ),
@@ -88,8 +95,6 @@ def _step_one(
         progress.record_episode(tracker.success, tracker.episode_return)
         if parts.control is not None:
             parts.control.tell("episode_return", tracker.episode_return)
-        with _stopping(step):
-            tracker.next_episode()
 
 
 @contextmanager

@@ -1,12 +1,23 @@
 """Following episodes of a control environment so that any moment of one can be played again."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.envs.control import ControlEnv, check_finite
+
+
+class Answer(NamedTuple):
+    """What a simulator said to a control."""
+
+    control: Float[ndarray, " controls"]
+    observation: Float[ndarray, " features"]
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool
 
 
 class ControlTracker:
@@ -66,21 +77,41 @@ class ControlTracker:
         nothing = np.zeros(env.control_spec.controls)
         return np.stack([nothing if control is None else control for control in offered])
 
+    def apply(self, control: Float[ndarray, " controls"]) -> Answer:
+        """What the simulator says to a control; the tracker stays where it is until `take`.
+
+        Raises:
+            EnvError: if the simulator answers with numbers that are not finite.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(control)
+        check_finite(self.env.control_spec, observation, float(reward))
+        return Answer(
+            control,
+            observation,
+            float(reward),
+            bool(terminated),
+            bool(truncated),
+            bool(info["success"]),
+        )
+
+    def take(self, answer: Answer) -> None:
+        """Go where the simulator went."""
+        self.observation = answer.observation
+        self.actions.append(answer.control)
+        self.held += 1
+        self.episode_return += answer.reward
+        self.success = self.success or answer.success
+
     def step(self, control: Float[ndarray, " controls"]) -> tuple[float, bool, bool]:
-        """Apply a control: reward, terminated, truncated.
+        """Apply a control and go there: reward, terminated, truncated.
 
         Raises:
             EnvError: if the simulator answers with numbers that are not finite; what the tracker
                 remembers is then still the state before.
         """
-        observation, reward, terminated, truncated, info = self.env.step(control)
-        check_finite(self.env.control_spec, observation, float(reward))
-        self.observation = observation
-        self.actions.append(control)
-        self.held += 1
-        self.episode_return += float(reward)
-        self.success = self.success or bool(info["success"])
-        return float(reward), bool(terminated), bool(truncated)
+        answer = self.apply(control)
+        self.take(answer)
+        return answer.reward, answer.terminated, answer.truncated
 
     def next_episode(self) -> None:
         """Begin the next episode.

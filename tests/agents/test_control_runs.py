@@ -150,6 +150,24 @@ def test_an_episode_that_begins_broken_stops_training_and_the_next_one_is_gone_o
         assert np.isfinite(replay["rows"]).all()
 
 
+def test_what_one_of_several_simulators_breaks_none_has_taken(point, tmp_path):
+    def break_later(parts, progress):
+        if progress.step == 40:
+            env = parts.trackers[1].env
+            env.breaks_at = env.steps + 1
+
+    with pytest.raises(EnvError, match=r"stopped at step 42: .*gave nan for `place`"):
+        point.run(tmp_path, "a", on_step=break_later, **{"sac.envs": 2})
+    assert (tmp_path / "run/a.partial/checkpoint-00000040/state.json").is_file()
+    seen = []
+    resumed = point.run(
+        tmp_path, "a", resume=True, on_step=lambda parts, progress: seen.append(progress.step),
+        **{"sac.envs": 2},
+    )  # fmt: skip
+    assert seen == list(range(42, 121, 2))
+    assert resumed["steps"] == 120
+
+
 def test_a_broken_evaluation_names_its_step_and_leaves_a_checkpoint(point, tmp_path):
     def break_later(parts, progress):
         if progress.step == 49:
