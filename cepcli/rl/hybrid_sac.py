@@ -113,7 +113,7 @@ class HybridSAC:
         self.actor = Perceptrons(1, (known, hidden, 2 * controls), device)
         self.critics = Perceptrons(2, (known + controls, hidden, 1), device)
         self.targets = Perceptrons(2, (known + controls, hidden, 1), device)
-        self.log_alpha = torch.zeros(1, device=device)
+        self.log_alpha = torch.full((1,), math.log(config.entropy_weight), device=device)
         start = torch.Generator().manual_seed(stream_seed(seed, "network"))
         for network in [*self.actor.members, *self.critics.members]:
             network.initialise(start, unheeded=slice(features, known))

@@ -8,7 +8,10 @@ from cepcli.config import require
 
 @dataclass(frozen=True, slots=True)
 class SACConfig:
-    """Soft actor-critic; the defaults are Stable-Baselines3's."""
+    """Soft actor-critic; the defaults are Stable-Baselines3's but for `entropy_weight`.
+
+    There it begins at 1, and HalfCheetah learns nothing before it has fallen, some 20,000 steps.
+    """
 
     discount: float = field(default=0.99, metadata={"help": "γ per control step, in [0, 1)"})
     hidden: int = field(default=256, metadata={"help": "units of each of the two hidden layers"})
@@ -26,6 +29,9 @@ class SACConfig:
         default=0.005, metadata={"help": "share of the critics that their targets take, in (0, 1]"}
     )
     replay_capacity: int = field(default=1_000_000, metadata={"help": "transitions kept"})
+    entropy_weight: float = field(
+        default=0.1, metadata={"help": "α at the beginning, before it is learned, > 0"}
+    )
     entropy_per_control: float = field(
         default=-1.0, metadata={"help": "nats per number of a control that entropy is held to"}
     )
@@ -49,6 +55,10 @@ class SACConfig:
         require(
             0 < self.learning_rate < math.inf,
             f"sac.learning_rate is {self.learning_rate}, expected > 0.",
+        )
+        require(
+            0 < self.entropy_weight < math.inf,
+            f"sac.entropy_weight is {self.entropy_weight}, expected a finite number > 0.",
         )
         require(
             math.isfinite(self.entropy_per_control),
