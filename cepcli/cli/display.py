@@ -119,17 +119,24 @@ class RunDisplay:
             print("; ".join(filter(None, (text, promised))), file=sys.stderr, flush=True)
 
     def _figures(self, parts: "Parts", progress: "Progress", now: float) -> dict[str, str]:
-        cache = parts.telemetry.summary()
-        queries, hits = cache["queries"], cache["hits"]
         steps_here = progress.step - (self._first_step or 0)
         rate = steps_here / max(now - self._began, 1e-9)
         left = (parts.config.steps - progress.step) / rate if rate else 0.0
-        answered = hits["exact"] + hits["semantic"]
-        saved = answered * cache["llm_seconds_recorded"] / max(queries["total"], 1)
         return {
             "step": f"{progress.step}/{parts.config.steps}",
             "ETA": f"{left:.0f} s",
             **self._recent(parts, progress),
+            **({"steps/s": f"{rate:.0f}"} if parts.cache is None else self._asked(parts, progress)),
+        }
+
+    @staticmethod
+    def _asked(parts: "Parts", progress: "Progress") -> dict[str, str]:
+        """How the cache and the LLM did."""
+        cache = parts.telemetry.summary()
+        queries, hits = cache["queries"], cache["hits"]
+        answered = hits["exact"] + hits["semantic"]
+        saved = answered * cache["llm_seconds_recorded"] / max(queries["total"], 1)
+        return {
             "exact hits": f"{hits['exact'] / max(progress.decisions, 1):.0%}",
             "semantic hits": f"{hits['semantic'] / max(progress.decisions, 1):.0%}",
             "queries": str(queries["total"]),

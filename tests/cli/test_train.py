@@ -63,6 +63,15 @@ def test_runs_are_listed_and_shown_with_the_command_that_made_them(train, cep):
     assert cep("runs", "show", "r_s0", "--json").json["run"] == "r_s0"
 
 
+def test_progress_tells_of_the_llm_only_where_there_is_one(train):
+    asking = train("--name", "r", "--cache", "lru").err
+    assert "exact hits" in asking
+    alone = train("--name", "d", "--agent", "dqn").err
+    assert "steps/s" in alone
+    assert "hits" not in alone
+    assert "LLM" not in alone
+
+
 def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
     train("--name", "r", "--cache", "lru")
     files = sorted(p for p in (workspace_root / "run/r_s0").rglob("*") if p.is_file())
