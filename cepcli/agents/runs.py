@@ -70,7 +70,9 @@ def start_run(
         _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
         # What cannot be built leaves no run behind.
         begun = resume and bool(checkpoints(workspace.partial("run", name)))
-        if not begun:
+        if begun:
+            _tell_what_is_new(workspace.partial("run", name), config, notify)
+        else:
             config.check_new()
         start = None if begun else _start_cache(config, workspace)
         parts = build_parts(config, workspace, notify)
@@ -290,6 +292,25 @@ def _check_same_config(config: TrainConfig, run: Path) -> None:
             f"The run in `{run}` was started with {key} = {old!r}, not {new!r}.",
             f"Go on with it as it was: cep runs resume {run.name.removesuffix('.partial')}",
         )
+
+
+def _tell_what_is_new(run: Path, config: TrainConfig, notify: Notify) -> None:
+    """Say which settings did not exist yet when the run was begun: their defaults hold from here.
+
+    What is None is not in the file either way.
+    """
+    before, now = _keys(read_toml(run / "config.toml")), _keys(to_dict(config))
+    if new := sorted(now - before):
+        notify(f"Begun by an earlier version, without {', '.join(new)}: going on with the defaults")
+
+
+def _keys(settings: dict[str, Any], where: str = "") -> set[str]:
+    """Every key with a value, as `section.key`; what `env_options` holds is the environment's."""
+    found: set[str] = set()
+    for key, value in settings.items():
+        nested = isinstance(value, dict) and key != "env_options"
+        found |= _keys(value, f"{where}{key}.") if nested else {where + key}
+    return found
 
 
 def _first_difference(

@@ -21,8 +21,10 @@ class SACConfig:
         default=1,
         metadata={"help": "environments that are stepped in turn, sharing calls to the LLM, ≥ 1"},
     )
-    learning_starts: int = field(
-        default=100, metadata={"help": "control steps with uniform controls before learning"}
+    learning_starts: int = field(default=100, metadata={"help": "control steps before learning"})
+    random_steps: int = field(
+        default=0,
+        metadata={"help": "control steps with uniform controls; those before learning have them"},
     )
     gradient_steps: int = field(default=1, metadata={"help": "gradient steps per control step"})
     polyak: float = field(
@@ -68,6 +70,7 @@ class SACConfig:
             self.residual_starts >= 0,
             f"sac.residual_starts is {self.residual_starts}, expected ≥ 0.",
         )
+        require(self.random_steps >= 0, f"sac.random_steps is {self.random_steps}, expected ≥ 0.")
         for name in (
             "hidden", "batch_size", "envs", "learning_starts", "gradient_steps", "replay_capacity",
             "symbol_steps",

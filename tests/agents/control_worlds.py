@@ -3,6 +3,7 @@
 Run as a script it trains in a directory and dies at a given step, for the tests of resuming.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,11 +15,12 @@ import numpy as np
 import cepcli.agents.parts as parts_module
 from cepcli.agents import runs
 from cepcli.agents.config import PRESETS, TrainConfig
-from cepcli.agents.runs import start_run
+from cepcli.agents.runs import resume_run, start_run
 from cepcli.agents.training import Hooks
 from cepcli.artifacts import Workspace
 from cepcli.config import resolve
 from cepcli.envs.control import ControlEnv, ControlSpec, Feature, Primitive
+from cepcli.errors import Interrupted
 from tests.agents import worlds
 
 SPEC = ControlSpec(
@@ -129,6 +131,12 @@ def run(root, name, *, resume=False, on_step=None, stop=lambda: False, **flags):
         config(**flags), Workspace(Path(root)), name, resume=resume, overwrite=False,
         hooks=hooks, notify=lambda message: None,
     )  # fmt: skip
+
+
+def resume(root, name, notify, *, stop=lambda: False):
+    """Go on with an unfinished run under its own settings; it may be stopped again."""
+    with contextlib.suppress(Interrupted):
+        resume_run(Workspace(Path(root)), name, Hooks(stop_requested=stop), notify)
 
 
 def several(agent, cache, envs):

@@ -8,7 +8,7 @@ import pytest
 
 from cepcli.agents.runs import start_run
 from cepcli.agents.training import Hooks
-from cepcli.artifacts import Workspace
+from cepcli.artifacts import Workspace, sha256
 from cepcli.cli.display import outcome
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.experiments.retention import retention
@@ -191,6 +191,23 @@ def test_a_learner_that_diverges_is_not_blamed_on_the_simulator(point, tmp_path,
     assert "smaller sac.learning_rate" in told.value.hint
     assert (tmp_path / "run/a.partial/checkpoint-00000040/state.json").is_file()
     assert not list((tmp_path / "run/a.partial").glob("checkpoint-0000005*"))
+
+
+def test_a_run_of_an_earlier_version_is_told_what_is_new(point, tmp_path):
+    with pytest.raises(Interrupted):
+        point.run(tmp_path, "a", stop=lambda: True)
+    told = []
+    point.resume(tmp_path, "a", told.append, stop=lambda: True)
+    assert not any("earlier version" in line for line in told)
+    settings = tmp_path / "run/a.partial/config.toml"
+    lines = settings.read_text().splitlines()
+    was = sha256(settings)
+    settings.write_text("\n".join(line for line in lines if "entropy_weight" not in line))
+    (state,) = settings.parent.glob("checkpoint-*/state.json")
+    state.write_text(state.read_text().replace(was, sha256(settings)))
+    point.resume(tmp_path, "a", told.append, stop=lambda: True)
+    [line] = [line for line in told if "earlier version" in line]
+    assert "without sac.entropy_weight: going on with the defaults" in line
 
 
 def test_another_abstraction_under_the_name_is_refused(point, tmp_path, monkeypatch):
