@@ -153,13 +153,8 @@ class HybridSAC:
 
     @property
     def warming_up(self) -> bool:
-        """Whether nothing is learned yet."""
-        return self.steps < self._config.learning_starts
-
-    @property
-    def exploring(self) -> bool:
         """Whether controls are still uniform."""
-        return self.steps < max(self._config.random_steps, self._config.learning_starts)
+        return self.steps < self._config.learning_starts
 
     @property
     def _gain(self) -> float:
@@ -199,9 +194,9 @@ class HybridSAC:
     ) -> Float[ndarray, " controls"]:
         """The control to apply while `symbol` is held, in [−1, 1].
 
-        Uniform in the first steps; the mean, tanh μ, where `noise` is None.
+        Uniform while the replay warms up; the mean, tanh μ, where `noise` is None.
         """
-        if noise is not None and self.exploring:
+        if noise is not None and self.warming_up:
             control = torch.rand(1, self._controls, generator=noise).mul_(2.0).sub_(1.0)
             control = control.to(self._device)
         else:

@@ -1,6 +1,6 @@
 """Ours is Stable-Baselines3's: same draws, same weights, of gradient steps and of a whole run.
 
-With its first entropy weight, that is: ours begins at another.
+With its first entropy weight and learning rate, that is: ours are others.
 """
 
 from itertools import chain
@@ -61,8 +61,8 @@ def members(learner):
 
 def test_thirty_gradient_steps_end_at_the_same_weights(monkeypatch):
     made = HybridSAC(
-        SACConfig(hidden=32, batch_size=ROWS, entropy_weight=1.0), features=FEATURES,
-        controls=CONTROLS, symbols=1, nominal=False, q_range=None, seed=0,
+        SACConfig(hidden=32, batch_size=ROWS, entropy_weight=1.0, learning_rate=3e-4),
+        features=FEATURES, controls=CONTROLS, symbols=1, nominal=False, q_range=None, seed=0,
     )  # fmt: skip
     model = SAC("MlpPolicy", Nowhere(), policy_kwargs={"net_arch": [32, 32]}, device="cpu")
     model._logger = type("Silent", (), {"record": lambda *given, **more: None})()
@@ -161,7 +161,8 @@ def test_a_run_is_theirs_from_its_first_step(monkeypatch, tmp_path):
     )  # fmt: skip
     flags = {"env": "halfcheetah", "agent": "sac", "steps": steps, "eval_interval": steps,
              "eval_episodes": 1, "final_eval_episodes": 1, "sac.learning_starts": warm_up,
-             "sac.batch_size": rows, "sac.hidden": 32, "sac.entropy_weight": 1.0}  # fmt: skip
+             "sac.batch_size": rows, "sac.hidden": 32, "sac.entropy_weight": 1.0,
+             "sac.learning_rate": 3e-4}  # fmt: skip
     config = resolve(TrainConfig, flags=flags, presets=PRESETS, preset_key="agent")
     hooks = Hooks(on_step=lambda parts, progress: learners.append(parts.learner))
     start_run(config, Workspace(tmp_path), "a", resume=False, overwrite=False, hooks=hooks,
