@@ -1,12 +1,13 @@
 """The demonstrations that commands work on: found in the workspace, or recorded while one waits."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cepcli.cli.prior_display import note, progress_bar
 
 if TYPE_CHECKING:
     from cepcli.artifacts import Artifact, Workspace
-    from cepcli.prior.tuned import TuningData
+    from cepcli.prior.lessons import TuningData
     from cepcli.types import TextState
 
 
@@ -15,14 +16,16 @@ def lessons_for(
 ) -> "TuningData":
     """Labelled decisions: an expert's, or for continuous control those of annotated states.
 
-    `name` is of demonstrations or of annotations; the family's annotations are the default.
+    `name` is of demonstrations or of annotations, or a file `….jsonl` of decisions; the family's
+    annotations are the default.
     """
     from cepcli.envs.catalog import spec
-    from cepcli.prior.finetune import split_heldout
-    from cepcli.prior.tuned import TuningData
+    from cepcli.prior.lessons import TuningData, lessons_in_file, split_heldout
     from cepcli.rl.demonstrations import demos_decisions
 
     found = spec(env)  # a mistyped environment is said first
+    if name is not None and name.endswith(".jsonl"):
+        return lessons_in_file(Path(name), found.id, found.family)
     if found.kind == "control":
         return _annotated_lessons(found.id, name, shots, space)
     demos = demos_for(env, name, shots, space, quiet)
@@ -52,8 +55,8 @@ def annotated_states(
 
 def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
     from cepcli.envs.catalog import spec
+    from cepcli.prior.lessons import TuningData
     from cepcli.prior.shots import check_shots, split_labelled
-    from cepcli.prior.tuned import TuningData
 
     artifact, labelled = annotated_states(env, name, space)
     split = split_labelled(labelled, env)

@@ -1,10 +1,11 @@
 """`cep prior`: record demonstrations, tune a language model on them, judge and look at priors."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cepcli.cli.demos import annotated_states, lessons_for, record
+from cepcli.cli.finetune import finetune
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -23,14 +24,13 @@ from cepcli.cli.prior_display import (
     print_bars,
     print_quality,
     progress_bar,
+    reported_on,
 )
-from cepcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cepcli.artifacts import Artifact, Workspace
-    from cepcli.prior.tuned import TuningData
+    from cepcli.artifacts import Workspace
     from cepcli.types import TextState
 
 app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
@@ -49,9 +49,6 @@ PriorNameArgument = Annotated[
     str,
     typer.Argument(help="uniform, embedded, a tuned prior, a directory, a hub id or server:URL."),
 ]
-
-#: What `eval` and `finetune` report on; the other half decides early stopping and temperature.
-_REPORTING_HALF = "the reporting half of the held-out decisions"
 
 
 @app.command()
@@ -88,54 +85,7 @@ def demos(
     )
 
 
-@app.command()
-def finetune(
-    env: EnvOption,
-    shots: Annotated[
-        str | None,
-        typer.Option(
-            help="Demonstrated episodes to learn from, or fives of annotated states for continuous "
-            "control; several as 0,5,50. Default: `shots` of the configuration, else 5."
-        ),
-    ] = None,
-    demos: DemosOption = None,
-    seed: SeedOption = None,
-    name: NameOption = None,
-    overwrite: OverwriteOption = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Tune a language model on few demonstrations; leaves a prior for `--prior NAME`."""
-    from cepcli.artifacts import check_name
-    from cepcli.config import resolve
-    from cepcli.prior.config import FinetuneConfig
-
-    wanted = [None] if shots is None else _shot_counts(shots)
-    settings = [
-        resolve(
-            FinetuneConfig, file=config, overrides=set_ or [],
-            flags={"shots": count or None, "seed": seed},
-        )
-        for count in wanted
-    ]  # fmt: skip
-    counts = [s.shots if n is None else n for n, s in zip(wanted, settings, strict=True)]
-    space = open_workspace(workspace)
-    if name is not None:
-        check_name(name)
-    with interruptible("Type the same command again to go on from the last validation."):
-        announce_first_use(settings[0].model, quiet)
-        data = lessons_for(env, demos, max(counts), space, quiet)
-        rows, made = _finetune_all(data, counts, settings, space, name, device, overwrite, quiet)
-    if json:
-        print_json({"env": env, "demos": data.source.name, "rows": rows})
-        return
-    print_quality(f"Priors on {_REPORTING_HALF} of {_subject(env)}", rows)
-    if made:
-        typer.echo(f"Use it: cep train --env {env} --prior {made[-1]}")
+app.command()(finetune)
 
 
 @app.command("eval")
@@ -157,7 +107,7 @@ def evaluate(
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.evaluate import evaluate_prior
     from cepcli.prior.load import load_prior
-    from cepcli.prior.tuned import report_row, uniform_quality
+    from cepcli.prior.tuned import measure_uniform, report_row
 
     settings = resolve(PriorConfig, file=config, overrides=set_ or [])
     space = open_workspace(workspace)
@@ -166,14 +116,16 @@ def evaluate(
         name, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
     )  # fmt: skip
-    decisions = lessons_for(env, demos, 1, space, quiet).test
+    data = lessons_for(env, demos, 1, space, quiet)
+    decisions = data.test
     with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
         found = evaluate_prior(prior, decisions, advance)
-    rows = [report_row("uniform", uniform_quality(decisions)), report_row(name, found)]
+    uniform = measure_uniform(data.lessons(decisions)).quality
+    rows = [report_row("uniform", uniform), report_row(name, found)]
     if json:
         print_json({"env": env, **rows[-1]})
         return
-    print_quality(f"{name} on {_REPORTING_HALF} of {_subject(env)}", rows)
+    print_quality(f"{name} on {reported_on([env])}", [[row] for row in rows])
 
 
 @app.command()
@@ -235,98 +187,9 @@ def list_priors(workspace: WorkspaceOption = None, json: JsonOption = False) -> 
     print_table("Priors", ["name", "what"], [[row["name"], row["what"]] for row in rows])
 
 
-def _shot_counts(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise ConfigError(
-            f"`--shots {text}` is not a list of numbers of episodes.", "Try --shots 0,5,50"
-        )
-    counts = [int(part) for part in parts]
-    if len(set(counts)) < len(counts):
-        raise ConfigError(f"`--shots {text}` has a number twice.", "Try --shots 0,5,50")
-    return counts
-
-
 def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
     """The journal that runs of the workspace use, so that what they paid for is free here."""
     return None if no_journal else space.root / "journal.sqlite"
-
-
-def _finetune_all(
-    data: "TuningData", counts: list[int], settings: list[Any], space: "Workspace",
-    name: str | None, device: str | None, overwrite: bool, quiet: bool,
-) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
-    """One row per prior (uniform, untuned, each number of shots), and the names of the tuned."""
-    from cepcli.artifacts import read_json
-    from cepcli.prior.tuned import is_made_so, report_row, uniform_quality, untuned_quality
-
-    labelled = _labels(data.env_id, name, counts, settings)
-    finished = [
-        label
-        for label, config in labelled.items()
-        if not overwrite and is_made_so(space, label, data, config)
-    ]
-    for label in labelled:
-        if label not in finished:
-            space.check_new("prior", label, overwrite=overwrite)
-    test = data.test
-    note(quiet)(f"Measuring {settings[0].model} before tuning on {len(test)} decisions")
-    before = untuned_quality(data.family, test, settings[0], device or "cpu")
-    rows = [
-        report_row("uniform", uniform_quality(test)),
-        report_row(f"{settings[0].model} (untuned)", before),
-    ]
-    made = []
-    for label, config in labelled.items():
-        if label in finished:
-            note(quiet)(f"Taking the prior `{label}` as it is: it was made so")
-            artifact = space.open("prior", label)
-        else:
-            artifact = _tune(data, config, space, label, before, device, overwrite, quiet)
-        rows.append(report_row(label, read_json(artifact.path / "report.json")["after"]))
-        made.append(label)
-    return rows, made
-
-
-def _labels(env: str, name: str | None, counts: list[int], settings: list[Any]) -> dict[str, Any]:
-    """The settings of each prior to be tuned, by the name it will have."""
-    from cepcli.prior.tuned import default_prior_name
-
-    tuned = [(count, config) for count, config in zip(counts, settings, strict=True) if count]
-    if name is None:
-        return {default_prior_name(env, count): config for count, config in tuned}
-    if len(tuned) == 1:
-        return {name: tuned[0][1]}
-    return {f"{name}-{count}shot": config for count, config in tuned}
-
-
-def _subject(env: str) -> str:
-    """What decisions of `env` are of: annotations are those of its whole family."""
-    from cepcli.envs.catalog import spec
-
-    found = spec(env)
-    return found.family if found.kind == "control" else found.id
-
-
-def _tune(
-    data: Any, config: Any, space: "Workspace", name: str, before: Any,
-    device: str | None, overwrite: bool, quiet: bool,
-) -> "Artifact":  # fmt: skip
-    """Tune one prior under a progress bar."""
-    from cepcli.prior.finetune import choose_shots, planned_steps
-    from cepcli.prior.tuned import TuningHooks, tune_prior
-
-    steps = planned_steps(config, len(choose_shots(data.train, config.shots, config.seed)))
-    with progress_bar(f"Tuning {name}", steps, quiet) as advance:
-
-        def on_step(step: Any) -> None:
-            nll = step.validation_nll
-            advance(step.step, f"loss {step.loss:.3f}" + (f", held-out {nll:.3f}" if nll else ""))
-
-        return tune_prior(
-            data, config, space, name, before=before, device=device or "cpu",
-            overwrite=overwrite, hooks=TuningHooks(on_step, note(quiet)),
-        )  # fmt: skip
 
 
 def _state_of(

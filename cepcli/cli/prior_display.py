@@ -97,22 +97,50 @@ def _plain_lines(title: str, total: int) -> Callable[..., None]:
     return advance
 
 
-def print_quality(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """A table of priors, one line each."""
-    columns = ["prior", "decisions", "top-1", "NLL (nats)", "calibration error", "mass", "ms each"]
-    lines = [
-        [
-            row["prior"],
-            str(row["decisions"]),
-            f"{row['top1']:.3f}",
-            f"{row['nll']:.3f}",
-            f"{row['calibration_error']:.3f}",
-            f"{row['mass']:.3f}",
-            f"{1e3 * row['seconds']:.0f}",
-        ]
-        for row in rows
+#: Columns of a table of priors: title, key, factor, format.
+_FIGURES = (
+    ("top-1", "top1", 1.0, ".3f"),
+    ("NLL (nats)", "nll", 1.0, ".3f"),
+    ("calibration error", "calibration_error", 1.0, ".3f"),
+    ("mass", "mass", 1.0, ".3f"),
+    ("KL from untuned", "kl_from_untuned", 1.0, ".3f"),
+    ("ms each", "seconds", 1e3, ".0f"),
+)
+
+
+def print_quality(title: str, groups: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """A table of priors, a line for each group: means over seeds, with 95 % intervals."""
+    from cepcli.report.comparison import cell, estimated
+
+    figures = [
+        column
+        for column in _FIGURES
+        if any(row.get(column[1]) is not None for g in groups for row in g)
     ]
-    print_table(title, columns, lines)
+    several = any(len(group) > 1 for group in groups)
+    lines = []
+    for group in groups:
+        line = [group[0]["prior"] if len(group) == 1 else group[0]["group"]]
+        line += [str(len(group))] if several else []
+        line.append(str(group[0]["decisions"]))
+        for _, key, factor, form in figures:
+            found = [row[key] for row in group if row.get(key) is not None]
+            line.append(cell(estimated([factor * value for value in found]), form))
+        lines.append(line)
+    seeds = ["seeds"] if several else []
+    print_table(title, ["prior", *seeds, "decisions", *(f[0] for f in figures)], lines)
+
+
+def reported_on(env: Sequence[str]) -> str:
+    """What priors are judged by: annotations are those of an environment's whole family.
+
+    The other half of what is held out decides early stopping and temperature.
+    """
+    from cepcli.envs.catalog import spec
+
+    found = [spec(one) for one in env]
+    subjects = [one.family if one.kind == "control" else one.id for one in found]
+    return f"the reporting half of the held-out decisions of {', '.join(subjects)}"
 
 
 def print_bars(

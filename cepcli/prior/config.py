@@ -7,6 +7,7 @@ from cepcli.config import require
 
 Normalisation = Literal["sum", "mean", "pmi"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Choice = Literal["random", "diverse", "stratified"]
 _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -85,7 +86,14 @@ class PriorConfig:
 class FinetuneConfig:
     """Few-shot tuning of a language model by LoRA on expert demonstrations."""
 
-    shots: int = field(default=5, metadata={"help": "demonstrated episodes to learn from, >= 1"})
+    shots: int = field(
+        default=5,
+        metadata={"help": "demonstrated episodes of each environment to learn from, >= 1"},
+    )
+    choice: Choice = field(
+        default="random",
+        metadata={"help": "which: random, diverse (in words), stratified (actions come evenly)"},
+    )
     model: str = field(default="embedded", metadata={"help": "embedded, a directory, or a hub id"})
     normalisation: Literal["sum", "mean"] = field(
         default="sum", metadata={"help": "of the scores inside the loss, and of the prior made"}

@@ -1,14 +1,16 @@
 """Labelled decisions: a state and what an expert did there; one JSON object per line on disk."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cepcli.errors import ArtifactError
 from cepcli.types import TextState
 
-_FIELDS = ("episode", "instance", "step", "goal", "text", "actions", "action")
+_FIELDS = ("episode", "goal", "text", "actions", "action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,21 @@ def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """The decisions in a file.
+    """The decisions in a file: one JSON object a line.
+
+    `episode`, `goal`, `text`, `actions` and `action` are needed. `instance` is the episode's number
+    where it is missing, `step` and `return` 0.
 
     Raises:
         ArtifactError: if the file cannot be read, or a line lacks a field or a fitting action.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"`{path}` is no UTF-8 text: {error.reason}.") from error
+    lines = text.split("\n")
     return [_from_json(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -81,11 +89,19 @@ def _to_json(decision: Decision) -> dict[str, object]:
 def _from_json(line: str, where: str) -> Decision:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{where} is not JSON: {error}.") from error
+    if not isinstance(row, dict):
+        raise ArtifactError(f"{where} is no JSON object; needed are {', '.join(_FIELDS)}.")
     missing = [name for name in _FIELDS if name not in row]
     if missing:
         raise ArtifactError(f"{where} has no `{missing[0]}`; needed are {', '.join(_FIELDS)}.")
+    row = {"instance": row["episode"], "step": 0, "return": 0.0} | row
+    for name, fits, expected in _EXPECTED:
+        if not fits(row[name]):
+            raise ArtifactError(
+                f"{where}: `{name}` is {json.dumps(row[name])[:80]}, expected {expected}."
+            )
     if row["action"] not in row["actions"]:
         raise ArtifactError(f"{where}: the action `{row['action']}` is not among its `actions`.")
     return Decision(
@@ -94,5 +110,36 @@ def _from_json(line: str, where: str) -> Decision:
         step=row["step"],
         state=TextState(row["goal"], row["text"], tuple(row["actions"])),
         action=row["action"],
-        episode_return=float(row.get("return", 0.0)),
+        episode_return=float(row["return"]),
     )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_actions(value: Any) -> bool:
+    if not isinstance(value, list) or not all(_is_text(action) for action in value):
+        return False
+    return all(action.strip() for action in value) and 0 < len(set(value)) == len(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+#: Field, what makes a value of it, and that in words.
+_EXPECTED = (
+    ("episode", _is_whole, "a whole number"),
+    ("instance", _is_whole, "a whole number"),
+    ("step", _is_whole, "a whole number"),
+    ("goal", _is_text, "a string"),
+    ("text", _is_text, "a string"),
+    ("actions", _are_actions, "a list of different strings, none of them empty"),
+    ("action", _is_text, "a string"),
+    ("return", _is_number, "a finite number"),
+)

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cepcli.errors import ArtifactError, PriorError
 from cepcli.prior.base import PriorShape
 from cepcli.prior.config import FinetuneConfig
-from cepcli.prior.decisions import Decision, episodes
-from cepcli.prior.evaluate import ask, quality
+from cepcli.prior.evaluate import quality
 from cepcli.prior.hf import HFScorer, tree_log_likelihoods
 from cepcli.prior.language_model import LanguageModel
+from cepcli.prior.lessons import Lesson, ask_lessons
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.lora import (
     Adapter,
@@ -60,30 +59,12 @@ class _Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def choose_shots(decisions: Sequence[Decision], shots: int, seed: int) -> list[Decision]:
-    """The decisions of `shots` episodes, drawn at random.
-
-    Fewer shots with the same seed are a subset of more.
-
-    Raises:
-        PriorError: if there are fewer episodes.
-    """
-    by_episode = episodes(decisions)
-    if len(by_episode) < shots:
-        raise PriorError(
-            f"{shots} shots need as many demonstrated episodes; there are {len(by_episode)}.",
-            f"Record more: cep prior demos --env ID --episodes {shots}",
-        )
-    order = generator(seed, "shots").permutation(sorted(by_episode))[:shots]
-    return [decision for episode in order for decision in by_episode[int(episode)]]
-
-
-def subset(decisions: Sequence[Decision], size: int, seed: int) -> list[Decision]:
-    """At most `size` of the decisions, drawn at random, in their order."""
-    if len(decisions) <= size:
-        return list(decisions)
-    chosen = generator(seed, "validation").choice(len(decisions), size, replace=False)
-    return [decisions[i] for i in sorted(chosen)]
+def subset(lessons: Sequence[Lesson], size: int, seed: int) -> list[Lesson]:
+    """At most `size` of the lessons, drawn at random, in their order."""
+    if len(lessons) <= size:
+        return list(lessons)
+    chosen = generator(seed, "validation").choice(len(lessons), size, replace=False)
+    return [lessons[i] for i in sorted(chosen)]
 
 
 def batch_at(count: int, size: int, step: int, seed: int) -> list[int]:
@@ -112,17 +93,14 @@ def learning_rate_at(step: int, steps: int, config: FinetuneConfig) -> float:
 
 
 def candidate_loss(
-    language_model: LanguageModel,
-    template: PromptTemplate,
-    decisions: Sequence[Decision],
-    config: FinetuneConfig,
+    language_model: LanguageModel, lessons: Sequence[Lesson], config: FinetuneConfig
 ) -> Tensor:
     """Sum over decisions of −log softmax(scores)[expert's action], by one row."""
-    branches = [_branch(language_model, template, decision) for decision in decisions]
+    branches = [_branch(language_model, lesson) for lesson in lessons]
     scores = tree_log_likelihoods(language_model, build_tree(branches))
     total = scores.new_zeros(())
     start = 0
-    for branch, decision in zip(branches, decisions, strict=True):
+    for branch, (_, decision) in zip(branches, lessons, strict=True):
         row = scores[start : start + len(branch.continuations)]
         if config.normalisation == "mean":
             row = row / torch.tensor([len(c) for c in branch.continuations], device=row.device)
@@ -136,7 +114,6 @@ class Tuner:
 
     Args:
         language_model: the base model; it gets the adapter and is of no other use afterwards.
-        template: of the environment family.
         train: decisions to learn from.
         validation: decisions for early stopping; not among `train`.
         config: how.
@@ -146,14 +123,12 @@ class Tuner:
     def __init__(
         self,
         language_model: LanguageModel,
-        template: PromptTemplate,
-        train: Sequence[Decision],
-        validation: Sequence[Decision],
+        train: Sequence[Lesson],
+        validation: Sequence[Lesson],
         config: FinetuneConfig,
         checkpoint: Path,
     ) -> None:
         self._lm = language_model
-        self._template = template
         self._train = list(train)
         self._validation = subset(validation, config.validation_decisions, config.seed)
         self._config = config
@@ -199,28 +174,32 @@ class Tuner:
         self._optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for row in self._rows(batch):
-            loss = candidate_loss(self._lm, self._template, row, config) / len(batch)
+            loss = candidate_loss(self._lm, row, config) / len(batch)
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(list(self.adapter.parameters.values()), 1.0)
         self._optimizer.step()
         return total
 
-    def _rows(self, batch: list[Decision]) -> list[list[Decision]]:
+    def _rows(self, batch: list[Lesson]) -> list[list[Lesson]]:
         """The batch cut so that each part fits one row."""
-        branches = [_branch(self._lm, self._template, decision) for decision in batch]
+        branches = [_branch(self._lm, lesson) for lesson in batch]
         sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
         return [[batch[i] for i in row] for row in pack(sizes, self._config.row_tokens)]
 
     def _validate(self, loss: float) -> float:
         """NLL on the validation decisions at temperature 1; keeps the weights if they are best."""
-        scorer = HFScorer(
-            self._lm, template=self._template.version, row_tokens=_VALIDATION_ROW_TOKENS
-        )
         shape = PriorShape(smoothing=self._config.smoothing)
-        prior = LLMPrior(scorer, self._template, self._config.normalisation, shape)
-        answers = ask(prior, self._validation)
-        found = quality([a.log_prior for a in answers], [d.label for d in self._validation])
+
+        def prior(template: PromptTemplate) -> LLMPrior:
+            scorer = HFScorer(
+                self._lm, template=template.version, row_tokens=_VALIDATION_ROW_TOKENS
+            )
+            return LLMPrior(scorer, template, self._config.normalisation, shape)
+
+        answers = ask_lessons(prior, self._validation)
+        labels = [lesson.decision.label for lesson in self._validation]
+        found = quality([a.log_prior for a in answers], labels)
         progress = self._progress
         progress.history.append(
             {"step": progress.step, "loss": loss, "nll": found.nll, "top1": found.top1}
@@ -253,32 +232,10 @@ class Tuner:
         set_moments(self._optimizer, self.adapter, saved.moments, self._progress.step)
 
 
-def _branch(model: LanguageModel, template: PromptTemplate, decision: Decision) -> Branch:
-    prompt = template.render(decision.state)
+def _branch(model: LanguageModel, lesson: Lesson) -> Branch:
+    state = lesson.decision.state
+    prompt = lesson.template.render(state)
     return Branch(
         model.encode(prompt.prefix) + model.encode(prompt.state),
-        model.encode_actions(decision.state.actions),
+        model.encode_actions(state.actions),
     )
-
-
-def split_heldout(decisions: Sequence[Decision]) -> tuple[list[Decision], list[Decision]]:
-    """Held-out decisions for choosing (early stop, temperature) and for reporting.
-
-    Every other instance, in order of appearance, is for choosing. All episodes of an instance are
-    on one side: an environment with few instances plays each several times.
-
-    Raises:
-        ArtifactError: if there are fewer than two instances.
-    """
-    instances = list(dict.fromkeys(decision.instance for decision in decisions))
-    if len(instances) < 2:
-        raise ArtifactError(
-            f"The held-out demonstrations are of {len(instances)} instance of the environment; "
-            "choosing and reporting need one each.",
-            "Record more: cep prior demos --env ID --heldout-episodes 40 --name NAME; "
-            "then pass --demos NAME",
-        )
-    choosing = set(instances[::2])
-    validation = [d for d in decisions if d.instance in choosing]
-    test = [d for d in decisions if d.instance not in choosing]
-    return validation, test

@@ -29,7 +29,7 @@ class PriorSource:
         model: the language model ("embedded", a directory, a hub id, `server:URL`), or None for
             uniform.
         artifact: the tuned prior whose adapter is merged into it, if any.
-        card: what was stored with that adapter ("family", "template", "temperature", …).
+        card: what was stored with that adapter ("templates", "temperature", …).
     """
 
     model: str | None
@@ -151,11 +151,12 @@ def _shape(config: PriorConfig, source: PriorSource) -> PriorShape:
 
 
 def _check_template(name: str, source: PriorSource, family: str, version: str) -> None:
-    tuned_with = source.card.get("template")
-    if tuned_with in (None, version):
+    one = source.card.get("template")  # a card of one family only, as they once were
+    tuned_with = [one] if one else list(source.card.get("templates", {}).values())
+    if not tuned_with or version in tuned_with:
         return
     raise PriorError(
-        f"The prior `{name}` was tuned with prompt template {tuned_with}, but {family} "
+        f"The prior `{name}` was tuned with prompt template {', '.join(tuned_with)}, but {family} "
         f"environments use {version}.",
         "Tune one for this environment: cep prior finetune --env ID",
     )

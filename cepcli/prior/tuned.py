@@ -7,44 +7,26 @@ report is about the other half. What is measured is the stored adapter, read bac
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from cepcli.artifacts import Artifact, Input, Workspace, read_json, write_json, writing
-from cepcli.config import read_toml, to_dict, write_toml
-from cepcli.prior.base import Prior, PriorShape, UniformPrior
+from cepcli.artifacts import Artifact, Workspace, read_json, write_json, writing
+from cepcli.config import build, read_toml, to_dict, write_toml
+from cepcli.errors import PriorError
+from cepcli.posterior.maths import kl_divergence
+from cepcli.prior.base import Prior, PriorAnswer, PriorShape, UniformPrior
+from cepcli.prior.choice import choose_shots
 from cepcli.prior.config import FinetuneConfig
-from cepcli.prior.decisions import Decision
-from cepcli.prior.evaluate import PriorQuality, ask, evaluate_prior, fit_temperature
-from cepcli.prior.finetune import Tuner, TuningStep, choose_shots, subset
+from cepcli.prior.evaluate import PriorQuality, fit_temperature, quality
+from cepcli.prior.finetune import Tuner, TuningStep, subset
 from cepcli.prior.hf import HFScorer
 from cepcli.prior.language_model import load_language_model
+from cepcli.prior.lessons import Lesson, TuningData, ask_lessons
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import DEFAULT_NORMALISATION
 from cepcli.prior.prompts import PromptTemplate
 
 CHECKPOINT = "checkpoint.safetensors"
 _RECIPE = "recipe.json"
-
-
-@dataclass(frozen=True, slots=True)
-class TuningData:
-    """What a prior is tuned on.
-
-    Attributes:
-        env_id: the environment.
-        family: its family; names the prompt template.
-        train: decisions of all demonstrated training episodes.
-        validation: held-out decisions that stop the tuning and fit a temperature.
-        test: other held-out decisions, to report on.
-        source: the demonstrations or annotations that they are from.
-    """
-
-    env_id: str
-    family: str
-    train: Sequence[Decision]
-    validation: Sequence[Decision]
-    test: Sequence[Decision]
-    source: Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,51 +42,89 @@ class TuningHooks:
             self.on_note(text)
 
 
-def default_prior_name(env_id: str, shots: int) -> str:
+class Measured(NamedTuple):
+    """A prior's answers to decisions, and what they are worth."""
+
+    quality: PriorQuality
+    answers: list[PriorAnswer]
+
+
+class WorseThanChanceError(PriorError):
+    """A tuned prior that knows less of held-out decisions than the uniform one.
+
+    Attributes:
+        quality: what it came to.
+    """
+
+    def __init__(self, name: str, found: PriorQuality) -> None:
+        super().__init__(
+            f"The tuned prior `{name}` is worse than chance on held-out decisions: NLL "
+            f"{found.nll:.3f} against {found.chance_nll:.3f} nats; it is not kept.",
+            "More shots, other shots (--choice diverse) or a smaller learning_rate may help; "
+            "--force keeps it as it is.",
+        )
+        self.quality = found
+
+
+def default_prior_name(env_ids: Sequence[str], shots: int) -> str:
     """The name of a tuned prior unless it is named otherwise."""
-    return f"{env_id.replace('/', '-')}-{shots}shot"
+    return f"{'_'.join(env_ids).replace('/', '-')}-{shots}shot"
 
 
 def tune_prior(
-    data: TuningData,
+    data: Sequence[TuningData],
     config: FinetuneConfig,
     workspace: Workspace,
     name: str,
     *,
-    before: PriorQuality,
+    before: Measured,
     device: str = "cpu",
     overwrite: bool = False,
+    force: bool = False,
     hooks: TuningHooks | None = None,
 ) -> Artifact:
     """Make the artifact `name` of kind "prior"; goes on where an equal, killed tuning stopped.
 
-    `before` is what `untuned_quality` says of the same decisions, for the report.
+    Args:
+        data: of each environment; all give as many shots to one adapter.
+        config: how.
+        workspace: where the artifact goes.
+        name: its name.
+        before: what `measure_untuned` says of the same decisions.
+        device: where to tune.
+        overwrite: replace one that has the name.
+        force: keep it even where it is worse than chance.
+        hooks: who is told.
 
     Raises:
         ArtifactError: if the name is taken, or the held-out decisions are of one instance only.
         PriorError: if the model cannot be had, or there are too few demonstrations.
+        WorseThanChanceError: if so it is; the tuning is left so that `force` finishes it.
     """
     hooks = hooks or TuningHooks()
-    shots = choose_shots(data.train, config.shots, config.seed)
-    template = PromptTemplate(data.family)
+    train = chosen_lessons(data, config)
+    validation = [lesson for one in data for lesson in one.lessons(one.validation)]
+    templates = {one.family: PromptTemplate(one.family).version for one in data}
     with workspace.lock("prior", name):
-        folder = _begin(workspace, name, data, config, template.version, overwrite, hooks)
+        folder = _begin(workspace, name, data, config, templates, overwrite, hooks)
         hooks.note(f"Loading {config.model}")
         model = load_language_model(config.model, dtype=config.dtype, device=device)
-        tuner = Tuner(model, template, shots, data.validation, config, folder / CHECKPOINT)
+        tuner = Tuner(model, train, validation, config, folder / CHECKPOINT)
         tuner.run(hooks.on_step)
         with writing(workspace.root):
             tuner.adapter.save(folder)
         hooks.note("Fitting the temperature")
-        prior, temperature = _calibrated(folder, template, data.validation, config, device)
-        hooks.note(f"Measuring on {len(data.test)} held-out decisions")
-        after = evaluate_prior(prior, data.test)
+        prior_of, temperature = _calibrated(folder, validation, config, device)
+        test = reporting_lessons(data)
+        hooks.note(f"Measuring on {len(test)} held-out decisions")
+        after = _measured(prior_of, test)
+        if after.quality.nll > after.quality.chance_nll and not force:
+            raise WorseThanChanceError(name, after.quality)
         card = {
             "model": config.model,
             "revision": model.revision,
-            "env": data.env_id,
-            "family": data.family,
-            "template": template.version,
+            "env": ", ".join(one.env_id for one in data),
+            "templates": templates,
             "normalisation": config.normalisation,
             "temperature": temperature,
             "smoothing": config.smoothing,
@@ -113,10 +133,12 @@ def tune_prior(
         }
         report = {
             "shots": config.shots,
-            "train_decisions": len(shots),
+            "train_decisions": len(train),
             "validation": tuner.history,
-            "before": asdict(before),
-            "after": asdict(after),
+            "before": asdict(before.quality),
+            "after": asdict(after.quality),
+            "after_by_env": _by_env(data, after),
+            "kl_from_untuned": _mean_kl(after, before),
         }
         with writing(workspace.root):
             write_json(folder / "prior.json", card)
@@ -124,7 +146,22 @@ def tune_prior(
             write_toml(folder / "config.toml", config)
             for leftover in (CHECKPOINT, _RECIPE):
                 (folder / leftover).unlink(missing_ok=True)
-        return workspace.finish("prior", name, seed=config.seed, inputs=[data.source])
+        sources = [one.source for one in data]
+        return workspace.finish("prior", name, seed=config.seed, inputs=sources)
+
+
+def chosen_lessons(data: Sequence[TuningData], config: FinetuneConfig) -> list[Lesson]:
+    """What is learned from: as many shots of each environment."""
+    return [
+        lesson
+        for one in data
+        for lesson in one.lessons(choose_shots(one.train, config.shots, config.seed, config.choice))
+    ]
+
+
+def reporting_lessons(data: Sequence[TuningData]) -> list[Lesson]:
+    """What is reported on, of all environments."""
+    return [lesson for one in data for lesson in one.lessons(one.test)]
 
 
 def report_row(label: str, quality: PriorQuality | dict[str, Any]) -> dict[str, Any]:
@@ -133,46 +170,80 @@ def report_row(label: str, quality: PriorQuality | dict[str, Any]) -> dict[str, 
     return {"prior": label, **row}
 
 
-def uniform_quality(decisions: Sequence[Decision]) -> PriorQuality:
+def measure_uniform(lessons: Sequence[Lesson]) -> Measured:
     """What knowing nothing scores on the decisions."""
-    return evaluate_prior(UniformPrior(), decisions)
+    return _measured(lambda template: UniformPrior(), lessons)
 
 
-def untuned_quality(
-    family: str, test: Sequence[Decision], config: FinetuneConfig, device: str
-) -> PriorQuality:
+def measure_untuned(lessons: Sequence[Lesson], config: FinetuneConfig, device: str) -> Measured:
     """The model of `config` before tuning, as `--prior` with its name would use it."""
-    template = PromptTemplate(family)
     model = load_language_model(config.model, dtype=config.dtype, device=device)
-    scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
     shape = PriorShape(smoothing=config.smoothing)
-    return evaluate_prior(LLMPrior(scorer, template, DEFAULT_NORMALISATION, shape), test)
+
+    def prior_of(template: PromptTemplate) -> Prior:
+        scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
+        return LLMPrior(scorer, template, DEFAULT_NORMALISATION, shape)
+
+    return _measured(prior_of, lessons)
 
 
-def is_made_so(workspace: Workspace, name: str, data: TuningData, config: FinetuneConfig) -> bool:
+def _measured(prior_of: Callable[[PromptTemplate], Prior], lessons: Sequence[Lesson]) -> Measured:
+    answers = ask_lessons(prior_of, lessons)
+    return Measured(_quality(answers, lessons), answers)
+
+
+def _quality(answers: Sequence[PriorAnswer], lessons: Sequence[Lesson]) -> PriorQuality:
+    return quality(
+        [answer.log_prior for answer in answers],
+        [lesson.decision.label for lesson in lessons],
+        seconds=sum(answer.seconds for answer in answers) / len(answers),
+    )
+
+
+def _by_env(data: Sequence[TuningData], after: Measured) -> dict[str, Any]:
+    """The quality of each environment's part."""
+    found, start = {}, 0
+    for one in data:
+        lessons = one.lessons(one.test)
+        part = after.answers[start : start + len(lessons)]
+        found[one.env_id] = asdict(_quality(part, lessons))
+        start += len(lessons)
+    return found
+
+
+def _mean_kl(after: Measured, before: Measured) -> float:
+    """Mean KL(tuned‖untuned) in nats over the decisions."""
+    pairs = zip(after.answers, before.answers, strict=True)
+    divergences = [float(kl_divergence(new.log_prior, old.log_prior)) for new, old in pairs]
+    return sum(divergences) / len(divergences)
+
+
+def is_made_so(
+    workspace: Workspace, name: str, data: Sequence[TuningData], config: FinetuneConfig
+) -> bool:
     """Whether the prior `name` of the workspace is finished and was tuned with just these."""
     if not workspace.exists("prior", name):
         return False
     artifact = workspace.open("prior", name)
-    inputs = [found["sha256"] for found in artifact.manifest["inputs"]]
-    same = read_toml(artifact.path / "config.toml") == to_dict(config)
-    return same and data.source.sha256 in inputs
+    inputs = {found["sha256"] for found in artifact.manifest["inputs"]}
+    same = build(FinetuneConfig, read_toml(artifact.path / "config.toml")) == config
+    return same and {one.source.sha256 for one in data} <= inputs
 
 
 def _begin(
     workspace: Workspace,
     name: str,
-    data: TuningData,
+    data: Sequence[TuningData],
     config: FinetuneConfig,
-    template: str,
+    templates: dict[str, str],
     overwrite: bool,
     hooks: TuningHooks,
 ) -> Path:
     """The unfinished artifact's directory: the one that an equal tuning left, else a fresh one."""
     recipe = {
         "config": to_dict(config),
-        "template": template,
-        "demos": data.source.sha256,
+        "templates": templates,
+        "demos": [one.source.sha256 for one in data],
         "heldout_split": 2,
     }
     partial = workspace.partial("prior", name)
@@ -189,22 +260,22 @@ def _begin(
 
 
 def _calibrated(
-    folder: Path,
-    template: PromptTemplate,
-    validation: Sequence[Decision],
-    config: FinetuneConfig,
-    device: str,
-) -> tuple[Prior, float]:
+    folder: Path, validation: Sequence[Lesson], config: FinetuneConfig, device: str
+) -> tuple[Callable[[PromptTemplate], Prior], float]:
     """The stored adapter as a prior, with the temperature that suits the validation decisions."""
     model = load_language_model(config.model, dtype=config.dtype, device=device, adapter=folder)
-    scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
 
-    def prior(temperature: float) -> Prior:
+    def prior_at(temperature: float) -> Callable[[PromptTemplate], Prior]:
         shape = PriorShape(temperature=temperature, smoothing=config.smoothing)
-        return LLMPrior(scorer, template, config.normalisation, shape)
+
+        def prior_of(template: PromptTemplate) -> Prior:
+            scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
+            return LLMPrior(scorer, template, config.normalisation, shape)
+
+        return prior_of
 
     chosen = subset(validation, config.validation_decisions, config.seed)
-    answers = ask(prior(1.0), chosen)
-    labels = [decision.label for decision in chosen]
+    answers = ask_lessons(prior_at(1.0), chosen)
+    labels = [lesson.decision.label for lesson in chosen]
     temperature = fit_temperature([a.scores for a in answers], labels, config.smoothing)
-    return prior(temperature), temperature
+    return prior_at(temperature), temperature

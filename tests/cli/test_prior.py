@@ -58,7 +58,7 @@ def test_eval_of_the_uniform_prior_is_chance():
 
 
 def test_eval_judges_the_half_that_no_tuning_was_stopped_on(workspace_root):
-    from cepcli.prior.finetune import split_heldout
+    from cepcli.prior.lessons import split_heldout
     from cepcli.rl.demonstrations import demos_decisions
 
     record("--quiet", "--name", "d")
@@ -123,19 +123,22 @@ def quick_demos(monkeypatch):
 @pytest.fixture
 def tunings(monkeypatch):
     """Tuning only writes its report; which configurations were tuned, on which demos."""
+    from cepcli.config import write_toml
     from cepcli.prior.evaluate import PriorQuality
+    from cepcli.prior.tuned import Measured
 
     quality = PriorQuality(2, 0.5, 1.0, 0.1, 0.5, 0.25, 1.4, 0.1)
     made = []
 
     def tune(data, config, workspace, name, **kwargs):
-        made.append((config.shots, data.source.name))
-        folder = workspace.begin("prior", name)
+        made.append((config.shots, data[0].source.name))
+        folder = workspace.begin("prior", name, overwrite=kwargs["overwrite"])
         write_json(folder / "report.json", {"after": asdict(quality)})
-        return workspace.finish("prior", name, seed=config.seed)
+        write_toml(folder / "config.toml", config)
+        return workspace.finish("prior", name, seed=config.seed, inputs=[data[0].source])
 
     monkeypatch.setattr("cepcli.prior.tuned.tune_prior", tune)
-    monkeypatch.setattr("cepcli.prior.tuned.untuned_quality", lambda *args: quality)
+    monkeypatch.setattr("cepcli.prior.tuned.measure_untuned", lambda *args: Measured(quality, []))
     return made
 
 
@@ -159,6 +162,86 @@ def test_the_prior_to_use_is_one_that_was_tuned(tunings, shots):
     use = f"Use it: cep train --env {ENV} --prior babyai-goto-redball-2shot"
     assert result.stdout.splitlines()[-1] == use
     assert "reporting half" in result.stdout
+
+
+def test_seeds_and_choices_make_a_table_with_intervals(tunings, workspace_root):
+    record("--quiet", "--name", "d")
+    args = ("--demos", "d", "--shots", "2", "--choice", "random,diverse", "--seeds", "0,1")
+    result = finetune(*args)
+    names = [f"babyai-goto-redball-2shot-{c}_s{s}" for c in ("random", "diverse") for s in (0, 1)]
+    assert [row for row in Workspace(workspace_root).names("prior") if "2shot" in row] == sorted(
+        names
+    )
+    lines = [line.split("│") for line in result.stdout.splitlines() if "2shot" in line][:2]
+    assert [[part.strip() for part in line[1:4]] for line in lines] == [
+        [f"babyai-goto-redball-2shot-{choice}", "2", "2"] for choice in ("random", "diverse")
+    ]
+    rows = last_json(finetune(*args, "--overwrite", "--json"))["rows"]
+    tuned = [row for row in rows if "seed" in row]
+    assert [(row["prior"], row["choice"], row["seed"]) for row in tuned] == [
+        (name, choice, seed)
+        for name, (choice, seed) in zip(
+            names, [(c, s) for c in ("random", "diverse") for s in (0, 1)], strict=True
+        )
+    ]
+
+
+def test_a_named_prior_keeps_its_name_and_a_choice_joins_the_default_one(tunings, workspace_root):
+    record("--quiet", "--name", "d")
+    made = ("--demos", "d", "--shots", "2")
+    assert finetune(*made, "--choice", "diverse", "--name", "mine").exit_code == 0
+    assert finetune(*made, "--choice", "stratified").exit_code == 0
+    assert finetune(*made, "--seeds", "3", "--name", "other").exit_code == 0
+    assert finetune(*made[:2], "--shots", "1,2", "--name", "n").exit_code == 0
+    names = set(Workspace(workspace_root).names("prior"))
+    assert {"mine", "babyai-goto-redball-2shot-stratified", "other", "n-1shot", "n-2shot"} <= names
+
+
+def test_several_environments_give_to_one_adapter(tunings, quick_demos, workspace_root):
+    result = run("finetune", "--env", ENV, "--env", "babyai/goto-local", "--shots", "2", "--quiet")
+    assert "of babyai/goto-redball, babyai/goto-local" in result.stdout
+    assert "babyai-goto-redball_babyai-goto-local-2shot" in result.stdout.splitlines()[-1]
+    with pytest.raises(ConfigError, match="1 times and `--env` 2 times"):
+        run("finetune", "--env", ENV, "--env", "babyai/goto-local", "--demos", "d")
+    with pytest.raises(ConfigError, match="an environment twice"):
+        run("finetune", "--env", ENV, "--env", ENV)
+
+
+def test_demonstrations_come_from_a_file(tunings, tmp_path):
+    record("--quiet", "--name", "d", "--heldout-episodes", "9")
+    (source,) = tmp_path.rglob("heldout.jsonl")
+    mine = source.rename(tmp_path / "mine.jsonl")
+    assert finetune("--demos", str(mine), "--shots", "2").exit_code == 0
+    assert tunings == [(2, str(mine))]
+    lines = mine.read_text().splitlines()
+    row = json.loads(lines[4]) | {"action": "fly"}
+    mine.write_text("\n".join([*lines[:4], json.dumps(row), *lines[5:]]))
+    with pytest.raises(ArtifactError, match=r"mine\.jsonl:5: the action `fly` is not among"):
+        finetune("--demos", str(mine), "--shots", "2")
+    with pytest.raises(ArtifactError, match=r"Cannot read `absent\.jsonl`"):
+        finetune("--demos", "absent.jsonl")
+
+
+def test_a_prior_worse_than_chance_does_not_stop_the_others(tunings, monkeypatch):
+    import cepcli.prior.tuned as tuned
+
+    tune = tuned.tune_prior
+
+    def refusing(data, config, workspace, name, **kwargs):
+        if config.shots == 1 and not kwargs["force"]:
+            raise tuned.WorseThanChanceError(name, tuned.PriorQuality(2, 0, 2.5, 0, 0, 0, 1.4, 0))
+        return tune(data, config, workspace, name, **kwargs)
+
+    monkeypatch.setattr(tuned, "tune_prior", refusing)
+    record("--quiet", "--name", "d")
+    args = ["finetune", "--env", ENV, "--quiet", "--demos", "d", "--shots", "1,2"]
+    result = CliRunner().invoke(app, args)
+    assert isinstance(result.exception, PriorError)
+    assert "1shot` is worse than chance" in result.exception.message
+    assert "--force" in result.exception.hint
+    assert "1shot (refused)" in result.stdout
+    assert "2shot" in result.stdout
+    assert run(*args, "--force").exit_code == 0
 
 
 def test_untuned_only_names_no_prior_to_use(tunings):
@@ -209,6 +292,10 @@ def test_mistakes_are_named():
         run("score", "--env", ENV, "--prior", "unifrom")
     with pytest.raises(ConfigError, match="not a list of numbers"):
         run("finetune", "--env", ENV, "--shots", "5,x")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        run("finetune", "--env", ENV, "--seed", "1", "--seeds", "1,2")
+    with pytest.raises(ConfigError, match="`choice` is 'divers'"):
+        run("finetune", "--env", ENV, "--choice", "divers")
     with pytest.raises(ConfigError, match="smothing"):
         run("score", "--env", ENV, "--prior", "uniform", "--set", "smothing=1")
 

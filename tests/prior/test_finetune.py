@@ -12,13 +12,12 @@ from cepcli.prior.finetune import (
     Tuner,
     batch_at,
     candidate_loss,
-    choose_shots,
     learning_rate_at,
     planned_steps,
-    split_heldout,
     subset,
 )
 from cepcli.prior.hf import HFScorer
+from cepcli.prior.lessons import Lesson, TuningData, ask_lessons, lessons_in_file, split_heldout
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.types import TextState
@@ -38,20 +37,7 @@ def decision(episode, step=0, instance=None):
 
 
 DECISIONS = [decision(episode, step) for episode in range(8) for step in range(2)]
-
-
-def test_fewer_shots_are_a_subset_of_more():
-    five = {d.episode for d in choose_shots(DECISIONS, 3, seed=1)}
-    more = {d.episode for d in choose_shots(DECISIONS, 6, seed=1)}
-    assert len(five) == 3
-    assert five < more
-    assert len(choose_shots(DECISIONS, 3, seed=1)) == 6
-
-
-def test_too_few_episodes_are_an_error():
-    with pytest.raises(PriorError, match="there are 8") as error:
-        choose_shots(DECISIONS, 9, seed=0)
-    assert "--episodes 9" in error.value.hint
+LESSONS = [Lesson(PromptTemplate("babyai"), made) for made in DECISIONS]
 
 
 def test_batches_visit_every_decision_once_per_epoch():
@@ -106,7 +92,7 @@ def test_loss_is_the_cross_entropy_of_the_prior(embedded_model, normalisation):
     template = PromptTemplate("babyai")
     config = FinetuneConfig(normalisation=normalisation)
     with torch.inference_mode():
-        loss = candidate_loss(embedded_model, template, DECISIONS[:4], config)
+        loss = candidate_loss(embedded_model, LESSONS[:4], config)
     scorer = HFScorer(embedded_model, template="t", row_tokens=512)
     prior = LLMPrior(scorer, template, normalisation, PriorShape(smoothing=0.0))
     answers = prior.log_probs([d.state for d in DECISIONS[:4]])
@@ -125,7 +111,7 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
 
     def tuner(path):
         model = load_language_model("embedded", dtype="float32")
-        return Tuner(model, PromptTemplate("babyai"), DECISIONS, DECISIONS[:4], config, path)
+        return Tuner(model, LESSONS, LESSONS[:4], config, path)
 
     whole = tuner(tmp_path / "whole")
     whole.run()
@@ -149,23 +135,36 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
         torch.testing.assert_close(resumed.adapter.weights()[name], weight, rtol=0, atol=0)
 
 
-@WARNINGS
-def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(workspace_root):
-    from cepcli.artifacts import Workspace, read_json
-    from cepcli.prior.config import PriorConfig
-    from cepcli.prior.evaluate import PriorQuality, evaluate_prior
-    from cepcli.prior.load import load_prior
-    from cepcli.prior.tuned import TuningData, TuningHooks, tune_prior
+@pytest.fixture
+def tunable(workspace_root):
+    """Data of two families, and a configuration that is quick."""
+    from cepcli.artifacts import Workspace
 
     space = Workspace(workspace_root)
     space.begin("demos", "d")
     demos = space.finish("demos", "d", seed=0).reference
-    data = TuningData("test/rule", "babyai", DECISIONS, *split_heldout(DECISIONS), demos)
+    halves = DECISIONS[:8], DECISIONS[8:]
+    data = [
+        TuningData("test/rule", "babyai", DECISIONS, *halves, demos),
+        TuningData("test/other", "textworld", DECISIONS, *halves, demos),
+    ]
     config = FinetuneConfig(
         shots=2, rank=2, max_steps=2, batch_decisions=2, evaluate_every=1, validation_decisions=2,
         dtype="float32", targets=("v_proj",),
     )  # fmt: skip
-    before = PriorQuality(8, 0.25, 1.5, 0.5, 0.25, 1 / 3, 1.0, 0.1)
+    return space, data, config
+
+
+@WARNINGS
+def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(tunable):
+    from cepcli.artifacts import read_json
+    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.evaluate import evaluate_prior
+    from cepcli.prior.load import load_prior
+    from cepcli.prior.tuned import TuningHooks, measure_untuned, reporting_lessons, tune_prior
+
+    space, data, config = tunable
+    before = measure_untuned(reporting_lessons(data), config, "cpu")
     steps, notes = [], []
     hooks = TuningHooks(steps.append, notes.append)
     artifact = tune_prior(data, config, space, "mine", before=before, hooks=hooks)
@@ -177,18 +176,91 @@ def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(workspace_ro
         "adapter_config.json", "adapter_model.safetensors", "config.toml", "prior.json",
         "report.json",
     }  # fmt: skip
-    assert [i["name"] for i in artifact.manifest["inputs"]] == ["d"]
+    assert {i["name"] for i in artifact.manifest["inputs"]} == {"d"}
     card, report = read_json(artifact.path / "prior.json"), read_json(artifact.path / "report.json")
-    assert (card["env"], card["shots"], card["normalisation"]) == ("test/rule", 2, "sum")
-    assert (report["before"]["nll"], report["train_decisions"]) == (1.5, 4)
-    assert len(report["validation"]) == 2
-
-    prior = load_prior(
-        "mine", family="babyai", workspace=space, config=PriorConfig(dtype="float32"), device="cpu"
+    assert (card["env"], card["shots"], card["normalisation"]) == (
+        "test/rule, test/other",
+        2,
+        "sum",
     )
-    assert prior.shape.temperature == card["temperature"] != 1.0
-    after = evaluate_prior(prior, split_heldout(DECISIONS)[1])
-    assert (after.nll, after.decisions) == (pytest.approx(report["after"]["nll"], abs=1e-4), 8)
+    assert set(card["templates"]) == {"babyai", "textworld"}
+    assert report["before"]["nll"] == before.quality.nll
+    assert report["train_decisions"] == 8
+    assert len(report["validation"]) == 2
+    assert report["kl_from_untuned"] > 0.0
+
+    for family, env in (("babyai", "test/rule"), ("textworld", "test/other")):
+        prior = load_prior(
+            "mine", family=family, workspace=space, config=PriorConfig(dtype="float32"),
+            device="cpu",
+        )  # fmt: skip
+        assert prior.shape.temperature == card["temperature"] != 1.0
+        after = evaluate_prior(prior, DECISIONS[8:])
+        told = report["after_by_env"][env]
+        assert (after.nll, after.decisions) == (pytest.approx(told["nll"], abs=1e-4), 8)
+    with pytest.raises(PriorError, match="tuned with prompt template"):
+        load_prior("mine", family="alfworld", workspace=space, config=PriorConfig(), device="cpu")
+
+
+@WARNINGS
+def test_a_prior_that_is_worse_than_chance_is_kept_only_by_force(tunable):
+    """It is judged by the contrary of what it was told."""
+    from dataclasses import replace
+
+    from cepcli.prior.tuned import (
+        TuningHooks,
+        WorseThanChanceError,
+        measure_untuned,
+        reporting_lessons,
+        tune_prior,
+    )
+
+    space, [one, _], config = tunable
+    config = replace(config, max_steps=12, evaluate_every=12, learning_rate=0.02)
+    contrary = [replace(d, action=ACTIONS[1]) for d in one.test]
+    data = [replace(one, test=contrary)]
+    before = measure_untuned(reporting_lessons(data), config, "cpu")
+    with pytest.raises(WorseThanChanceError, match=r"worse than chance .* NLL .* against 1\.099"):
+        tune_prior(data, config, space, "bad", before=before)
+    assert not space.exists("prior", "bad")
+    steps = []
+    made = tune_prior(
+        data, config, space, "bad", before=before, force=True, hooks=TuningHooks(steps.append)
+    )
+    assert steps == [], "what was paid for is not done again"
+    assert (made.path / "adapter_model.safetensors").is_file()
+
+
+def test_lessons_are_asked_under_their_own_templates_in_their_own_order():
+    from tests.fakes import FakeScorer
+
+    other = [Lesson(PromptTemplate("textworld"), made) for made in DECISIONS[:3]]
+    mixed = [other[0], LESSONS[0], other[1], LESSONS[1], other[2]]
+    asked = {}
+
+    def prior_of(template):
+        asked[template.version] = scorer = FakeScorer()
+        return LLMPrior(scorer, template, "sum", PriorShape())
+
+    told = []
+    answers = ask_lessons(prior_of, mixed, told.append)
+    assert len(answers) == 5
+    assert set(asked) == {lesson.template.version for lesson in mixed}
+    assert told == [3, 5]
+
+
+def test_a_file_of_decisions_is_split_by_instance(tmp_path):
+    from cepcli.prior.decisions import write_decisions
+
+    path = tmp_path / "mine.jsonl"
+    write_decisions(path, [decision(episode, step) for episode in range(8) for step in range(2)])
+    data = lessons_in_file(path, "babyai/goto-redball", "babyai")
+    assert {d.instance for d in data.train} == {0, 1, 2, 4, 5, 6}
+    assert ({d.instance for d in data.validation}, {d.instance for d in data.test}) == ({3}, {7})
+    assert data.source.name == str(path)
+    write_decisions(path, DECISIONS[:-2])
+    with pytest.raises(ArtifactError, match="7 instances, expected at least 8"):
+        lessons_in_file(path, "babyai/goto-redball", "babyai")
 
 
 @pytest.mark.slow
@@ -197,9 +269,6 @@ def test_few_shots_learn_a_simple_rule(tmp_path):
     from cepcli.prior.language_model import load_language_model
 
     config = FinetuneConfig(shots=8, max_steps=30, evaluate_every=10, batch_decisions=4)
-    tuner = Tuner(
-        load_language_model("embedded"), PromptTemplate("babyai"), DECISIONS, DECISIONS, config,
-        tmp_path / "c",
-    )  # fmt: skip
+    tuner = Tuner(load_language_model("embedded"), LESSONS, LESSONS, config, tmp_path / "c")
     tuner.run()
     assert tuner.history[-1]["top1"] == 1.0

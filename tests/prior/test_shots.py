@@ -3,7 +3,7 @@
 import pytest
 
 from cepcli.errors import PriorError
-from cepcli.prior.finetune import choose_shots
+from cepcli.prior.choice import choose_shots
 from cepcli.prior.shots import STATES_PER_SHOT, check_shots, split_labelled
 from cepcli.types import TextState
 
