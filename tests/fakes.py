@@ -7,6 +7,7 @@ import numpy as np
 
 from cepcli.prior.base import (
     ActionScores,
+    Completion,
     Namespace,
     Prior,
     PriorAnswer,
@@ -37,6 +38,7 @@ class FakeScorer(Scorer):
         self._seconds = seconds
         self._salt = salt
         self.calls: list[list[tuple[Prompt, tuple[str, ...]]]] = []
+        self.lines: list[tuple[Prompt, int]] = []
 
     @property
     def fingerprint(self) -> ScorerFingerprint:
@@ -47,6 +49,14 @@ class FakeScorer(Scorer):
     ) -> list[ActionScores]:
         self.calls.append([(p, tuple(a)) for p, a in zip(prompts, action_sets, strict=True)])
         return [self._one(p, a) for p, a in zip(prompts, action_sets, strict=True)]
+
+    def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
+        self.lines += [(prompt, most_tokens) for prompt in prompts]
+        seconds = self._seconds
+        return [
+            Completion(f"thought {hash_unit(self._salt, *prompt):.6f}", 7.0, seconds, seconds)
+            for prompt in prompts
+        ]
 
     def _one(self, prompt: Prompt, actions: Sequence[str]) -> ActionScores:
         scores = [-10 * hash_unit(self._salt, *prompt, action) for action in actions]

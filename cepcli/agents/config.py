@@ -10,7 +10,7 @@ from cepcli.prior.config import PriorConfig
 from cepcli.rl.sac_config import SACConfig
 
 AgentName = Literal[
-    "posterior-q", "dqn", "yan", "direct-llm", "random", "expert", "sac", "hybrid-sac"
+    "posterior-q", "dqn", "yan", "direct-llm", "react", "random", "expert", "sac", "hybrid-sac"
 ]
 
 #: Agents that learn Q-values, agents that never ask an LLM.
@@ -41,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learner": {"backup": "max-candidates"},
     },
     "direct-llm": {},
+    "react": {"cache": {"mode": "off"}},
     "random": {"prior": "uniform"},
     "expert": {"prior": "uniform"},
     "sac": {"prior": "uniform", **_CONTROL_RUN},
@@ -195,6 +196,11 @@ class TrainConfig:
             raise ConfigError(
                 f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
                 "Leave --prior out, or use --agent posterior-q or direct-llm.",
+            )
+        if self.agent == "react" and self.prior == "uniform":
+            raise ConfigError(
+                "Agent `react` thinks by an LLM, but the prior is `uniform`.",
+                "Name a --prior: embedded, or a tuned one (cep prior list).",
             )
 
     def check_new(self) -> None:

@@ -8,11 +8,15 @@ import torch
 
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts, Tracker
-from cepcli.agents.policy import Policy
+from cepcli.agents.policy import Decision, Policy
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
 from cepcli.seeding import stream_seed, torch_generator
+from cepcli.types import TextState
+
+#: Told every decision: number of the episode, where it was taken, and what it was made from.
+Watch = Callable[[int, TextState, Decision], None]
 
 
 class Evaluation(NamedTuple):
@@ -50,8 +54,16 @@ class Evaluation(NamedTuple):
         }
 
 
+def unwatched(episode: int, state: TextState, decision: Decision) -> None:
+    """Nobody looks on."""
+
+
 def evaluate(
-    parts: Parts, episodes: int, tau: float, check_interrupt: Callable[[], None] = lambda: None
+    parts: Parts,
+    episodes: int,
+    tau: float,
+    check_interrupt: Callable[[], None] = lambda: None,
+    watch: Watch = unwatched,
 ) -> Evaluation:
     """Play `episodes` held-out episodes; every call plays the same ones with the same noise.
 
@@ -70,7 +82,7 @@ def evaluate(
         while waiting and idle:
             running.append(_started(start, waiting.pop(0), idle.pop(), parts.config.seed))
         check_interrupt()
-        ended, chosen = _step_all(parts, policy, tau, running)
+        ended, chosen = _step_all(parts, policy, tau, running, watch)
         decisions += chosen
         for lane in ended:
             done[lane.episode] = lane.tracker
@@ -102,13 +114,13 @@ def _started(start: Callable[[Any, int], Tracker], episode: int, env: Any, seed:
 
 
 def _step_all(
-    parts: Parts, policy: Policy | ControlPolicy, tau: float, running: list[_Lane]
+    parts: Parts, policy: Policy | ControlPolicy, tau: float, running: list[_Lane], watch: Watch
 ) -> tuple[list[_Lane], int]:
     """One step in every lane: the lanes whose episode ended, and how many decisions were taken."""
     if isinstance(policy, ControlPolicy):
-        actions, chosen = _controls(parts, policy, tau, running)
+        actions, chosen = _controls(parts, policy, tau, running, watch)
     else:
-        actions, chosen = _commands(parts, policy, tau, running), len(running)
+        actions, chosen = _commands(parts, policy, tau, running, watch), len(running)
     ended = []
     for lane, action in zip(running, actions, strict=True):
         _, terminated, truncated = lane.tracker.step(action)
@@ -117,18 +129,22 @@ def _step_all(
     return ended, chosen
 
 
-def _commands(parts: Parts, policy: Policy, tau: float, running: list[_Lane]) -> list[Any]:
+def _commands(
+    parts: Parts, policy: Policy, tau: float, running: list[_Lane], watch: Watch
+) -> list[Any]:
     trackers = [lane.tracker for lane in running if isinstance(lane.tracker, EpisodeTracker)]
     if parts.config.agent == "expert":
         return [tracker.env.expert_action() for tracker in trackers]
     states = [tracker.state for tracker in trackers]
     noise = [lane.noise for lane in running]
     decisions = policy.decide_many(states, tau, noise, greedy=parts.config.eval_greedy)
+    for lane, state, decision in zip(running, states, decisions, strict=True):
+        watch(lane.episode, state, decision)
     return [s.actions[d.action] for s, d in zip(states, decisions, strict=True)]
 
 
 def _controls(
-    parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane]
+    parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane], watch: Watch
 ) -> tuple[list[Any], int]:
     """The mean controls, and how many symbols were chosen for them."""
     trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]
@@ -137,5 +153,8 @@ def _controls(
             tracker.release()
     noise = [lane.noise for lane in running]
     chosen = policy.choose(trackers, tau, noise, greedy=parts.config.eval_greedy)
+    for lane, choice in zip(running, chosen, strict=True):
+        if choice is not None:
+            watch(lane.episode, *choice)
     controls = [policy.control(tracker, None) for tracker in trackers]
     return controls, sum(decision is not None for decision in chosen)

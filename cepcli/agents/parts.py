@@ -248,6 +248,7 @@ def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notif
         config=config.llm,
         device=config.device,
         journal_path=workspace.root / "journal.sqlite" if config.journal else None,
+        thinks=config.agent == "react",
     )
 
 

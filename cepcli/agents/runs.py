@@ -13,7 +13,7 @@ from typing import Any
 
 from cepcli.agents.checkpoint import checkpoints, load_checkpoint
 from cepcli.agents.config import TrainConfig
-from cepcli.agents.evaluation import Evaluation, evaluate
+from cepcli.agents.evaluation import Evaluation, Watch, evaluate, unwatched
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
 from cepcli.agents.progress import Progress
 from cepcli.agents.training import Hooks, current_temperature, train
@@ -95,17 +95,24 @@ def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) ->
 
 
 def evaluate_run(
-    workspace: Workspace, name: str, episodes: int, *, frozen_cache: bool, notify: Notify
+    workspace: Workspace,
+    name: str,
+    episodes: int,
+    *,
+    frozen_cache: bool,
+    notify: Notify,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Evaluate a finished run on held-out instances; nothing of it is changed.
 
     With `frozen_cache` the prior is answered by the run's cache as training left it, read-only;
-    without it every decision is a query to the LLM (or to the journal, at recorded cost).
+    without it every decision is a query to the LLM (or to the journal, at recorded cost). `watch`
+    is told every decision.
     """
     parts, progress = _finished(workspace, name, notify)
     if not frozen_cache:
         _switch_off(parts)
-    return _evaluated(parts, progress, name, episodes)[1]
+    return _evaluated(parts, progress, name, episodes, watch)[1]
 
 
 def evaluate_pair(
@@ -162,11 +169,11 @@ def _switch_off(parts: Parts) -> None:
 
 
 def _evaluated(
-    parts: Parts, progress: Progress, name: str, episodes: int
+    parts: Parts, progress: Progress, name: str, episodes: int, watch: Watch = unwatched
 ) -> tuple[Evaluation, dict[str, Any]]:
     tau = current_temperature(parts, progress)
     began = time.perf_counter()
-    result = evaluate(parts, episodes, tau)
+    result = evaluate(parts, episodes, tau, watch=watch)
     wall_seconds = time.perf_counter() - began
     summary = summarise(
         parts, name, progress, result.telemetry, result.decisions, result.summary(), wall_seconds

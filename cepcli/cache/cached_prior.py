@@ -277,6 +277,7 @@ class CachedPrior(Prior):
             seconds=cost.seconds,
             live_seconds=cost.live_seconds,
             cache_seconds=seconds,
+            thought=cost.thought,
         )
 
     def _compare(

@@ -13,6 +13,7 @@ from cepcli import __version__
 from cepcli.cli import abstract, annotate, bench, cache, envs, prior, runs
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
+from cepcli.cli.evaluate import evaluate
 from cepcli.cli.train import train
 from cepcli.errors import CepError
 
@@ -38,7 +39,7 @@ app = typer.Typer(
     help="A large language model as an affordable action prior for reinforcement learning.",
 )
 app.command()(train)
-app.command(name="eval")(runs.evaluate)
+app.command(name="eval")(evaluate)
 app.add_typer(runs.app, name="runs")
 app.add_typer(abstract.app, name="abstract")
 app.add_typer(prior.app, name="prior")

@@ -1,4 +1,4 @@
-"""`cep runs` and `cep eval`: look at runs, resume, evaluate and compare them."""
+"""`cep runs`: look at runs, resume and compare them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,60 +144,3 @@ def print_comparison(rows: list[dict[str, Any]], shown: list[str], *, markdown: 
             typer.echo("| " + " | ".join(line) + " |")
     else:
         print_table("Means over seeds [95 % bootstrap interval]", titles, table)
-
-
-def evaluate(
-    run: str,
-    episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes to play.")] = 50,
-    frozen_cache: Annotated[
-        bool,
-        typer.Option("--frozen-cache", help="Answer from the run's cache, read-only."),
-    ] = False,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="Play the same episodes through the frozen cache and without any, and compare; "
-            "without: `off`, the same agent, or another run's.",
-        ),
-    ] = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Evaluate a finished run on held-out instances; the run itself is not changed."""
-    from cepcli.agents.runs import evaluate_run
-    from cepcli.experiments.retention import retention
-
-    def notify(message: str) -> None:
-        if not quiet:
-            typer.echo(f"{message} …", err=True)
-
-    space = open_workspace(workspace)
-    if against is not None:
-        found = retention(space, run, against, episodes, notify)
-        print_json(found) if json else _print_retention(found)
-        return
-    summary = evaluate_run(space, run, episodes, frozen_cache=frozen_cache, notify=notify)
-    print_json(summary) if json else print_summary(summary)
-
-
-_RETAINED = ("success", "return", "decisions", "queries_per_decision")
-
-
-def _print_retention(found: dict[str, Any]) -> None:
-    """The table of `cep eval --against`."""
-    from cepcli.report.comparison import FIGURES, cell, figure_cell
-
-    ran = {"off": "asked each time", "cached": "frozen cache"}
-    rows = []
-    for name, how in ran.items():
-        cells = [figure_cell(found[name], key) for key in _RETAINED]
-        rows.append([found[name]["run"], how, *cells])
-    title = f"The same {found['episodes']} held-out episodes"
-    print_table(title, ["run", "prior", *(FIGURES[key][0] for key in _RETAINED)], rows)
-    fewer = [
-        f"{found[key]:.1f} times fewer queries {when}"
-        for key, when in (("training_query_reduction", "in training"), ("query_reduction", "here"))
-        if found[key] is not None
-    ]
-    typer.echo(f"Retention of {found['of']} {'; '.join([cell(found['retention'], '.1%'), *fewer])}")

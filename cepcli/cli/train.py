@@ -24,7 +24,7 @@ def train(
     agent: Annotated[
         str | None,
         typer.Option(
-            help="posterior-q, dqn, yan, direct-llm, random or expert; sac or hybrid-sac."
+            help="posterior-q, dqn, yan, direct-llm, react, random, expert; sac or hybrid-sac."
         ),
     ] = None,
     prior: Annotated[

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cepcli.errors import PriorError
 from cepcli.types import TextState
 
 #: How a decision was answered. "free" is a prior that asks no LLM (the uniform one).
@@ -78,6 +79,23 @@ class ActionScores:
     live_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a language model wrote after a prompt, up to the end of its line.
+
+    Attributes:
+        text: without the line break, stripped.
+        tokens: tokens the LLM evaluated for it, the prompt's included.
+        seconds: what the LLM took when it wrote this, though that was perhaps earlier.
+        live_seconds: what was spent on it just now; 0 when it came from the journal.
+    """
+
+    text: str
+    tokens: float
+    seconds: float
+    live_seconds: float
+
+
 class Scorer(ABC):
     """Anything that can say how likely the LLM finds an action after a prompt."""
 
@@ -91,6 +109,17 @@ class Scorer(ABC):
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
         """Raw scores of every action of every prompt, in one call."""
+
+    def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
+        """What the model most likely writes after each prompt, one token after the other.
+
+        Raises:
+            PriorError: if it can only score.
+        """
+        raise PriorError(
+            f"A scorer of kind `{self.fingerprint.backend}` writes no text.",
+            "Use a local model or a server, or an agent that does not think.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +159,7 @@ class PriorAnswer:
         seconds: recorded LLM seconds (0 on a hit; the recorded ones if the journal answered).
         live_seconds: LLM seconds spent just now.
         cache_seconds: seconds spent on key, look-up and store.
+        thought: what the model wrote before it scored; empty where it does not, and on a hit.
     """
 
     log_prior: np.ndarray
@@ -139,6 +169,7 @@ class PriorAnswer:
     seconds: float = 0.0
     live_seconds: float = 0.0
     cache_seconds: float = 0.0
+    thought: str = ""
 
 
 class Prior(ABC):

@@ -67,6 +67,9 @@ class PriorConfig:
     row_tokens: int = field(
         default=512, metadata={"help": "tokens per forward pass, several states packed, >= 1"}
     )
+    thought_tokens: int = field(
+        default=32, metadata={"help": "tokens of a thought of agent react at most, >= 1"}
+    )
     server: ServerConfig = field(default_factory=ServerConfig)
 
     def __post_init__(self) -> None:
@@ -79,7 +82,9 @@ class PriorConfig:
             0 <= self.smoothing <= 1,
             f"`smoothing` is {self.smoothing}, expected a number from 0 to 1.",
         )
-        require(self.row_tokens >= 1, f"`row_tokens` is {self.row_tokens}, expected at least 1.")
+        for name in ("row_tokens", "thought_tokens"):
+            value = getattr(self, name)
+            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
 
 
 @dataclass(frozen=True, slots=True)

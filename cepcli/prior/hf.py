@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cepcli.errors import PriorError
-from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFingerprint
 from cepcli.prior.language_model import LanguageModel
 from cepcli.prior.token_tree import Branch, TokenTree, build_tree, pack
 
@@ -69,6 +69,24 @@ class HFScorer(Scorer):
             members = [i for i, prompt in enumerate(prompts) if prompt.prefix == prefix]
             self._score_under(prefix, members, prompts, action_sets, answers)
         return [answers[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
+        """A line after each prompt, greedily; one at a time, so that none changes another's."""
+        return [self._line(prompt.prefix + prompt.state, most_tokens) for prompt in prompts]
+
+    def _line(self, text: str, most_tokens: int) -> Completion:
+        started = time.perf_counter()
+        ids = torch.tensor([self._lm.encode(text)], device=self._lm.device)
+        tokenizer = self._lm.tokenizer
+        written = self._lm.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=most_tokens, do_sample=False,
+            stop_strings=["\n"], tokenizer=tokenizer,
+            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+        )[0, ids.shape[1] :]  # fmt: skip
+        line = tokenizer.decode(written, skip_special_tokens=True).split("\n")[0].strip()
+        seconds = time.perf_counter() - started
+        return Completion(line, float(ids.shape[1] + len(written)), seconds, seconds)
 
     def _score_under(
         self,

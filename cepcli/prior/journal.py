@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from cepcli.artifacts import writing
 from cepcli.errors import CacheError, PriorError
-from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFingerprint
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = int.from_bytes(b"cepj", "big")
@@ -37,6 +37,18 @@ CREATE TABLE scores (
   seconds REAL NOT NULL,
   PRIMARY KEY (scorer, prompt, action)
 ) WITHOUT ROWID;
+"""
+#: Added to journals of the same schema version that lack it: what priors that think wrote.
+_COMPLETIONS = """
+CREATE TABLE IF NOT EXISTS completions (
+  scorer INTEGER NOT NULL REFERENCES scorers (id),
+  prompt BLOB NOT NULL,
+  most_tokens INTEGER NOT NULL,
+  text TEXT NOT NULL,
+  tokens REAL NOT NULL,
+  seconds REAL NOT NULL,
+  PRIMARY KEY (scorer, prompt, most_tokens)
+) WITHOUT ROWID
 """
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -125,10 +137,7 @@ class Journal:
     ) -> None:
         """Record the answers of one call, in one durable commit; what is known already stays."""
         with self._errors(), self._transaction():
-            name = str(fingerprint)
-            self._db.execute("INSERT OR IGNORE INTO scorers (fingerprint) VALUES (?)", (name,))
-            query = "SELECT id FROM scorers WHERE fingerprint = ?"
-            (scorer,) = self._db.execute(query, (name,)).fetchone()
+            scorer = self._number_of(fingerprint)
             self._db.executemany(
                 "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [
@@ -137,6 +146,43 @@ class Journal:
                     for action, record in records.items()
                 ],
             )
+
+    def read_completion(
+        self, fingerprint: ScorerFingerprint, prompt: bytes, most_tokens: int
+    ) -> Completion | None:
+        """What was recorded as written after a prompt under that limit; None if nothing was."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT text, tokens, seconds FROM completions JOIN scorers "
+                "ON scorers.id = completions.scorer "
+                "WHERE fingerprint = ? AND prompt = ? AND most_tokens = ?",
+                (str(fingerprint), prompt, most_tokens),
+            ).fetchone()
+        return None if row is None else Completion(*row, live_seconds=0.0)
+
+    def write_completion(
+        self,
+        fingerprint: ScorerFingerprint,
+        prompt: bytes,
+        most_tokens: int,
+        completion: Completion,
+    ) -> None:
+        """Record what was written, durably; what is known already stays."""
+        with self._errors(), self._transaction():
+            self._db.execute(
+                "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    self._number_of(fingerprint), prompt, most_tokens, completion.text,
+                    completion.tokens, completion.seconds,
+                ),
+            )  # fmt: skip
+
+    def _number_of(self, fingerprint: ScorerFingerprint) -> int:
+        """The row of a scorer, made if it is new; within a transaction."""
+        name = str(fingerprint)
+        self._db.execute("INSERT OR IGNORE INTO scorers (fingerprint) VALUES (?)", (name,))
+        query = "SELECT id FROM scorers WHERE fingerprint = ?"
+        return self._db.execute(query, (name,)).fetchone()[0]
 
     def stats(self) -> list[JournalStats]:
         """Prompts, answers, tokens and LLM seconds recorded, per scorer, in order of first use."""
@@ -165,6 +211,9 @@ class Journal:
         damage = self._pragma("quick_check(1)")
         if damage != "ok":
             raise self._foreign(f"is damaged ({damage})")
+        query = "SELECT count(*) FROM sqlite_master WHERE name = 'completions'"
+        if self._db.execute(query).fetchone() == (0,):
+            self._db.execute(_COMPLETIONS)
         self._db.execute("PRAGMA synchronous = FULL")
         if self._pragma("journal_mode") != "wal":
             self._pragma("journal_mode = WAL")
@@ -246,6 +295,21 @@ class JournaledScorer(Scorer):
             _combine([known[key][action] for action in actions], live.pop(key, 0.0))
             for key, actions in zip(keys, action_sets, strict=True)
         ]
+
+    def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
+        """Recorded lines; `inner` is asked for what is missing, each line kept before the next."""
+        return [self._line(prompt, most_tokens) for prompt in prompts]
+
+    def _line(self, prompt: Prompt, most_tokens: int) -> Completion:
+        key = prompt_hash(prompt)
+        known = self._journal.read_completion(self.fingerprint, key, most_tokens)
+        if known is not None:
+            return known
+        [written] = self._inner.complete([prompt], most_tokens)
+        self._journal.write_completion(self.fingerprint, key, most_tokens, written)
+        first = self._journal.read_completion(self.fingerprint, key, most_tokens)
+        assert first is not None
+        return replace(first, live_seconds=written.live_seconds)
 
     def _ask(self, missing: Mapping[bytes, tuple[Prompt, dict[str, None]]]) -> dict[bytes, float]:
         """Score and record what is missing; the seconds spent on each prompt just now."""

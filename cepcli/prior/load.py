@@ -83,8 +83,11 @@ def load_prior(
     config: PriorConfig,
     device: str,
     journal_path: Path | None = None,
+    thinks: bool = False,
 ) -> Prior:
     """The prior `name` for environments of `family`; its answers are journaled if a path is given.
+
+    With `thinks` it writes a thought before it scores, unless it is uniform.
 
     Raises:
         PriorError: if the prior does not exist, cannot be loaded, was tuned for other prompts, or
@@ -108,7 +111,12 @@ def load_prior(
     normalisation = (
         config.normalisation or source.card.get("normalisation") or DEFAULT_NORMALISATION
     )
-    return LLMPrior(scorer, template, normalisation, _shape(config, source))
+    shape = _shape(config, source)
+    if thinks:
+        from cepcli.prior.thinking import ThinkingPrior
+
+        return ThinkingPrior(scorer, template, normalisation, shape, config.thought_tokens)
+    return LLMPrior(scorer, template, normalisation, shape)
 
 
 def _local(

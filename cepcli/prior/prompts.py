@@ -14,6 +14,9 @@ from cepcli.errors import PriorError
 from cepcli.prior.base import Prompt
 from cepcli.types import TextState
 
+#: Version of how a thought is asked for.
+THINKING = "react-1"
+_BEFORE_ACTING = "It first says in one short sentence what to do next and why.\n"
 _VERSION = re.compile(r"\{#-?\s*version:\s*(\S+)\s*-?#\}")
 
 
@@ -43,6 +46,22 @@ class PromptTemplate:
     def neutral(self) -> Prompt:
         """A prompt that says nothing about any state, for the PMI normalisation."""
         return self._render("unknown", "Nothing is known.")
+
+    def thinking(self, state: TextState) -> Prompt:
+        """The prompt after which a thought about a state is to be written."""
+        before, _ = self._parts(state)
+        return Prompt(self._prefix + _BEFORE_ACTING, f"{before}Thought:")
+
+    def acting(self, state: TextState, thought: str) -> Prompt:
+        """The prompt of a state after a thought about it."""
+        before, cue = self._parts(state)
+        return Prompt(self._prefix + _BEFORE_ACTING, f"{before}Thought: {thought}\n{cue}")
+
+    def _parts(self, state: TextState) -> tuple[str, str]:
+        """A state's prompt, and its last line, which asks for the action."""
+        text = self.render(state).state
+        start = text.rfind("\n") + 1
+        return text[:start], text[start:]
 
     def _render(self, goal: str, text: str) -> Prompt:
         state = self._block("state", {"goal": goal.strip(), "text": text.strip()})

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cepcli.errors import CacheError, PriorError
-from cepcli.prior.base import ActionScores, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFingerprint
 from cepcli.prior.config import ServerConfig
 from cepcli.prior.journal import Journal, Record, prompt_hash
 from cepcli.prior.server_address import ServerAddress
@@ -115,6 +115,15 @@ class ServerScorer(Scorer):
         seconds = (time.perf_counter() - started) / len(prompts)
         return [_summed(answer, seconds) for answer in scored]
 
+    def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
+        """A line after each prompt, at temperature 0; requests run side by side."""
+        if not prompts:
+            return []
+        started = time.perf_counter()
+        lines = self._loop.run(together([self._line(prompt, most_tokens) for prompt in prompts]))
+        seconds = (time.perf_counter() - started) / len(prompts)
+        return [Completion(text, tokens, seconds, seconds) for text, tokens in lines]
+
     def check_unchanged(self, journal: Journal) -> None:
         """Refuse a server whose weights changed under the same name since `journal` was filled.
 
@@ -173,6 +182,17 @@ class ServerScorer(Scorer):
             answers.append(scored[start : start + size])
             start += size
         return answers
+
+    async def _line(self, prompt: Prompt, most_tokens: int) -> tuple[str, float]:
+        await self._learn([prompt.prefix])
+        tokens = self._known[prompt.prefix] + await self._tokens(prompt.state)
+        self._check_context(tokens, [[0] * most_tokens])
+        body = {
+            "model": self._model.name, "prompt": tokens, "max_tokens": most_tokens,
+            "temperature": 0, "stop": ["\n"],
+        }  # fmt: skip
+        text = await self._connection.ask("/v1/completions", body, _written)
+        return text.split("\n")[0].strip(), float(len(tokens) + most_tokens)
 
     async def _learn(self, texts: Sequence[str]) -> None:
         """Have the tokens of texts that will come again; forget the oldest."""
@@ -256,6 +276,15 @@ def _summed(scored: Sequence[Scored], seconds: float) -> ActionScores:
         seconds=seconds,
         live_seconds=seconds,
     )
+
+
+def _written(data: dict[str, Any]) -> str:
+    choices = data.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    text = first.get("text") if isinstance(first, dict) else None
+    if not isinstance(text, str):
+        raise UnusableError("no text")
+    return text
 
 
 def _models(data: dict[str, Any]) -> list[dict[str, Any]]:

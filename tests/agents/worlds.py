@@ -27,6 +27,7 @@ from cepcli.prior.base import PriorShape
 from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
+from cepcli.prior.thinking import ThinkingPrior
 from cepcli.rl import demonstrations
 from tests.fakes import FakeScorer
 
@@ -96,7 +97,7 @@ def make_corridor(env_id, *, split, workspace, options=None, progress=None):
     return Corridor(first=0 if split == "train" else 1000)
 
 
-def load_fake_prior(name, *, family, workspace, config, device, journal_path=None):
+def load_fake_prior(name, *, family, workspace, config, device, journal_path=None, thinks=False):
     if name == "uniform":
         from cepcli.prior.base import UniformPrior
 
@@ -105,7 +106,8 @@ def load_fake_prior(name, *, family, workspace, config, device, journal_path=Non
     if journal_path is not None:
         journal_path.parent.mkdir(parents=True, exist_ok=True)
         scorer = JournaledScorer(scorer, Journal(journal_path))
-    return LLMPrior(scorer, PromptTemplate("babyai"), "sum", PriorShape(temperature=5.0))
+    made = (scorer, PromptTemplate("babyai"), "sum", PriorShape(temperature=5.0))
+    return ThinkingPrior(*made, config.thought_tokens) if thinks else LLMPrior(*made)
 
 
 def install(patch):

@@ -96,6 +96,38 @@ def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
     assert {p: p.read_bytes() for p in before} == before
 
 
+def test_evaluation_shows_every_decision_and_what_it_was_made_from(train, cep):
+    train("--name", "r", "--cache", "lru")
+    plain = cep("eval", "r_s0", "--episodes", "2", "--json").json
+    found = cep("eval", "r_s0", "--episodes", "2", "--show", "--json").json
+    assert found["eval"] == plain["eval"], "looking on changes nothing"
+    assert [one["episode"] for one in found["shown"]] == [0, 1]
+    decisions = [decision for one in found["shown"] for decision in one["decisions"]]
+    assert len(decisions) == found["decisions"]
+    for decision in decisions:
+        assert set(decision["prior"]) == {"go left", "go right"}
+        assert sum(decision["prior"].values()) == pytest.approx(1)
+        assert len(decision["q_values"]) == 2
+        assert (decision["thought"], decision["answered"]) == ("", "miss")
+    shown = cep("eval", "r_s0", "--episodes", "2", "--show").out
+    assert "Episode 1. Goal: walk to the end" in shown
+    assert shown.count("Action: ") == len(decisions)
+    assert shown.count("   Q: ") == len(decisions)
+    refused = cep("eval", "r_s0", "--show", "--against", "off")
+    assert "exclude each other" in refused.err
+
+
+def test_react_thinks_before_each_decision_and_shows_its_thoughts(train, cep):
+    run = train("--agent", "react", "--name", "r", "--json").json
+    assert run["queries"]["total"] == run["decisions"] == 60
+    direct = train("--agent", "direct-llm", "--cache", "off", "--name", "d", "--json").json
+    assert run["llm_tokens"] == direct["llm_tokens"] + 7 * 60
+    shown = cep("eval", "r_s0", "--episodes", "1", "--show").out
+    assert shown.count("Thought: thought 0.") == shown.count("Action: ") > 0
+    refused = train("--agent", "react", "--prior", "uniform")
+    assert "thinks by an LLM" in refused.err
+
+
 def test_evaluation_against_another_run_plays_its_agent_without_its_cache(train, cep):
     train("--name", "r", "--cache", "lru")
     train("--name", "other", "--cache", "off", "--steps", "20")

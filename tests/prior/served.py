@@ -105,7 +105,8 @@ class Served:
             return handler.answer({"error": {"message": "one prompt only"}}, 500)
         choices = []
         for index, prompt in enumerate(prompts):
-            choice = {"index": index, "text": "x", "logprobs": None}
+            text = f" a thought of {len(prompt)}.\nmore" if "stop" in body else "x"
+            choice = {"index": index, "text": text, "logprobs": None}
             if "prompt_logprobs" in self.knows and "prompt_logprobs" in body:
                 choice["prompt_logprobs"] = [None] + [
                     {str(t): {"logprob": log_prob(prompt[: i + 1], t, self.salt), "rank": 3}}

@@ -106,6 +106,14 @@ def test_tokens_that_no_grammar_forces_are_scored_one_by_one(scorer, embedded_mo
     assert np.abs(differences).max() < 0.25
 
 
+def test_it_writes_what_comes_after_a_prompt(scorer):
+    texts = [Prompt("", "The capital of France is"), Prompt("", "One, two, three,")]
+    lines = scorer.complete(texts, 6)
+    assert "Paris" in lines[0].text
+    assert "four" in lines[1].text
+    assert [line.text for line in scorer.complete(texts, 6)] == [line.text for line in lines]
+
+
 def test_context_of_a_slot_is_known(scorer):
     from cepcli.errors import PriorError
 

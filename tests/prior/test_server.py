@@ -86,6 +86,24 @@ def test_prompts_may_have_different_actions_and_answers_say_what_they_cost(serve
     assert one.seconds == one.live_seconds > 0
 
 
+def test_a_line_is_written_after_each_prompt(serve, connect):
+    served = serve()
+    scorer = connect(served)
+    lines = scorer.complete([Prompt("One two", " three"), Prompt("One two", " three four")], 9)
+    assert [line.text for line in lines] == ["a thought of 3.", "a thought of 4."]
+    bodies = [body for body in served.scorings() if "stop" in body]
+    assert all((body["max_tokens"], body["temperature"]) == (9, 0) for body in bodies)
+    assert [line.tokens for line in lines] == [12.0, 13.0]
+    assert scorer.complete([], 9) == []
+
+
+def test_a_line_that_would_not_fit_is_refused(serve, connect):
+    served = serve()
+    served.context = 10
+    with pytest.raises(PriorError, match="takes 10"):
+        connect(served).complete([Prompt("One two", " three")], 9)
+
+
 def test_server_that_ignores_everything_is_refused_with_the_counts(serve, connect):
     with pytest.raises(PriorError, match="cannot say how likely a given text is") as error:
         connect(serve(()))
