@@ -105,6 +105,12 @@ def server_key() -> str | None:
     return os.environ.get("CEP_SERVER_KEY") or None
 
 
+def data_folder(variable: str, option: str | None = None) -> Path | None:
+    """A folder of published data: `option`, else the environment variable; None without both."""
+    named = option or os.environ.get(variable)
+    return Path(named).expanduser().absolute() if named else None
+
+
 def shipped_root() -> Path:
     """The `data/` that ships with cep: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent

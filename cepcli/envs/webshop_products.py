@@ -1,0 +1,301 @@
+"""WebShop's products: read from its files, or from anything in their format.
+
+The files are those of WebShop (Yao et al., arXiv 2207.01206): `items_shuffle_1000.json` with one
+JSON object per product, or `products_1000.json` as its engine has processed them, and
+`items_ins_v2_1000.json` with attributes and synthetic instructions by ASIN; what people wrote is
+in `items_human_ins.json` or with the products. The files of all products have no `_1000`.
+"""
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from cepcli.errors import EnvError
+
+#: What a product costs for which no price is known, in dollars.
+MISSING_PRICE = 100.0
+#: What a product without attributes has, so that nothing matches it.
+NO_ATTRIBUTES = ("DUMMY_ATTR",)
+_TEXTS = ("asin", "name", "category", "query", "product_category")
+_FETCH = "WebShop's own setup.sh fetches its files; unset WEBSHOP_DATA to play generated products."
+
+
+class Review(NamedTuple):
+    """A customer's review; `score` is from 0 to 5 stars."""
+
+    title: str
+    score: float
+    body: str
+
+
+class Instruction(NamedTuple):
+    """What a goal of a product is made of: a text, attributes to match, options to choose."""
+
+    text: str
+    attributes: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+class Product(NamedTuple):
+    """A product as WebShop's engine knows it.
+
+    Attributes:
+        asin: its number, at most ten characters, distinct.
+        name: its title.
+        description: a paragraph; may be empty.
+        features: its bullet points.
+        category: one of a few departments.
+        query: the search that found it, lowercase: the kind of product.
+        product_category: departments from large to small, joined by " › ".
+        options: values by the name of the option, both lowercase, in the order of the page.
+        attributes: word pairs such as "easy clean"; never shown on a page.
+        pricing: no price, one, or the ends of a range, in dollars.
+        price_tag: what pages say of it.
+        rating: what pages say of it.
+        reviews: of customers.
+        synthetic: the instruction made of attributes; its options are all combinations.
+        human: the instructions that people wrote.
+    """
+
+    asin: str
+    name: str
+    description: str
+    features: tuple[str, ...]
+    category: str
+    query: str
+    product_category: str
+    options: dict[str, tuple[str, ...]]
+    attributes: tuple[str, ...]
+    pricing: tuple[float, ...]
+    price_tag: str
+    rating: str
+    reviews: tuple[Review, ...]
+    synthetic: Instruction | None
+    human: tuple[Instruction, ...]
+
+
+def read_products(
+    folder: Path, files: Literal["1000", "all"], limit: int | None = None
+) -> list[Product]:
+    """The products of a folder of WebShop's files, the first `limit` of them.
+
+    Raises:
+        EnvError: naming the file that is missing, broken off, or of another format.
+    """
+    if not folder.is_dir():
+        raise EnvError(
+            f"The folder of WebShop's products, `{folder}`, does not exist.",
+            "Point WEBSHOP_DATA at it, or unset it to play generated products.",
+        )
+    suffix = "_1000" if files == "1000" else ""
+    items = _find(folder, [f"items_shuffle{suffix}.json", f"products{suffix}.json"], files)
+    known = _find(folder, [f"items_ins_v2{suffix}.json"], files)
+    human = folder / "items_human_ins.json"
+    return parse_products(
+        _read(items, list)[:limit],
+        _read(known, dict),
+        _read(human, dict) if human.is_file() else {},
+        where=(str(items), str(known), str(human)),
+    )
+
+
+def parse_products(
+    items: Sequence[Any],
+    known: Mapping[str, Any],
+    human: Mapping[str, Any],
+    where: tuple[str, str, str] = ("items", "attributes", "instructions"),
+) -> list[Product]:
+    """The products of `items`, WebShop's `items_shuffle`, with what else is known of them.
+
+    Args:
+        items: one mapping per product; doubles and those without a proper ASIN are left out.
+        known: by ASIN, attributes and the synthetic instruction: WebShop's `items_ins_v2`.
+        human: by ASIN, instructions that people wrote: WebShop's `items_human_ins`.
+        where: what an error calls the three.
+
+    Raises:
+        EnvError: naming the first product that is not of the format.
+    """
+    products: dict[str, Product] = {}
+    for number, item in enumerate(items):
+        with _format(where[0], f"product {number}"):
+            asin = _text(item, "asin")
+        if asin == "nan" or len(asin) > 10 or asin in products:
+            continue
+        with _format(where[1], f"product {asin}"):
+            attributes, synthetic = _attributes(known.get(asin, item))
+        with _format(where[2] if asin in human else where[0], f"product {asin}"):
+            written = tuple(map(_written, human.get(asin, item.get("instructions", ()))))
+        with _format(where[0], f"product {number} ({asin})"):
+            products[asin] = _product(item, attributes, synthetic, written)
+    if not products:
+        raise EnvError(f"`{where[0]}` holds no product.", _FETCH)
+    return list(products.values())
+
+
+def draw_prices(
+    products: Sequence[Product], random: np.random.Generator
+) -> Float[np.ndarray, " products"]:
+    """What each product costs, in dollars: where its price is a range, one uniform draw."""
+    return np.array([_price(product.pricing, random) for product in products])
+
+
+def search_text(product: Product) -> str:
+    """What a search looks through: title, description, first feature and options, lowercase."""
+    options = ", and ".join(f"{k}: {', '.join(v)}" for k, v in product.options.items())
+    first = product.features[0] if product.features else ""
+    return " ".join([product.name, product.description, first, options]).lower()
+
+
+def _price(pricing: tuple[float, ...], random: np.random.Generator) -> float:
+    if not pricing:
+        return MISSING_PRICE
+    return float(random.uniform(min(pricing), max(pricing)))
+
+
+def _find(folder: Path, names: Sequence[str], files: str) -> Path:
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if found:
+        return found[0]
+    others = [n.replace("_1000", "") if files == "1000" else f"{n[:-5]}_1000.json" for n in names]
+    there = any((folder / name).is_file() for name in others)
+    other = "all" if files == "1000" else "1000"
+    raise EnvError(
+        f"`{folder}` holds no {' or '.join(names)}, WebShop's products and their attributes.",
+        f"Files of the other size are there: --set env_options.files={other}" if there else _FETCH,
+    )
+
+
+def _read(file: Path, kind: type[list] | type[dict]) -> Any:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EnvError(f"Cannot read `{file}`: {error.strerror}.", _FETCH) from error
+    except ValueError as error:
+        raise EnvError(
+            f"`{file}` is no JSON, or breaks off: {error}.", f"Fetch it again. {_FETCH}"
+        ) from error
+    if not isinstance(content, kind):
+        raise EnvError(
+            f"`{file}` is not of the version that is read here: it holds a JSON "
+            f"{'object' if kind is list else 'list'}, expected "
+            f"{'a list of products' if kind is list else 'an object by ASIN'}.",
+            _FETCH,
+        )
+    return content
+
+
+@contextlib.contextmanager
+def _format(file: str, what: str) -> Iterator[None]:
+    """Say of whatever does not fit in which file and of which product it is."""
+    try:
+        yield
+    except KeyError as error:
+        reason = f"lacks `{error.args[0]}`"
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = f"does not fit: {error}"
+    else:
+        return
+    raise EnvError(f"`{file}` is not of the version that is read here: {what} {reason}.", _FETCH)
+
+
+def _text(item: Mapping[str, Any], key: str) -> str:
+    value = item[key]
+    if not isinstance(value, str):
+        raise TypeError(f"`{key}` is {value!r:.40}, expected a string")
+    return value
+
+
+def _texts(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = item[key]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"`{key}` is {values!r:.40}, expected a list of strings")
+    return tuple(values)
+
+
+def _attributes(known: Mapping[str, Any]) -> tuple[tuple[str, ...], Instruction | None]:
+    """A product's attributes and synthetic instruction, by either of two names for the former."""
+    key = "attributes" if "attributes" in known else "Attributes"
+    attributes = _texts(known, key) if key in known else NO_ATTRIBUTES
+    if not known.get("instruction"):
+        return attributes, None
+    wanted = _texts(known, "instruction_attributes")
+    if not wanted:
+        raise ValueError("its instruction has no `instruction_attributes`")
+    return attributes, Instruction(_text(known, "instruction"), wanted, ())
+
+
+def _written(entry: Mapping[str, Any]) -> Instruction:
+    return Instruction(
+        _text(entry, "instruction"),
+        _texts(entry, "instruction_attributes"),
+        _texts(entry, "instruction_options"),
+    )
+
+
+def _product(
+    item: Mapping[str, Any],
+    attributes: tuple[str, ...],
+    synthetic: Instruction | None,
+    human: tuple[Instruction, ...],
+) -> Product:
+    asin, name, category, query, departments = (_text(item, key) for key in _TEXTS)
+    features = item["small_description"]
+    pricing = _pricing(item["pricing"])
+    return Product(
+        asin=asin,
+        name=_squeezed(name),
+        description=_text(item, "full_description"),
+        features=_texts(item, "small_description") if isinstance(features, list) else (features,),
+        category=category,
+        query=query.lower().strip(),
+        product_category=departments,
+        options=_options(item["customization_options"]),
+        attributes=attributes,
+        pricing=pricing,
+        price_tag=" to ".join(f"${price}" for price in pricing or (MISSING_PRICE,)),
+        rating=str(item.get("Rating", "N.A.")),
+        reviews=tuple(map(_review, item.get("Reviews", ()))),
+        synthetic=synthetic,
+        human=human,
+    )
+
+
+def _pricing(pricing: Any) -> tuple[float, ...]:
+    """Numbers as the engine keeps them, or a text as a shop prints it: "$19.99 to $27.99"."""
+    if not pricing:
+        return ()
+    if isinstance(pricing, str):
+        pricing = [re.sub(r"[^\d.]", "", part) for part in pricing.split("$")[1:]]
+    prices = tuple(float(price) for price in pricing[:2])
+    if not all(0 <= price < math.inf for price in prices):
+        raise ValueError(f"`pricing` is {pricing!r:.40}, expected dollars")
+    return prices
+
+
+def _options(groups: Any) -> dict[str, tuple[str, ...]]:
+    return {
+        name.lower(): tuple(_option(each) for each in contents)
+        for name, contents in (groups or {}).items()
+        if contents is not None
+    }
+
+
+def _option(content: Mapping[str, Any]) -> str:
+    return _squeezed(_text(content, "value").replace("/", " | ").lower())
+
+
+def _review(entry: Mapping[str, Any]) -> Review:
+    score = float(entry["score"] if "score" in entry else entry["stars"])
+    return Review(_text(entry, "title"), score, entry.get("body") or entry.get("review") or "")
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,96 @@
+"""A shop that episodes share: its products, their prices and nouns, its pages, its goals."""
+
+import string
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cepcli.artifacts import data_folder
+from cepcli.envs.webshop_generator import generate
+from cepcli.envs.webshop_goals import Goal, make_goals
+from cepcli.envs.webshop_nouns import nouns_of
+from cepcli.envs.webshop_options import WebShopOptions
+from cepcli.envs.webshop_pages import Shop
+from cepcli.envs.webshop_products import (
+    Product,
+    draw_prices,
+    parse_products,
+    read_products,
+    search_text,
+)
+from cepcli.envs.webshop_reward import Reward, reward
+from cepcli.envs.webshop_search import SearchEngine
+from cepcli.errors import EnvError
+from cepcli.seeding import generator
+
+#: Products that are generated unless the options say how many.
+GENERATED = 1000
+
+
+class World(NamedTuple):
+    """Everything that episodes share; nothing of it changes.
+
+    Attributes:
+        products: of the shop.
+        prices: what each costs, in dollars.
+        nouns: of each product's name.
+        shop: its pages.
+        goals: all of them; an instance is the number of one.
+    """
+
+    products: list[Product]
+    prices: np.ndarray
+    nouns: list[list[str]]
+    shop: Shop
+    goals: list[Goal]
+
+    def reward(self, goal: Goal, item: int, chosen: Iterable[str]) -> Reward:
+        """The reward of buying a product with these option values."""
+        nouns = (self.nouns[item], self.nouns[goal.product])
+        return reward(self.products[item], goal, float(self.prices[item]), chosen, nouns)
+
+
+def open_world(
+    options: WebShopOptions, workspace: Path, progress: Callable[[str], None] | None = None
+) -> World:
+    """The shop that the options describe.
+
+    Raises:
+        EnvError: if its files are missing, broken off or of another version, or give no goal.
+        ArtifactError: if the workspace cannot be written.
+    """
+    folder = None if options.generated else data_folder("WEBSHOP_DATA", options.folder)
+    if folder is None:
+        made = generate(options.products or GENERATED, options.seed)
+        products, source = parse_products(made.items, made.attributes, {}), "generated"
+    else:
+        products = read_products(folder, options.files, options.products)
+        source = f"of {folder}"
+    prices = draw_prices(products, generator(options.seed, "webshop/prices"))
+    limits = generator(options.seed, "webshop/limits")
+    goals = make_goals(products, prices, options.goals, limits)
+    if len({goal.product for goal in goals}) < 2:
+        raise EnvError(
+            f"The {len(products):,} products {source} have {options.goals} goals for fewer than "
+            "two of them, one for each split.",
+            "Take the other goals with --set env_options.goals=…, or more products.",
+        )
+    if progress:
+        progress(f"WebShop: {len(products):,} products {source}, {len(goals):,} goals")
+    names = [product.name for product in products]
+    engine = SearchEngine([search_text(product) for product in products])
+    shop = Shop(products, engine, options)
+    return World(products, prices, nouns_of(names, workspace, progress), shop, goals)
+
+
+def characters(products: Iterable[Product]) -> str:
+    """Printable characters, and those that occur in texts of the products, sorted."""
+    found = set(string.printable) | set("…")
+    for product in products:
+        for text in (product.name, product.description, *product.features, search_text(product)):
+            found.update(text)
+        for review in product.reviews:
+            found.update(review.title + review.body)
+    return "".join(sorted(found))
