@@ -81,7 +81,7 @@ _KINDS = {
         ("security cameras", "security camera", "Camera › Security", "device", "pack", 30),
     ),
     "garden": (
-        ("console tables", "console table", "Furniture › Living Room › Tables", "wood", "color", 60),
+        ("console tables", "console table", "Furniture › Hall › Tables", "wood", "color", 60),
         ("nightstands", "nightstand", "Furniture › Bedroom › Tables", "wood", "color", 45),
         ("desks", "desk", "Furniture › Office › Desks", "wood", "color width", 70),
         ("bookcases", "bookcase", "Furniture › Living Room › Shelves", "wood", "color width", 55),

@@ -28,7 +28,7 @@ _LEAD = re.compile(
     r"|(?:place|an?) order for)\b\W*",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(r"^(?:an?|some|the|one|a pair of)\s+", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:a pair of|an?|some|the|one)\s+", re.IGNORECASE)
 _BREAKS = re.compile(r"[,.;?!]\s+|\s+(?:with|for|and|that|which|in|on)\s+")
 _NO_WORDS = re.compile(r"[^\w\s.'%&|+-]|(?<!\d)\.|\.(?!\d)")
 

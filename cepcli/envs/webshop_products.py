@@ -207,14 +207,20 @@ def _format(file: str, what: str) -> Iterator[None]:
 
 
 def _text(item: Mapping[str, Any], key: str) -> str:
-    value = item[key]
+    value = _mapping(item)[key]
     if not isinstance(value, str):
         raise TypeError(f"`{key}` is {value!r:.40}, expected a string")
     return value
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"it is {value!r:.40}, expected an object")
+    return value
+
+
 def _texts(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    values = item[key]
+    values = _mapping(item)[key]
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"`{key}` is {values!r:.40}, expected a list of strings")
     return tuple(values)
@@ -222,7 +228,7 @@ def _texts(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _attributes(known: Mapping[str, Any]) -> tuple[tuple[str, ...], Instruction | None]:
     """A product's attributes and synthetic instruction, by either of two names for the former."""
-    key = "attributes" if "attributes" in known else "Attributes"
+    key = "attributes" if "attributes" in _mapping(known) else "Attributes"
     attributes = _texts(known, key) if key in known else NO_ATTRIBUTES
     if not known.get("instruction"):
         return attributes, None
@@ -247,13 +253,15 @@ def _product(
     human: tuple[Instruction, ...],
 ) -> Product:
     asin, name, category, query, departments = (_text(item, key) for key in _TEXTS)
-    features = item["small_description"]
-    pricing = _pricing(item["pricing"])
+    listed = isinstance(item["small_description"], list)
+    pricing = _pricing(item.get("pricing"))
     return Product(
         asin=asin,
         name=_squeezed(name),
         description=_text(item, "full_description"),
-        features=_texts(item, "small_description") if isinstance(features, list) else (features,),
+        features=_texts(item, "small_description")
+        if listed
+        else (_text(item, "small_description"),),
         category=category,
         query=query.lower().strip(),
         product_category=departments,
@@ -283,7 +291,7 @@ def _pricing(pricing: Any) -> tuple[float, ...]:
 def _options(groups: Any) -> dict[str, tuple[str, ...]]:
     return {
         name.lower(): tuple(_option(each) for each in contents)
-        for name, contents in (groups or {}).items()
+        for name, contents in _mapping(groups or {}).items()
         if contents is not None
     }
 
