@@ -9,8 +9,10 @@ import pytest
 from cepcli.envs.catalog import make_env
 from cepcli.envs.checker import check_env
 from cepcli.envs.webshop import WebShopEnv
-from cepcli.envs.webshop_expert import picks
+from cepcli.envs.webshop_expert import Expert, picks
+from cepcli.envs.webshop_goals import searches
 from cepcli.envs.webshop_options import WebShopOptions
+from cepcli.envs.webshop_pages import Place
 from cepcli.envs.webshop_world import open_world
 from cepcli.errors import ConfigError, EnvError
 from tests.envs.shops import ITEMS, KNOWN, REAL, item, option
@@ -197,6 +199,27 @@ def test_truncation_ends_the_episode_without_reward(make):
         assert (reward, terminated, truncated) == (0.0, False, step == 2)
     with pytest.raises(EnvError, match="no running episode"):
         env.step(info["actions"][0])
+
+
+def test_a_purchase_at_the_last_step_is_no_truncation(make):
+    length = len(play(make(), expert, seed=0)) - 1
+    env = make(max_episode_steps=length)
+    env.reset(seed=0)
+    for _ in range(length):
+        _, reward, terminated, truncated, _ = env.step(env.expert_action())
+    assert (reward, terminated, truncated) == (1.0, True, False)
+
+
+def test_the_oracle_leaves_an_item_by_the_shortest_way(folder, games):
+    options = WebShopOptions(folder=str(folder))
+    world = open_world(options, games)
+    oracle = Expert(world, world.goals[0], searches(world.goals[0].instruction))
+    other = next(n for n in range(4) if n != world.goals[0].product)
+    query = searches(world.goals[0].instruction)[0]
+    assert oracle.advise(Place("item", query, 1, other)) == "click[< prev]"
+    assert oracle.advise(Place("item", "lamp", 1, other)) == "click[back to search]"
+    assert oracle.advise(Place("results", "lamp")) == "click[back to search]"
+    assert oracle.advise(Place("results", query, 4)) == "click[< prev]"
 
 
 def test_what_the_page_does_not_show_is_refused(make):

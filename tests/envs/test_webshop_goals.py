@@ -33,7 +33,8 @@ def test_a_synthetic_goal_for_every_combination_of_options(monkeypatch):
         f", and price lower than {first.price_upper:.2f} dollars"
     )
     assert goals[1].options == ("red", "large")
-    assert goals[4].options == ("wide", "wide")  # "cut" comes before "fit"
+    assert goals[5].options == ("wide", "narrow")  # "cut" comes before "fit"
+    assert " with cut: wide, and fit: narrow, and price" in goals[5].instruction
     assert goals[8].options == ()
     assert goals[8].instruction.startswith("Find me moisture wicking men's socks, and price")
     assert {g.price_upper for g in goals[:4]} == {first.price_upper}

@@ -111,7 +111,7 @@ def test_chosen_options_last_through_sub_pages_and_until_the_results():
     world = shop()
     place = walk(world, "search[blanket]", "click[b000000001]", "click[large]", "click[red]",
                  "click[navy blue]", "click[features]", "click[< prev]")  # fmt: skip
-    assert dict(place.chosen) == {"size": "large", "color": "navy blue"}
+    assert place.chosen == (("size", "large"), ("color", "navy blue"))
     assert world.text(place).startswith(
         "You have clicked navy blue. [SEP] You have clicked large. [SEP] Back to Search"
     )

@@ -36,6 +36,10 @@ def test_a_product_is_read_as_the_engine_of_webshop_does():
     assert blanket.synthetic.attributes == ("super soft",)
 
 
+def test_the_query_is_stripped_and_lowercase():
+    assert parse_products([item("B1", query=" Table Lamps ")], {}, {})[0].query == "table lamps"
+
+
 def test_what_is_not_known_of_a_product_matches_nothing():
     lamp = products()[2]
     assert lamp.attributes == NO_ATTRIBUTES
