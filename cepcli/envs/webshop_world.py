@@ -2,8 +2,9 @@
 
 import string
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -27,9 +28,11 @@ from cepcli.seeding import generator
 
 #: Products that are generated unless the options say how many.
 GENERATED = 1000
+_OPEN: WeakValueDictionary[tuple[WebShopOptions, Path | None], "World"] = WeakValueDictionary()
 
 
-class World(NamedTuple):
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class World:
     """Everything that episodes share; nothing of it changes.
 
     Attributes:
@@ -55,13 +58,27 @@ class World(NamedTuple):
 def open_world(
     options: WebShopOptions, workspace: Path, progress: Callable[[str], None] | None = None
 ) -> World:
-    """The shop that the options describe.
+    """The shop that the options describe; while one is in use, no second one is opened.
+
+    A run has a dozen environments: each with a shop of its own would multiply its memory.
 
     Raises:
         EnvError: if its files are missing, broken off or of another version, or give no goal.
         ArtifactError: if the workspace cannot be written.
     """
     folder = None if options.generated else data_folder("WEBSHOP_DATA", options.folder)
+    world = _OPEN.get((options, folder))
+    if world is None:
+        world = _OPEN[options, folder] = _open(options, folder, workspace, progress)
+    return world
+
+
+def _open(
+    options: WebShopOptions,
+    folder: Path | None,
+    workspace: Path,
+    progress: Callable[[str], None] | None,
+) -> World:
     if folder is None:
         made = generate(options.products or GENERATED, options.seed)
         products, source = parse_products(made.items, made.attributes, {}), "generated"

@@ -1,7 +1,9 @@
 """The WebShop environment: contract, rewards, splits, the oracle, replay, speed."""
 
+import gc
 import json
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -280,6 +282,16 @@ def test_the_variable_names_the_folder_and_options_go_before_it(folder, games, m
     assert len(open_world(WebShopOptions(folder=str(folder)), games).products) == 4
     with pytest.raises(EnvError, match="nowhere`, does not exist"):
         open_world(WebShopOptions(), games)
+
+
+def test_environments_share_one_shop_for_as_long_as_one_is_in_use(make):
+    one, other = make(), make("heldout")
+    assert one.world is other.world
+    assert make(seed=1).world is not one.world
+    seen = weakref.ref(one.world)
+    del one, other
+    gc.collect()
+    assert seen() is None
 
 
 @pytest.mark.parametrize(("goals", "products"), [("human", 4), ("synthetic", 1)])

@@ -5,7 +5,7 @@ import pytest
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.types import TextState
 
-OWN = ["babyai", "textworld", "halfcheetah", "walker2d", "ant", "metaworld"]
+OWN = ["babyai", "textworld", "webshop", "halfcheetah", "walker2d", "ant", "metaworld"]
 STATE = TextState("go to the red ball", " You see a wall.\n", ("turn left", "toggle"))
 
 

@@ -50,6 +50,15 @@ def test_every_label_is_admissible_and_every_episode_solved(workspace):
     assert next(d.step for d in decisions if d.episode == 0) == 0
 
 
+def test_a_shop_is_demonstrated_to_the_full_reward(workspace, monkeypatch):
+    monkeypatch.delenv("WEBSHOP_DATA", raising=False)
+    shop = config(env="webshop", env_options={"products": 60})
+    decisions = demos_decisions(record_demos(shop, workspace, "a"), "train")
+    assert {d.episode_return for d in decisions} == {1.0}
+    assert all(d.action in d.state.actions for d in decisions)
+    assert {d.action.split("[")[0] for d in decisions} == {"search", "click"}
+
+
 def test_the_record_holds_the_environments_defaults_too(workspace):
     assert full_options("textworld/coin", {"games": 3})["heldout_games"] == 20
     recorded = read_toml(record_demos(config(), workspace, "a").path / "config.toml")
