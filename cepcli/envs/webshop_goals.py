@@ -83,10 +83,12 @@ def make_goals(
 def split_goals(goals: Sequence[Goal], heldout_share: float) -> tuple[list[int], list[int]]:
     """Numbers of the training goals and of the held-out ones, which share no product.
 
-    The products whose goals come first are held out: that share of them, at least one.
+    The products whose goals come first are held out: that share of them, at least one and, of
+    several, never all.
     """
     products = list(dict.fromkeys(goal.product for goal in goals))
-    heldout = set(products[: max(1, round(heldout_share * len(products)))])
+    count = min(round(heldout_share * len(products)), len(products) - 1)
+    heldout = set(products[: max(1, count)])
     numbers = range(len(goals))
     return (
         [n for n in numbers if goals[n].product not in heldout],

@@ -99,6 +99,12 @@ def test_held_out_goals_share_no_product_with_training():
     assert split_goals(goals, 0.01)[1] == [0, 2]
 
 
+def test_both_splits_have_a_product_whatever_the_share():
+    goals = [goal(product=p) for p in (3, 1, 3)]
+    assert split_goals(goals, 0.9) == ([1], [0, 2])
+    assert split_goals(goals, 0.1) == ([1], [0, 2])
+
+
 @pytest.mark.parametrize(
     ("instruction", "found"),
     [
