@@ -21,7 +21,7 @@ def nouns_of(
         EnvError: if the model is not installed.
         ArtifactError: if the workspace cannot be written.
     """
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:16]
     file = workspace / "games" / "webshop" / f"nouns-{digest}.json"
     kept = _kept(file, len(names))
     if kept is not None:
@@ -43,7 +43,8 @@ def _kept(file: Path, count: int) -> list[list[str]] | None:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, list) and len(found) == count else None
+    proper = isinstance(found, list) and all(isinstance(nouns, list) for nouns in found)
+    return found if proper and len(found) == count else None
 
 
 def _tagged(names: Sequence[str]) -> list[list[str]]:

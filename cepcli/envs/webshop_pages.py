@@ -182,7 +182,7 @@ class Shop:
         words = product.name.split()
         limit = self._options.title_words
         if limit is None or len(words) <= limit:
-            return product.name
+            return " ".join(words)
         return " ".join(words[:limit]) + " …"
 
 

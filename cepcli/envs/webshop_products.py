@@ -48,7 +48,7 @@ class Product(NamedTuple):
 
     Attributes:
         asin: its number, at most ten characters, distinct.
-        name: its title.
+        name: its title, with whatever blanks the file has.
         description: a paragraph; may be empty.
         features: its bullet points.
         category: one of a few departments.
@@ -90,9 +90,11 @@ def read_products(
         EnvError: naming the file that is missing, broken off, or of another format.
     """
     if not folder.is_dir():
+        wrong = "is a file" if folder.exists() else "does not exist"
         raise EnvError(
-            f"The folder of WebShop's products, `{folder}`, does not exist.",
-            "Point WEBSHOP_DATA at it, or unset it to play generated products.",
+            f"The folder of WebShop's products, `{folder}`, {wrong}.",
+            "Give the folder that holds the files as WEBSHOP_DATA or env_options.folder; give "
+            "neither to play generated products.",
         )
     suffix = "_1000" if files == "1000" else ""
     items = _find(folder, [f"items_shuffle{suffix}.json", f"products{suffix}.json"], files)
@@ -257,7 +259,7 @@ def _product(
     pricing = _pricing(item.get("pricing"))
     return Product(
         asin=asin,
-        name=_squeezed(name),
+        name=name,
         description=_text(item, "full_description"),
         features=_texts(item, "small_description")
         if listed
@@ -289,21 +291,19 @@ def _pricing(pricing: Any) -> tuple[float, ...]:
 
 
 def _options(groups: Any) -> dict[str, tuple[str, ...]]:
+    """Values by option; an empty value, which nothing can click, is left out."""
     return {
-        name.lower(): tuple(_option(each) for each in contents)
+        name.lower(): tuple(value for value in map(_option, contents) if value)
         for name, contents in _mapping(groups or {}).items()
         if contents is not None
     }
 
 
 def _option(content: Mapping[str, Any]) -> str:
-    return _squeezed(_text(content, "value").replace("/", " | ").lower())
+    return " ".join(_text(content, "value").replace("/", " | ").lower().split())
 
 
 def _review(entry: Mapping[str, Any]) -> Review:
     score = float(entry["score"] if "score" in entry else entry["stars"])
-    return Review(_text(entry, "title"), score, entry.get("body") or entry.get("review") or "")
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
+    body = next((key for key in ("body", "review") if entry.get(key)), None)
+    return Review(_text(entry, "title"), score, _text(entry, body) if body else "")

@@ -106,7 +106,8 @@ def characters(products: Iterable[Product]) -> str:
     """Printable characters, and those that occur in texts of the products, sorted."""
     found = set(string.printable) | set("…")
     for product in products:
-        for text in (product.name, product.description, *product.features, search_text(product)):
+        shown = (product.name, product.description, product.rating, *product.features)
+        for text in (*shown, search_text(product)):
             found.update(text)
         for review in product.reviews:
             found.update(review.title + review.body)

@@ -53,7 +53,7 @@ def test_a_shop_that_is_not_there_is_named_with_what_to_do(monkeypatch, tmp_path
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path / "nowhere"))
     error, _ = invoke_badly("show", "webshop")
     assert f"`{tmp_path / 'nowhere'}`, does not exist" in error.message
-    assert error.hint.startswith("Point WEBSHOP_DATA at it, or unset it")
+    assert error.hint.startswith("Give the folder that holds the files as WEBSHOP_DATA")
 
 
 def test_show_tells_what_every_number_of_a_control_environment_means():

@@ -301,6 +301,15 @@ def test_a_shop_without_goals_for_both_splits(folder, games, goals, products):
         open_world(options, games)
 
 
+def test_every_text_is_in_the_observation_space(folder, games):
+    starred = item("B000000009", name="Ölbad 油", Rating="4 ★", full_description="Schön.")
+    (folder / "items_shuffle_1000.json").write_text(json.dumps([starred, *ITEMS]))
+    options = WebShopOptions(folder=str(folder))
+    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    for place in (Place("item", item=0), Place("sub", item=0, sub="Description")):
+        assert env.observation_space.contains(env.world.shop.text(place))
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"there are no files of WebShop in {REAL}")
 def test_the_real_shop_is_played_and_the_oracle_buys_what_was_asked(games):
     options = WebShopOptions(folder=str(REAL))

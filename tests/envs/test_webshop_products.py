@@ -61,6 +61,19 @@ def test_options_without_values_are_no_options():
     assert product.options == {}
 
 
+def test_an_empty_value_of_an_option_is_left_out():
+    """The oracle would click it for ever: `click[]` is no action."""
+    [product] = parse_products(
+        [item("B1", customization_options={"Size": option(" ", "S")})], {}, {}
+    )
+    assert product.options == {"size": ("s",)}
+
+
+def test_a_name_is_kept_as_it_is_written():
+    """The reward compares the name, blanks and all; pages show it without the doubled ones."""
+    assert parse_products([item("B1", name="Super  Soft")], {}, {})[0].name == "Super  Soft"
+
+
 def test_a_missing_price_is_100_and_a_range_gets_one_draw_within():
     made = products()
     prices = draw_prices(made, rng())
@@ -101,7 +114,10 @@ def test_what_people_wrote_is_read_from_its_file_or_from_the_products(folder):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(EnvError, match="nowhere`, does not exist") as error:
         read_products(tmp_path / "nowhere", "1000")
-    assert "unset it" in error.value.hint
+    assert "neither to play generated products" in error.value.hint
+    (tmp_path / "products.json").write_text("[]")
+    with pytest.raises(EnvError, match=r"products\.json`, is a file"):
+        read_products(tmp_path / "products.json", "1000")
 
 
 @pytest.mark.parametrize("missing", ["items_shuffle_1000.json", "items_ins_v2_1000.json"])
@@ -151,6 +167,10 @@ def test_a_file_that_is_no_text_is_named(folder):
          r"product 0 \(B1\) does not fit: `name` is 7, expected a string"),
         ("items_shuffle_1000.json", [item("B1", small_description=[1])],
          "`small_description` is .*, expected a list of strings"),
+        ("items_shuffle_1000.json",
+         [item("B1", Reviews=[{"title": "x", "score": 1, "body": ["y"]}])],
+         r"`body` is \['y'\], expected a string"),
+        ("items_shuffle_1000.json", [item("B1", Reviews=[{"title": "x"}])], "lacks `stars`"),
         ("items_shuffle_1000.json", [item("B1", pricing=["cheap"])], "could not convert"),
         ("items_shuffle_1000.json", [item("B1", pricing=[-1.0])], "expected dollars"),
         ("items_shuffle_1000.json", [item("B1", customization_options=[1])], "expected an object"),
