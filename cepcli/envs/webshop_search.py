@@ -34,7 +34,8 @@ class SearchEngine:
 
     def terms(self, text: str) -> list[str]:
         """The stems of the words of `text` that are no stop words, in order."""
-        words = (word.removesuffix("'s") for word in _WORD.findall(text.lower()))
+        straight = text.lower().replace("’", "'")
+        words = (word.removesuffix("'s") for word in _WORD.findall(straight))
         return [self._stem(word) for word in words if word not in STOP_WORDS]
 
     def search(self, query: str, limit: int = 50) -> list[int]:

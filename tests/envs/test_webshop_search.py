@@ -16,6 +16,11 @@ def test_terms_are_stems_of_words_that_are_no_stop_words():
     ]  # fmt: skip
 
 
+def test_a_curved_apostrophe_is_one_within_a_word():
+    engine = SearchEngine(["x"])
+    assert engine.terms("Women’s shoes that don’t pinch") == ["women", "shoe", "don't", "pinch"]
+
+
 def test_scores_are_okapi_bm25_as_worked_by_hand():
     """Two of three documents have "lamp" (1 of 2 words and 2 of 4), one has "desk"; mean 8/3."""
     engine = SearchEngine(["desk lamp", "lamp lamp glass shade", "wool socks"])
