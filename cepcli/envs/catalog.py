@@ -16,7 +16,7 @@ from cepcli.envs import babyai, metaworld_specs, mujoco_specs, textworld_games, 
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
-from cepcli.envs.webshop_options import WebShopOptions
+from cepcli.envs.webshop_options import WebShopOptions, settled
 from cepcli.errors import EnvError
 from cepcli.registry import suggest
 
@@ -50,6 +50,7 @@ class EnvSpec:
         options: the frozen dataclass that `make_env(options=...)` fills; every field has a default.
         check_options: options that make a contract check quick.
         control: what is known of a `ControlEnv` without making it; None of a `SymbolicEnv`.
+        settle: the options with what they leave to the user's environment variables filled in.
     """
 
     id: str
@@ -59,6 +60,7 @@ class EnvSpec:
     options: type
     check_options: Mapping[str, Any] = field(default_factory=dict)
     control: ControlSpec | None = None
+    settle: Callable[[Any], Any] | None = None
 
     @property
     def kind(self) -> Literal["text", "control"]:
@@ -182,13 +184,18 @@ def _require_kind(found: EnvSpec, kind: str) -> None:
 
 
 def full_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
-    """`options` with the defaults of what they leave out, so that a record of them is complete.
+    """`options` with all that they leave out, so that a record of them is complete.
+
+    That is the defaults, and what a run would else take from environment variables again when it
+    is resumed or evaluated.
 
     Raises:
         EnvError: if there is no such environment.
         ConfigError: on an unknown option or a value that does not fit.
     """
-    return to_dict(build(spec(env_id).options, options))
+    found = spec(env_id)
+    built = build(found.options, options)
+    return to_dict(found.settle(built) if found.settle else built)
 
 
 def env_ids() -> list[str]:
@@ -283,6 +290,7 @@ def _webshop_spec() -> EnvSpec:
         "search a shop, choose a product and its options, buy it",
         _make_webshop,
         WebShopOptions,
+        settle=settled,
     )
 
 

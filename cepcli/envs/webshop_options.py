@@ -1,8 +1,9 @@
 """What WebShop can be told; importing this loads no products."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from cepcli.artifacts import data_folder
 from cepcli.config import require
 
 _POSITIVE = ("products", "page_size", "title_words", "max_episode_steps")
@@ -63,5 +64,16 @@ class WebShopOptions:
         )
         require(
             not (self.generated and self.goals == "human"),
-            "`goals` is human and `generated` is true; people wrote none for generated products.",
+            "`goals` is human and the products are generated; people wrote goals for those of "
+            "WebShop's files, in $WEBSHOP_DATA or `folder`.",
         )
+
+
+def settled(options: WebShopOptions) -> WebShopOptions:
+    """The options with the folder that `$WEBSHOP_DATA` names; without one, `generated`."""
+    if options.generated:
+        return options
+    folder = data_folder("WEBSHOP_DATA", options.folder)
+    if folder is None:
+        return replace(options, generated=True)
+    return replace(options, folder=str(folder))

@@ -8,11 +8,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from cepcli.artifacts import data_folder
 from cepcli.envs.webshop_generator import generate
 from cepcli.envs.webshop_goals import Goal, make_goals
 from cepcli.envs.webshop_nouns import nouns_of
-from cepcli.envs.webshop_options import WebShopOptions
+from cepcli.envs.webshop_options import WebShopOptions, settled
 from cepcli.envs.webshop_pages import Shop
 from cepcli.envs.webshop_products import (
     Product,
@@ -28,7 +27,7 @@ from cepcli.seeding import generator
 
 #: Products that are generated unless the options say how many.
 GENERATED = 1000
-_OPEN: WeakValueDictionary[tuple[WebShopOptions, Path | None], "World"] = WeakValueDictionary()
+_OPEN: WeakValueDictionary[WebShopOptions, "World"] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -64,27 +63,25 @@ def open_world(
 
     Raises:
         EnvError: if its files are missing, broken off or of another version, or give no goal.
+        ConfigError: if goals that people wrote are asked for, and there are no files.
         ArtifactError: if the workspace cannot be written.
     """
-    folder = None if options.generated else data_folder("WEBSHOP_DATA", options.folder)
-    world = _OPEN.get((options, folder))
+    options = settled(options)
+    world = _OPEN.get(options)
     if world is None:
-        world = _OPEN[options, folder] = _open(options, folder, workspace, progress)
+        world = _OPEN[options] = _open(options, workspace, progress)
     return world
 
 
 def _open(
-    options: WebShopOptions,
-    folder: Path | None,
-    workspace: Path,
-    progress: Callable[[str], None] | None,
+    options: WebShopOptions, workspace: Path, progress: Callable[[str], None] | None
 ) -> World:
-    if folder is None:
+    if options.folder is None:
         made = generate(options.products or GENERATED, options.seed)
         products, source = parse_products(made.items, made.attributes, {}), "generated"
     else:
-        products = read_products(folder, options.files, options.products)
-        source = f"of {folder}"
+        products = read_products(Path(options.folder), options.files, options.products)
+        source = f"of {options.folder}"
     prices = draw_prices(products, generator(options.seed, "webshop/prices"))
     limits = generator(options.seed, "webshop/limits")
     goals = make_goals(products, prices, options.goals, limits)

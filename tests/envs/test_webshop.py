@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from cepcli.envs.catalog import make_env
+from cepcli.envs.catalog import full_options, make_env
 from cepcli.envs.checker import check_env
 from cepcli.envs.webshop import WebShopEnv
 from cepcli.envs.webshop_expert import Expert, picks
@@ -263,7 +263,7 @@ def test_at_least_2000_steps_a_second(make):
         ({"heldout_share": 0.0}, "`heldout_share` is 0.0"),
         ({"seed": -1}, "`seed` is -1"),
         ({"folder": "x"}, "`generated` is true and `folder` is 'x'"),
-        ({"goals": "human"}, "people wrote none"),
+        ({"goals": "human"}, "people wrote goals for those"),
         ({"item_links": "picture"}, "item_links"),
     ],
 )
@@ -282,6 +282,30 @@ def test_the_variable_names_the_folder_and_options_go_before_it(folder, games, m
     assert len(open_world(WebShopOptions(folder=str(folder)), games).products) == 4
     with pytest.raises(EnvError, match="nowhere`, does not exist"):
         open_world(WebShopOptions(), games)
+
+
+def test_the_record_of_a_run_names_its_products_whatever_the_variable_says_later(
+    folder, games, monkeypatch
+):
+    generated = full_options("webshop", {"products": 60})
+    assert generated["generated"] is True
+    monkeypatch.setenv("WEBSHOP_DATA", str(folder))
+    read = full_options("webshop", {})
+    assert (read["folder"], read["generated"]) == (str(folder), False)
+    env = make_env("webshop", workspace=games, options=generated)
+    assert isinstance(env, WebShopEnv)
+    assert len(env.world.products) == 60
+    monkeypatch.delenv("WEBSHOP_DATA")
+    env = make_env("webshop", workspace=games, options=read)
+    assert isinstance(env, WebShopEnv)
+    assert len(env.world.products) == 4
+    assert full_options("webshop", read) == read
+    assert full_options("webshop", generated) == generated
+
+
+def test_goals_that_people_wrote_need_files(games):
+    with pytest.raises(ConfigError, match="`goals` is human and the products are generated"):
+        make_env("webshop", workspace=games, options={"goals": "human"})
 
 
 def test_environments_share_one_shop_for_as_long_as_one_is_in_use(make):
