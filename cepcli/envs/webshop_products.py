@@ -100,12 +100,19 @@ def read_products(
     items = _find(folder, [f"items_shuffle{suffix}.json", f"products{suffix}.json"], files)
     known = _find(folder, [f"items_ins_v2{suffix}.json"], files)
     human = folder / "items_human_ins.json"
-    return parse_products(
+    attributes = _read(known, dict)
+    products = parse_products(
         _read(items, list)[:limit],
-        _read(known, dict),
+        attributes,
         _read(human, dict) if human.is_file() else {},
         where=(str(items), str(known), str(human)),
     )
+    if not any(product.asin in attributes for product in products):
+        raise EnvError(
+            f"`{known}` knows none of the products of `{items}`: they are of different versions.",
+            f"Fetch both again. {_FETCH}",
+        )
+    return products
 
 
 def parse_products(

@@ -190,6 +190,14 @@ def test_a_file_of_another_version_is_named_with_the_product(folder, name, conte
     assert "setup.sh" in error.value.hint
 
 
+@pytest.mark.parametrize("content", [{}, {"B999999999": {"attributes": ["super soft"]}}])
+def test_attributes_of_other_products_are_named(folder, content):
+    (folder / "items_ins_v2_1000.json").write_text(json.dumps(content))
+    with pytest.raises(EnvError, match=r"v2_1000\.json` knows none of the products") as error:
+        read_products(folder, "1000")
+    assert error.value.hint.startswith("Fetch both again.")
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"there are no files of WebShop in {REAL}")
 def test_the_real_files_are_read_as_webshop_has_processed_them():
     made = read_products(REAL, "1000")
