@@ -108,6 +108,30 @@ def test_a_wrong_product_is_worth_what_its_name_and_kind_say(folder, games):
     assert env.world.reward(goal, 2, ["red", "large"]).total == 0  # no noun in common
 
 
+def test_nearly_all_is_no_success(folder, games):
+    """Ten attributes, one of two options and the price: 12 of 13."""
+    known = {**KNOWN["B000000001"], "instruction_attributes": ["super soft"] * 10}
+    (folder / "items_ins_v2_1000.json").write_text(json.dumps({**KNOWN, "B000000001": known}))
+    options = WebShopOptions(folder=str(folder))
+    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    number = next(i for i, g in enumerate(env.world.goals) if g.options == ("navy blue", "large"))
+    env.reset(options={"instance": number})
+    for action in (env.expert_action(), "click[b000000001]", "click[large]", "click[buy now]"):
+        _, reward, terminated, _, info = env.step(action)
+    assert (reward, terminated, info["success"]) == (pytest.approx(12 / 13), True, False)
+
+
+def test_goals_are_drawn_as_often_as_their_weights_say(make):
+    env = make()
+    env.reset(seed=0)
+    goals = env.world.goals
+    heavy = sorted(env._instances, key=lambda i: goals[i].weight)[len(env._instances) // 2 :]
+    share = sum(goals[i].weight for i in heavy) / sum(goals[i].weight for i in env._instances)
+    drawn = [env.reset()[1]["instance"] for _ in range(3000)]
+    assert share > 0.6
+    assert np.isin(drawn, heavy).mean() == pytest.approx(share, abs=0.04)
+
+
 def test_buying_the_goals_product_with_its_options_is_success(make):
     for seed in range(20):
         trace = play(make(), expert, seed=seed)
