@@ -1,6 +1,9 @@
 """Generated catalogues: the format of WebShop's files, seeded, with goals that can be met."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 
@@ -15,6 +18,32 @@ def test_a_seed_makes_one_catalogue():
     assert generate(50, 3) == generate(50, 3)
     assert generate(50, 3).items[:20] == generate(20, 3).items
     assert generate(50, 3) != generate(50, 4)
+
+
+def test_a_seed_makes_one_catalogue_in_every_process():
+    code = """
+import hashlib
+from cepcli.envs.webshop_generator import generate
+from cepcli.envs.webshop_goals import make_goals
+from cepcli.envs.webshop_products import draw_prices, parse_products
+from cepcli.seeding import generator
+made = generate(60, 3)
+products = parse_products(made.items, made.attributes, {})
+prices = draw_prices(products, generator(3, "prices"))
+goals = make_goals(products, prices, "synthetic", generator(3, "limits"))
+print(hashlib.sha256(repr((products, prices.tolist(), goals)).encode()).hexdigest())
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
 
 
 def test_files_written_of_it_are_read_as_the_same_products(tmp_path):
