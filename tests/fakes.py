@@ -50,6 +50,9 @@ class FakeScorer(Scorer):
         self.calls.append([(p, tuple(a)) for p, a in zip(prompts, action_sets, strict=True)])
         return [self._one(p, a) for p, a in zip(prompts, action_sets, strict=True)]
 
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         self.lines += [(prompt, most_tokens) for prompt in prompts]
         seconds = self._seconds

@@ -110,6 +110,10 @@ class Scorer(ABC):
     ) -> list[ActionScores]:
         """Raw scores of every action of every prompt, in one call."""
 
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model reads in a text."""
+
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """What the model most likely writes after each prompt, one token after the other.
 

@@ -8,6 +8,8 @@ from cepcli.config import require
 Normalisation = Literal["sum", "mean", "pmi"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Choice = Literal["random", "diverse", "stratified"]
+#: Tokens of a state's text at most, unless set otherwise.
+TEXT_TOKENS = 512
 _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -67,6 +69,13 @@ class PriorConfig:
     row_tokens: int = field(
         default=512, metadata={"help": "tokens per forward pass, several states packed, >= 1"}
     )
+    text_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "tokens of a state's text at most, its middle is left out; default: what the "
+            "adapter was tuned with, else 512"
+        },
+    )
     thought_tokens: int = field(
         default=32, metadata={"help": "tokens of a thought of agent react at most, >= 1"}
     )
@@ -82,9 +91,9 @@ class PriorConfig:
             0 <= self.smoothing <= 1,
             f"`smoothing` is {self.smoothing}, expected a number from 0 to 1.",
         )
-        for name in ("row_tokens", "thought_tokens"):
+        for name in ("row_tokens", "thought_tokens", "text_tokens"):
             value = getattr(self, name)
-            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
+            require(value is None or value >= 1, f"`{name}` is {value}, expected at least 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,9 @@ class FinetuneConfig:
     row_tokens: int = field(
         default=512, metadata={"help": "tokens per forward and backward pass, >= 1"}
     )
+    text_tokens: int = field(
+        default=TEXT_TOKENS, metadata={"help": "tokens of a state's text at most, as of the prior"}
+    )
     seed: int = field(default=0, metadata={"help": "of shot choice, initialisation and batches"})
 
     def __post_init__(self) -> None:
@@ -161,5 +173,5 @@ class FinetuneConfig:
 
 _AT_LEAST_ONE = (
     "shots", "rank", "min_steps", "max_steps", "batch_decisions", "evaluate_every", "patience",
-    "validation_decisions", "row_tokens",
+    "validation_decisions", "row_tokens", "text_tokens",
 )  # fmt: skip

@@ -8,7 +8,7 @@ over few hundred tokens.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from cepcli.prior.lora import (
     set_moments,
     write_checkpoint,
 )
-from cepcli.prior.prompts import PromptTemplate
+from cepcli.prior.prompts import PromptTemplate, shortened
 from cepcli.prior.token_tree import Branch, build_tree, pack
 from cepcli.seeding import generator
 
@@ -96,7 +96,7 @@ def candidate_loss(
     language_model: LanguageModel, lessons: Sequence[Lesson], config: FinetuneConfig
 ) -> Tensor:
     """Sum over decisions of −log softmax(scores)[expert's action], by one row."""
-    branches = [_branch(language_model, lesson) for lesson in lessons]
+    branches = [_branch(language_model, lesson, config) for lesson in lessons]
     scores = tree_log_likelihoods(language_model, build_tree(branches))
     total = scores.new_zeros(())
     start = 0
@@ -183,7 +183,7 @@ class Tuner:
 
     def _rows(self, batch: list[Lesson]) -> list[list[Lesson]]:
         """The batch cut so that each part fits one row."""
-        branches = [_branch(self._lm, lesson) for lesson in batch]
+        branches = [_branch(self._lm, lesson, self._config) for lesson in batch]
         sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
         return [[batch[i] for i in row] for row in pack(sizes, self._config.row_tokens)]
 
@@ -195,7 +195,8 @@ class Tuner:
             scorer = HFScorer(
                 self._lm, template=template.version, row_tokens=_VALIDATION_ROW_TOKENS
             )
-            return LLMPrior(scorer, template, self._config.normalisation, shape)
+            config = self._config
+            return LLMPrior(scorer, template, config.normalisation, shape, config.text_tokens)
 
         answers = ask_lessons(prior, self._validation)
         labels = [lesson.decision.label for lesson in self._validation]
@@ -232,9 +233,10 @@ class Tuner:
         set_moments(self._optimizer, self.adapter, saved.moments, self._progress.step)
 
 
-def _branch(model: LanguageModel, lesson: Lesson) -> Branch:
+def _branch(model: LanguageModel, lesson: Lesson, config: FinetuneConfig) -> Branch:
     state = lesson.decision.state
-    prompt = lesson.template.render(state)
+    text = shortened(state.text, config.text_tokens, lambda text: len(model.encode(text)))
+    prompt = lesson.template.render(replace(state, text=text))
     return Branch(
         model.encode(prompt.prefix) + model.encode(prompt.state),
         model.encode_actions(state.actions),

@@ -70,6 +70,10 @@ class HFScorer(Scorer):
             self._score_under(prefix, members, prompts, action_sets, answers)
         return [answers[i] for i in range(len(prompts))]
 
+    def count_tokens(self, text: str) -> int:
+        """By the model's tokenizer."""
+        return len(self._lm.encode(text))
+
     @torch.inference_mode()
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """A line after each prompt, greedily; one at a time, so that none changes another's."""
@@ -104,6 +108,7 @@ class HFScorer(Scorer):
             if not state:
                 raise PriorError("A prompt is empty.", "Its template must render some text.")
             branches.append(Branch(state, self._lm.encode_actions(action_sets[i])))
+            self._check_context(prefix.length, branches[-1])
         sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
         for row in pack(sizes, self._row_tokens):
             started = time.perf_counter()
@@ -121,6 +126,17 @@ class HFScorer(Scorer):
                     live_seconds=seconds,
                 )
                 start += len(lengths)
+
+    def _check_context(self, before: int, branch: Branch) -> None:
+        """Refuse what the model has no positions for; it would answer something."""
+        context = getattr(self._lm.model.config, "max_position_embeddings", None)
+        needed = before + len(branch.prompt) + max(map(len, branch.continuations))
+        if context is not None and needed > context:
+            raise PriorError(
+                f"A prompt needs {needed} tokens with its actions, but `{self._lm.name}` takes "
+                f"{context}.",
+                "Shorten the texts, --set llm.text_tokens=N, or take a model that takes more.",
+            )
 
     def _row_scores(self, prefix: _Prefix, tree: TokenTree) -> Float[Tensor, " continuations"]:
         cache = fork(prefix.cache) if prefix.length else None

@@ -296,6 +296,10 @@ class JournaledScorer(Scorer):
             for key, actions in zip(keys, action_sets, strict=True)
         ]
 
+    def count_tokens(self, text: str) -> int:
+        """The inner scorer's."""
+        return self._inner.count_tokens(text)
+
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """Recorded lines; `inner` is asked for what is missing, each line kept before the next."""
         return [self._line(prompt, most_tokens) for prompt in prompts]

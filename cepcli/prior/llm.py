@@ -1,6 +1,7 @@
 """A language model as a prior: prompt, score, normalise, shape."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -14,8 +15,8 @@ from cepcli.prior.base import (
     PriorShape,
     Scorer,
 )
-from cepcli.prior.config import Normalisation
-from cepcli.prior.prompts import PromptTemplate
+from cepcli.prior.config import TEXT_TOKENS, Normalisation
+from cepcli.prior.prompts import PromptTemplate, shortened
 from cepcli.types import TextState
 
 
@@ -28,6 +29,7 @@ class LLMPrior(Prior):
         normalisation: "sum", "mean" (by token count), or "pmi" (minus the neutral-prompt score;
             what that score took is in the journal but charged to no decision).
         shape: temperature and smoothing.
+        text_tokens: tokens of a state's text at most; a longer one loses words from its middle.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class LLMPrior(Prior):
         template: PromptTemplate,
         normalisation: Normalisation,
         shape: PriorShape,
+        text_tokens: int = TEXT_TOKENS,
     ) -> None:
         self.scorer = scorer
         self.template = template
         self.normalisation = normalisation
+        self.text_tokens = text_tokens
         self._shape = shape
         self._neutral: dict[str, float] = {}
 
@@ -50,8 +54,11 @@ class LLMPrior(Prior):
 
     def namespace(self, key_encoder_sha256: str, env_family: str) -> Namespace:
         """What cache entries filled by this prior belong to."""
+        scorer = self.scorer.fingerprint
+        if self.text_tokens != TEXT_TOKENS:
+            scorer = replace(scorer, template=f"{scorer.template}/{self.text_tokens}")
         return Namespace(
-            scorer=self.scorer.fingerprint,
+            scorer=scorer,
             normalisation=self.normalisation,
             key_encoder_sha256=key_encoder_sha256,
             env_family=env_family,
@@ -63,9 +70,16 @@ class LLMPrior(Prior):
             return []
         if self.normalisation == "pmi":
             self._score_neutral(states)
-        prompts = [self.template.render(state) for state in states]
+        prompts = [self.template.render(self.fitted(state)) for state in states]
         raw = self.scorer.score(prompts, [state.actions for state in states])
         return [self._answer(state, scores) for state, scores in zip(states, raw, strict=True)]
+
+    def fitted(self, state: TextState) -> TextState:
+        """The state with a text that keeps to `text_tokens`."""
+        if len(state.text.encode(errors="surrogatepass")) <= self.text_tokens:  # a token has a byte
+            return state
+        text = shortened(state.text, self.text_tokens, self.scorer.count_tokens)
+        return replace(state, text=text)
 
     def _answer(self, state: TextState, raw: ActionScores) -> PriorAnswer:
         scores = self.normalise(state.actions, raw)

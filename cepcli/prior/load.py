@@ -11,7 +11,7 @@ from typing import Any
 from cepcli.artifacts import Artifact, Workspace, read_json, server_key
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prior, PriorShape, Scorer, UniformPrior
-from cepcli.prior.config import Normalisation, PriorConfig
+from cepcli.prior.config import TEXT_TOKENS, Normalisation, PriorConfig
 from cepcli.prior.server_address import is_server, server_address
 from cepcli.registry import suggest
 
@@ -112,11 +112,14 @@ def load_prior(
         config.normalisation or source.card.get("normalisation") or DEFAULT_NORMALISATION
     )
     shape = _shape(config, source)
+    text_tokens = config.text_tokens or source.card.get("text_tokens") or TEXT_TOKENS
     if thinks:
         from cepcli.prior.thinking import ThinkingPrior
 
-        return ThinkingPrior(scorer, template, normalisation, shape, config.thought_tokens)
-    return LLMPrior(scorer, template, normalisation, shape)
+        return ThinkingPrior(
+            scorer, template, normalisation, shape, config.thought_tokens, text_tokens
+        )
+    return LLMPrior(scorer, template, normalisation, shape, text_tokens)
 
 
 def _local(

@@ -2,10 +2,12 @@
 
 A template has a version in its first line and two blocks: `prefix`, the same all run long, and
 `state`, which takes `goal` and `text` and ends so that " action" follows. The admissible actions
-are never listed: a small model then scores by position in the list.
+are never listed: a small model then scores by position in the list. A text that is too long is
+shortened before (`shortened`).
 """
 
 import re
+from collections.abc import Callable
 from importlib import resources
 
 import jinja2
@@ -17,7 +19,32 @@ from cepcli.types import TextState
 #: Version of how a thought is asked for.
 THINKING = "react-1"
 _BEFORE_ACTING = "It first says in one short sentence what to do next and why.\n"
+_WORD = re.compile(r"\s*\S+")
 _VERSION = re.compile(r"\{#-?\s*version:\s*(\S+)\s*-?#\}")
+
+
+def shortened(text: str, most_tokens: int, count: Callable[[str], int]) -> str:
+    """A text of at most so many tokens: its first and last words, and " …" where others were.
+
+    As many words are kept of the beginning as of the end; whole words only. A text that fits is
+    left as it is.
+
+    Args:
+        text: what a state shows.
+        most_tokens: of the text that is returned.
+        count: tokens of a text.
+    """
+    tokens = count(text)
+    if tokens <= most_tokens:
+        return text
+    words = _WORD.findall(text)
+    kept = len(words) * most_tokens // tokens
+    while kept > 0:
+        found = "".join(words[: (kept + 1) // 2]) + " …" + "".join(words[len(words) - kept // 2 :])
+        if count(found) <= most_tokens:
+            return found
+        kept -= max(1, kept // 16)
+    return "…"
 
 
 class PromptTemplate:

@@ -115,6 +115,11 @@ class ServerScorer(Scorer):
         seconds = (time.perf_counter() - started) / len(prompts)
         return [_summed(answer, seconds) for answer in scored]
 
+    def count_tokens(self, text: str) -> int:
+        """By the server's tokenizer; texts that come again are asked about once."""
+        self._loop.run(self._learn([text]))
+        return len(self._known[text])
+
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """A line after each prompt, at temperature 0; requests run side by side."""
         if not prompts:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cepcli.prior.base import ActionScores, Completion, Namespace, PriorAnswer, PriorShape, Scorer
-from cepcli.prior.config import Normalisation
+from cepcli.prior.config import TEXT_TOKENS, Normalisation
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import THINKING, PromptTemplate
 from cepcli.types import TextState
@@ -25,6 +25,7 @@ class ThinkingPrior(LLMPrior):
         normalisation: as for `LLMPrior`.
         shape: temperature and smoothing.
         thought_tokens: tokens of a thought at most.
+        text_tokens: as for `LLMPrior`.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class ThinkingPrior(LLMPrior):
         normalisation: Normalisation,
         shape: PriorShape,
         thought_tokens: int,
+        text_tokens: int = TEXT_TOKENS,
     ) -> None:
-        super().__init__(scorer, template, normalisation, shape)
+        super().__init__(scorer, template, normalisation, shape, text_tokens)
         self._thought_tokens = thought_tokens
 
     def namespace(self, key_encoder_sha256: str, env_family: str) -> Namespace:
@@ -50,9 +52,10 @@ class ThinkingPrior(LLMPrior):
             return []
         if self.normalisation == "pmi":
             self._score_neutral(states)
-        asked = [self.template.thinking(state) for state in states]
+        fitted = [self.fitted(state) for state in states]
+        asked = [self.template.thinking(state) for state in fitted]
         thoughts = self.scorer.complete(asked, self._thought_tokens)
-        pairs = zip(states, thoughts, strict=True)
+        pairs = zip(fitted, thoughts, strict=True)
         prompts = [self.template.acting(state, thought.text) for state, thought in pairs]
         raw = self.scorer.score(prompts, [state.actions for state in states])
         return [

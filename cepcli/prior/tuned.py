@@ -128,6 +128,7 @@ def tune_prior(
             "normalisation": config.normalisation,
             "temperature": temperature,
             "smoothing": config.smoothing,
+            "text_tokens": config.text_tokens,
             "dtype": model.dtype,
             "shots": config.shots,
         }
@@ -182,7 +183,7 @@ def measure_untuned(lessons: Sequence[Lesson], config: FinetuneConfig, device: s
 
     def prior_of(template: PromptTemplate) -> Prior:
         scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
-        return LLMPrior(scorer, template, DEFAULT_NORMALISATION, shape)
+        return LLMPrior(scorer, template, DEFAULT_NORMALISATION, shape, config.text_tokens)
 
     return _measured(prior_of, lessons)
 
@@ -270,7 +271,7 @@ def _calibrated(
 
         def prior_of(template: PromptTemplate) -> Prior:
             scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
-            return LLMPrior(scorer, template, config.normalisation, shape)
+            return LLMPrior(scorer, template, config.normalisation, shape, config.text_tokens)
 
         return prior_of
 

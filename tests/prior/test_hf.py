@@ -93,3 +93,14 @@ def test_adapter_read_back_and_merged_scores_as_in_training(tmp_path):
     np.testing.assert_allclose(again[0].log_likelihood, tuned[0].log_likelihood, atol=1e-3)
     assert np.abs(tuned[0].log_likelihood - base[0].log_likelihood).max() > 0.1
     assert len(merged.adapter_sha256) == 64
+
+
+def test_a_prompt_longer_than_the_context_is_refused(embedded_model):
+    from cepcli.errors import PriorError
+
+    scorer = HFScorer(embedded_model, template="t", row_tokens=512)
+    context = embedded_model.model.config.max_position_embeddings
+    with pytest.raises(PriorError, match=f"takes {context}") as told:
+        scorer.score([Prompt("p", " wall" * context)], [["go north"]])
+    assert "llm.text_tokens" in told.value.hint
+    assert scorer.count_tokens(" wall wall") == 2

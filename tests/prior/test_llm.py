@@ -24,6 +24,9 @@ class TableScorer(Scorer):
     def fingerprint(self):
         return FINGERPRINT
 
+    def count_tokens(self, text):
+        return len(text.split())
+
     def score(self, prompts, action_sets):
         self.asked.append([tuple(actions) for actions in action_sets])
         return [self._one(p, a) for p, a in zip(prompts, action_sets, strict=True)]
@@ -85,3 +88,26 @@ def test_namespace_names_scorer_normalisation_encoder_and_family():
     assert (space.normalisation, space.key_encoder_sha256, space.env_family) == (
         "mean", "abc", "babyai",
     )  # fmt: skip
+
+
+def test_a_long_text_is_shortened_before_it_is_asked_about():
+    from tests.fakes import FakeScorer
+
+    long = TextState("g", " ".join(f"w{number}" for number in range(3000)), ("go", "stay"))
+    scorer = FakeScorer()
+    made = LLMPrior(scorer, PromptTemplate("babyai"), "sum", PriorShape(), 100)
+    made.log_probs([long, STATE])
+    [[(prompt, _), (short, _)]] = scorer.calls
+    assert "w0 " in prompt.state
+    assert prompt.state.rstrip().endswith("w2999\nNext action:")
+    assert 90 < len(prompt.state.split()) < 110
+    assert "…" not in short.state
+
+
+def test_another_budget_for_texts_is_another_prior():
+    def namespace(*more):
+        made = LLMPrior(TableScorer(), PromptTemplate("babyai"), "sum", PriorShape(), *more)
+        return made.namespace("k", "babyai")
+
+    assert namespace(64) != namespace(65) != namespace()
+    assert namespace(512) == namespace()

@@ -1,8 +1,10 @@
 """Prompt templates: fixed and state part, version, no list of actions."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cepcli.prior.prompts import PromptTemplate
+from cepcli.prior.prompts import PromptTemplate, shortened
 from cepcli.types import TextState
 
 OWN = ["babyai", "textworld", "webshop", "halfcheetah", "walker2d", "ant", "metaworld"]
@@ -23,6 +25,30 @@ def test_families_have_versions_of_their_own():
     for family in OWN:
         assert PromptTemplate(family).version == f"{family}-1"
     assert PromptTemplate("no-such-family").version == "default-1"
+
+
+def words(text):
+    return len(text.split())
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end():
+    text = "\n".join(f"line {number}" for number in range(50))
+    found = shortened(text, 21, words)
+    assert words(found) == 21
+    assert found == "\n".join(f"line {n}" for n in range(5)) + " …" + "".join(
+        f"\nline {n}" for n in range(45, 50)
+    )
+    assert shortened(text, 100, words) == text
+    assert shortened(f" {text}\n", 100, words) == f" {text}\n"
+
+
+@given(st.text(max_size=300), st.integers(1, 40))
+def test_a_shortened_text_keeps_to_its_budget(text, most):
+    found = shortened(text, most, lambda text: len(text.encode()) // 3 + 1)
+    if len(text.encode()) // 3 + 1 <= most:
+        assert found == text
+    else:
+        assert found == "…" or len(found.encode()) // 3 + 1 <= most
 
 
 def test_prefix_is_the_same_for_every_state():
