@@ -147,6 +147,10 @@ class TrainConfig:
             "default: FAMILY/default"
         },
     )
+    demos: str | None = field(
+        default=None,
+        metadata={"help": "demonstrations that the replay begins with: a name, or FILE.jsonl"},
+    )
     steps: int = field(
         default=2000, metadata={"help": "decisions to take, control steps in continuous control"}
     )
@@ -196,6 +200,11 @@ class TrainConfig:
             raise ConfigError(
                 f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
                 "Leave --prior out, or use --agent posterior-q or direct-llm.",
+            )
+        if self.demos is not None and self.agent not in LEARNING:
+            raise ConfigError(
+                f"`demos` is {self.demos}, but agent `{self.agent}` learns from none.",
+                f"Leave it out, or use --agent {', '.join(LEARNING[:-1])} or {LEARNING[-1]}.",
             )
         if self.agent == "react" and self.prior == "uniform":
             raise ConfigError(

@@ -110,13 +110,14 @@ class Policy:
         *,
         greedy: bool,
     ) -> Decision:
-        rows = self._rows(state, answer)
+        rows = self.rows(state, answer)
         q_values = None
         if self._learner is not None and rows is not None:
             q_values = self._learner.q_values(rows).double()
         return decided(self._config, answer, rows, q_values, tau, generator, greedy=greedy)
 
-    def _rows(self, state: TextState, answer: PriorAnswer) -> StateRows | None:
+    def rows(self, state: TextState, answer: PriorAnswer) -> StateRows | None:
+        """A state with its prior as the learner stores it; None without a learner."""
         if self._table is None or self._learner is None:
             return None
         return StateRows(

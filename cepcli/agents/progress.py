@@ -18,7 +18,8 @@ class Progress:
     they are the same.
 
     `start_cache` says which cache the run started from ("name", "sha256") and how many "entries" of
-    it there were room for; None if it started with none.
+    it there were room for; None if it started with none. `demos` says how many "episodes" and
+    "decisions" were demonstrated before the first step and how many "queries" their priors took.
     """
 
     step: int = 0
@@ -33,6 +34,7 @@ class Progress:
     metrics_offset: int = 0
     trace_offset: int = 0
     start_cache: dict[str, Any] | None = None
+    demos: dict[str, Any] | None = None
 
     def record_decision(self, text: str, action: str) -> None:
         """Extend the hash chain over (state, action): equal hashes mean equal decisions."""

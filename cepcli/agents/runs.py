@@ -13,6 +13,7 @@ from typing import Any
 
 from cepcli.agents.checkpoint import checkpoints, load_checkpoint
 from cepcli.agents.config import TrainConfig
+from cepcli.agents.demonstrated import begin_with, demonstrated
 from cepcli.agents.evaluation import Evaluation, Watch, evaluate, unwatched
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
 from cepcli.agents.progress import Progress
@@ -75,12 +76,17 @@ def start_run(
         else:
             config.check_new()
         start = None if begun else _start_cache(config, workspace)
+        demos = demonstrated(config.demos, workspace, config.env) if config.demos else None
         parts = build_parts(config, workspace, notify)
         fresh = Progress() if start is None else _started_from(start, parts, notify)
+        if demos is not None and not begun:
+            notify(f"Beginning with the demonstrations `{config.demos}`")
+            fresh.demos = begin_with(parts, demos[0], current_temperature(parts, fresh))
         run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
         with writing(run):
             progress = train(parts, run, hooks, fresh)
-        return _finish(parts, progress, workspace, name, run, hooks)
+        sources = [] if demos is None else [demos[1]]
+        return _finish(parts, progress, workspace, name, run, hooks, sources)
 
 
 def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) -> dict[str, Any]:
@@ -221,6 +227,7 @@ def summarise(
         "steps": progress.step,
         "decisions": decisions,
         "warm_entries": progress.warm_entries,
+        "demos": progress.demos,
         **telemetry.summary(),
         "certificate": control.promise if control is not None else None,
         "control_seconds": control.seconds if control is not None else 0.0,
@@ -335,7 +342,13 @@ def _first_difference(
 
 
 def _finish(
-    parts: Parts, progress: Progress, workspace: Workspace, name: str, run: Path, hooks: Hooks
+    parts: Parts,
+    progress: Progress,
+    workspace: Workspace,
+    name: str,
+    run: Path,
+    hooks: Hooks,
+    sources: list[Input],
 ) -> dict[str, Any]:
     evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
     summary = summarise(
@@ -351,7 +364,7 @@ def _finish(
             parts.cache.save(run / "cache")
         write_json(run / "summary.json", summary)
         hooks.on_finish(run)
-    inputs = [artifact.reference for artifact in parts.inputs]
+    inputs = [artifact.reference for artifact in parts.inputs] + sources
     if progress.start_cache is not None:
         inputs.append(Input("cache", progress.start_cache["name"], progress.start_cache["sha256"]))
     workspace.finish("run", name, seed=parts.config.seed, inputs=inputs)

@@ -39,6 +39,10 @@ def train(
     cache_from: Annotated[
         str | None, typer.Option(help="Directory or run whose cache this run starts with.")
     ] = None,
+    demos: Annotated[
+        str | None,
+        typer.Option(help="Demonstrations that the replay begins with: a name, or FILE.jsonl."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Decisions to take, or control steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, with consecutive seeds.")] = 1,
@@ -70,7 +74,7 @@ def train(
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
         "seed": seed, "device": device, "journal": False if no_journal else None,
-        "trace": trace or None, "cache.start": cache_from,
+        "trace": trace or None, "cache.start": cache_from, "demos": demos,
     }  # fmt: skip
     named = given(file=config, overrides=set_ or [], flags=flags)
     first = resolve(
@@ -197,6 +201,11 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"recorded, {seconds_saved(summary):.1f} s saved by hits; wall "
         f"{summary['wall_seconds']:.1f} s"
     )
+    if summary.get("demos"):
+        typer.echo(
+            "  began with {episodes} demonstrated episodes of {decisions} decisions, whose priors "
+            "took {queries} queries more".format(**summary["demos"])
+        )
     if summary.get("warm_entries"):
         typer.echo(f"  started from a cache of {summary['warm_entries']} entries")
     if summary.get("certificate") is not None:

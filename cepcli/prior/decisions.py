@@ -24,6 +24,8 @@ class Decision:
         state: what the prior is asked about.
         action: the expert's, one of `state.actions`.
         episode_return: undiscounted return of the whole episode.
+        played: what was played there, where that is known; perhaps another action.
+        reward: what that brought; None where it is not known.
     """
 
     episode: int
@@ -32,6 +34,8 @@ class Decision:
     state: TextState
     action: str
     episode_return: float = 0.0
+    played: str | None = None
+    reward: float | None = None
 
     @property
     def label(self) -> int:
@@ -50,7 +54,7 @@ def read_decisions(path: Path) -> list[Decision]:
     """The decisions in a file: one JSON object a line.
 
     `episode`, `goal`, `text`, `actions` and `action` are needed. `instance` is the episode's number
-    where it is missing, `step` and `return` 0.
+    where it is missing, `step` and `return` 0; `played` and `reward` may be unknown.
 
     Raises:
         ArtifactError: if the file cannot be read, or a line lacks a field or a fitting action.
@@ -74,7 +78,7 @@ def episodes(decisions: Sequence[Decision]) -> dict[int, list[Decision]]:
 
 
 def _to_json(decision: Decision) -> dict[str, object]:
-    return {
+    row = {
         "episode": decision.episode,
         "instance": decision.instance,
         "step": decision.step,
@@ -83,7 +87,10 @@ def _to_json(decision: Decision) -> dict[str, object]:
         "actions": list(decision.state.actions),
         "action": decision.action,
         "return": decision.episode_return,
+        "played": decision.played,
+        "reward": decision.reward,
     }
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def _from_json(line: str, where: str) -> Decision:
@@ -98,12 +105,15 @@ def _from_json(line: str, where: str) -> Decision:
         raise ArtifactError(f"{where} has no `{missing[0]}`; needed are {', '.join(_FIELDS)}.")
     row = {"instance": row["episode"], "step": 0, "return": 0.0} | row
     for name, fits, expected in _EXPECTED:
-        if not fits(row[name]):
+        if name in row and not fits(row[name]):
             raise ArtifactError(
                 f"{where}: `{name}` is {json.dumps(row[name])[:80]}, expected {expected}."
             )
-    if row["action"] not in row["actions"]:
-        raise ArtifactError(f"{where}: the action `{row['action']}` is not among its `actions`.")
+    for name in ("action", "played"):
+        if name in row and row[name] not in row["actions"]:
+            raise ArtifactError(
+                f"{where}: the {_ACTION_CALLED[name]} `{row[name]}` is not among its `actions`."
+            )
     return Decision(
         episode=row["episode"],
         instance=row["instance"],
@@ -111,6 +121,8 @@ def _from_json(line: str, where: str) -> Decision:
         state=TextState(row["goal"], row["text"], tuple(row["actions"])),
         action=row["action"],
         episode_return=float(row["return"]),
+        played=row.get("played"),
+        reward=None if row.get("reward") is None else float(row["reward"]),
     )
 
 
@@ -142,4 +154,7 @@ _EXPECTED = (
     ("actions", _are_actions, "a list of different strings, none of them empty"),
     ("action", _is_text, "a string"),
     ("return", _is_number, "a finite number"),
+    ("played", _is_text, "a string"),
+    ("reward", _is_number, "a finite number"),
 )
+_ACTION_CALLED = {"action": "action", "played": "played action"}

@@ -187,15 +187,15 @@ def _play(
     while not (terminated or truncated):
         label = env.expert_action()
         state = text_state(info)
-        steps.append((state, label))
         played = str(random.choice(state.actions)) if random.random() < noise else label
         _, reward, terminated, truncated, info = env.step(played)
+        steps.append((state, label, played, float(reward)))
         total += float(reward)
     if not info["success"]:
         return []
     return [
-        Decision(number, int(info["instance"]), step, state, label, total)
-        for step, (state, label) in enumerate(steps)
+        Decision(number, int(info["instance"]), step, state, label, total, played, reward)
+        for step, (state, label, played, reward) in enumerate(steps)
     ]
 
 
