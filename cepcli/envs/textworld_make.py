@@ -1,14 +1,10 @@
 """Making TextWorld games: options, where a game is kept, and textworld's own compiler.
 
 A game is made when it is first needed, into `<workspace>/games/textworld/<recipe>/<seed>.z8`, with
-the same steps as textworld's own `tw-make`. It appears complete or not at all, and two processes
-that need the same game make it once.
+the same steps as textworld's own `tw-make`.
 """
 
 import contextlib
-import fcntl
-import shutil
-import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cepcli.artifacts import writing
 from cepcli.config import require
 from cepcli.envs.base import Split
+from cepcli.envs.kept_games import made_once
 from cepcli.errors import EnvError
 
 Goal = Literal["detailed", "brief"]
@@ -221,21 +217,14 @@ def game_file(
         EnvError: if textworld can make no game of these options.
         ArtifactError: if the workspace cannot be written.
     """
-    directory = workspace / "games" / "textworld" / options.recipe()
-    final = directory / f"{seed}.z8"
-    if _complete(final):
-        return final
-    with writing(workspace):
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / f".{seed}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _complete(final):
-                if progress:
-                    progress(f"Making the TextWorld game {options.recipe()}/{seed}")
-                for left_over in directory.glob(f".{seed}.partial-*"):
-                    shutil.rmtree(left_over)
-                _compile(options, seed, final)
-    return final
+    final = workspace / "games" / "textworld" / options.recipe() / f"{seed}.z8"
+
+    def make(folder: Path) -> None:
+        if progress:
+            progress(f"Making the TextWorld game {options.recipe()}/{seed}")
+        _compile(options, seed, folder / final.name)
+
+    return made_once(final, workspace, make)
 
 
 @contextlib.contextmanager
@@ -248,31 +237,25 @@ def quiet_interpreter() -> Iterator[None]:
         yield
 
 
-def _complete(final: Path) -> bool:
-    return final.is_file() and final.with_suffix(".json").is_file()
-
-
-def _compile(options: GameOptions, seed: int, final: Path) -> None:
-    """Make the game in a directory of its own, then move it in place, the .z8 last."""
+def _compile(options: GameOptions, seed: int, file: Path) -> None:
+    """Make a game, with textworld's description of it beside it."""
     import textworld
     import textworld.generator
     from textworld.generator import QuestGenerationError
     from textworld.generator.inform7 import CouldNotCompileGameError
 
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{seed}.partial-") as partial:
-        making = textworld.GameOptions()
-        making.seeds, making.path, making.file_ext = seed, str(Path(partial) / "game.z8"), ".z8"
-        try:
-            with quiet_interpreter():
-                textworld.generator.compile_game(options.build(making), making)
-        except (QuestGenerationError, CouldNotCompileGameError, ValueError) as error:
-            raise EnvError(
-                f"TextWorld can make no game {options.recipe()} with seed {seed}: "
-                f"{str(error).strip()[-300:]}",
-                "Ask for smaller games, or for other seeds.",
-            ) from error
-        (Path(partial) / "game.json").replace(final.with_suffix(".json"))
-        (Path(partial) / "game.z8").replace(final)
+    making = textworld.GameOptions()
+    making.seeds, making.path, making.file_ext = seed, str(file), ".z8"
+    try:
+        with quiet_interpreter():
+            textworld.generator.compile_game(options.build(making), making)
+    except (QuestGenerationError, CouldNotCompileGameError, ValueError) as error:
+        raise EnvError(
+            f"TextWorld can make no game {options.recipe()} with seed {seed}: "
+            f"{str(error).strip()[-300:]}",
+            "Ask for smaller games, or for other seeds.",
+        ) from error
+    file.with_suffix(".ni").unlink(missing_ok=True)
 
 
 def _challenge(name: str, making: Any, **settings: Any) -> Any:
