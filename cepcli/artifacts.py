@@ -43,7 +43,9 @@ MADE_BY = {
     "run": "cep train --env ID",
     "cache": "cep train --env ID --cache lru",
 }
-LIBRARIES = ("torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "numpy")
+LIBRARIES = (
+    "torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "alfworld", "numpy",
+)  # fmt: skip
 _LONGEST_NAME = 150
 #: Names of files that editors leave beside what they edit, and of what is being written.
 _BACKUP = re.compile(r"\..*|.*~|#.*#|.*\.(bak|swp|orig|tmp)")

@@ -12,7 +12,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(autouse=True)
 def workspace_root(tmp_path, monkeypatch):
-    """`$CEP_HOME` inside the test's own directory."""
+    """`$CEP_HOME` inside the test's own directory; no games of ALFWorld but a test's own."""
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     root = tmp_path / "artifacts"
     monkeypatch.setenv("CEP_HOME", str(root))
     return root

@@ -11,8 +11,8 @@ import typer
 from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_table
 
 _LIBRARIES = (
-    "torch", "transformers", "peft", "gguf", "gymnasium", "minigrid", "textworld", "numpy",
-    "scipy", "hnswlib", "pyarrow", "matplotlib", "tensorboard", "spacy", "rapidfuzz",
+    "torch", "transformers", "peft", "gguf", "gymnasium", "minigrid", "textworld", "alfworld",
+    "numpy", "scipy", "hnswlib", "pyarrow", "matplotlib", "tensorboard", "spacy", "rapidfuzz",
 )  # fmt: skip
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cepcli.config import build, to_dict
-from cepcli.envs import babyai, metaworld_specs, mujoco_specs, textworld_games, textworld_make
+from cepcli.envs import (
+    alfworld,
+    babyai,
+    metaworld_specs,
+    mujoco_specs,
+    textworld_games,
+    textworld_make,
+)
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
@@ -84,6 +91,15 @@ _TEXTWORLD: dict[str, tuple[str, type]] = {
     "cooking": ("read a recipe, prepare it, eat", textworld_make.CookingOptions),
     "simple": ("find the food and put it on the stove", textworld_make.SimpleOptions),
     "custom": ("a generated quest of chosen length", textworld_make.CustomOptions),
+}
+_ALFWORLD = {
+    "alfworld": "household tasks of six kinds, in turn",
+    "alfworld/pick": "find a thing and put it somewhere",
+    "alfworld/look": "find a thing and look at it under a lamp",
+    "alfworld/clean": "find a thing, clean it, put it somewhere",
+    "alfworld/heat": "find a thing, heat it, put it somewhere",
+    "alfworld/cool": "find a thing, cool it, put it somewhere",
+    "alfworld/pick-two": "find two things of a kind and put them in one place",
 }
 _METAWORLD = (
     "reach", "push", "pick-place", "door-open", "drawer-open", "button-press", "window-open",
@@ -234,6 +250,7 @@ def _specs() -> dict[str, EnvSpec]:
     specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
     specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
     specs.append(_webshop_spec())
+    specs += [_alfworld_spec(env_id, summary) for env_id, summary in _ALFWORLD.items()]
     specs += [_mujoco_spec(each) for each in mujoco_specs.SPECS.values()]
     specs += [_metaworld_spec(name) for name in _METAWORLD]
     known = {s.id: s for s in specs}
@@ -291,6 +308,17 @@ def _webshop_spec() -> EnvSpec:
         _make_webshop,
         WebShopOptions,
         settle=settled,
+    )
+
+
+def _alfworld_spec(env_id: str, summary: str) -> EnvSpec:
+    return EnvSpec(
+        env_id,
+        "alfworld",
+        summary,
+        alfworld.make_alfworld,
+        alfworld.AlfworldOptions,
+        {"source": "household", "games": 6, "heldout_games": 6},
     )
 
 

@@ -7,6 +7,7 @@ from cepcli.envs.checker import check_env
 from cepcli.errors import EnvError
 from tests.envs.toys import ToyEnv
 
+HOUSEHOLD = [i for i in catalog.env_ids() if i.startswith("alfworld")]
 BABYAI = [i for i in catalog.env_ids() if i.startswith("babyai/")]
 #: Options whose games are quick to make, or made by other tests anyway.
 SMALL = {
@@ -38,9 +39,18 @@ def test_every_textworld_family_keeps_the_contract(env_id, games):
     env.close()
 
 
+@pytest.mark.parametrize("env_id", HOUSEHOLD)
+def test_every_household_task_keeps_the_contract(env_id, games):
+    options = {"receptacles": 8, "objects": 4, "games": 2, "heldout_games": 2}
+    env, heldout = make(env_id, games, **options), make(env_id, games, "heldout", **options)
+    check_env(env, heldout=heldout)
+    env.close()
+    heldout.close()
+
+
 def test_every_listed_environment_is_checked_here():
     text = {env_id for env_id in catalog.env_ids() if catalog.spec(env_id).kind == "text"}
-    assert {*BABYAI, *SMALL, *ELSEWHERE} == text
+    assert {*BABYAI, *SMALL, *ELSEWHERE, *HOUSEHOLD} == text
 
 
 def test_the_toy_keeps_the_contract():

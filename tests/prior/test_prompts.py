@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cepcli.prior.prompts import PromptTemplate, shortened
 from cepcli.types import TextState
 
-OWN = ["babyai", "textworld", "webshop", "halfcheetah", "walker2d", "ant", "metaworld"]
+OWN = ["babyai", "textworld", "alfworld", "webshop", "halfcheetah", "walker2d", "ant", "metaworld"]
 STATE = TextState("go to the red ball", " You see a wall.\n", ("turn left", "toggle"))
 
 
