@@ -2,20 +2,20 @@
 
 What was played is stored, which now and then is not what the expert would have done, with the
 prior of every state: that is asked for once, through the run's cache, and counted apart from the
-run's own decisions. Then the learner takes as many gradient steps as there were decisions.
+run's own decisions. Then the learner learns as often as there were decisions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
-from cepcli.artifacts import Artifact, Input, Workspace, sha256
+from cepcli.artifacts import Input, Workspace, sha256
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, Interrupted
 from cepcli.prior.base import PriorAnswer
 from cepcli.prior.decisions import Decision, episodes, read_decisions
 from cepcli.prior.evaluate import ask
@@ -23,32 +23,65 @@ from cepcli.rl.demonstrations import demos_decisions, open_demos
 from cepcli.rl.replay import StateRows
 
 
-def demonstrated(
-    name: str, workspace: Workspace, env_id: str
-) -> tuple[list[list[Decision]], Input]:
-    """Episodes of the demonstrations `name`, or of a file `….jsonl`, and what they are from.
+class Demonstrated(NamedTuple):
+    """Episodes that were demonstrated, and what they are from."""
+
+    episodes: list[list[Decision]]
+    source: Input
+
+
+def demonstrated(name: str, workspace: Workspace, env_id: str) -> Demonstrated:
+    """The demonstrations `name`, or those in a file `….jsonl`.
 
     Raises:
-        ArtifactError: if there are none of this environment, or they do not say what was rewarded.
+        ArtifactError: if there are none of this environment, or they do not say what was rewarded,
+            or their decisions are not in the order in which they were taken.
     """
+    again = f"cep prior demos --env {env_id}"
     if name.endswith(".jsonl"):
         decisions = read_decisions(Path(name))
         source = Input("demos", name, sha256(Path(name)))
+        hint = f"Give each line its `reward`, or record some: {again}"
     else:
-        artifact: Artifact = open_demos(workspace, name, env_id)
+        artifact = open_demos(workspace, name, env_id)
         decisions, source = demos_decisions(artifact, "train"), artifact.reference
-    if not decisions or any(decision.reward is None for decision in decisions):
+        hint = f"Record them again: {again} --name {name} --overwrite"
+    if not decisions:
+        raise ArtifactError(f"There is no decision in the demonstrations `{name}`.", hint)
+    if any(decision.reward is None for decision in decisions):
         raise ArtifactError(
-            f"The demonstrations `{name}` do not say what each action was rewarded with.",
-            f"Record them again: cep prior demos --env {env_id} --name {name} --overwrite",
+            f"The demonstrations `{name}` do not say what each action was rewarded with.", hint
         )
-    return list(episodes(decisions).values()), source
+    found = episodes(decisions)
+    for number, episode in found.items():
+        _check_order(name, number, [decision.step for decision in episode])
+    return Demonstrated(list(found.values()), source)
+
+
+def _check_order(name: str, number: int, steps: Sequence[int]) -> None:
+    """Refuse an episode in disorder: rewards would be credited to what did not bring them."""
+    if not any(steps):  # where none is told, the order of the lines is that of the decisions
+        return
+    for before, after in zip(steps, steps[1:], strict=False):
+        if after <= before:
+            raise ArtifactError(
+                f"In the demonstrations `{name}` step {after} of episode {number} follows step "
+                f"{before}.",
+                "Number every episode differently and write its decisions in their order.",
+            )
 
 
 def begin_with(
-    parts: Parts, demos: Sequence[Sequence[Decision]], temperature: float
+    parts: Parts,
+    demos: Demonstrated,
+    temperature: float,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Fill the learner's replay and learn from it; says how much there was and what it cost."""
+    """Fill the learner's replay and learn from it; says how much there was and what it cost.
+
+    Raises:
+        Interrupted: when `stop_requested()`, between two episodes.
+    """
     learner, policy = parts.learner, parts.policy
     assert isinstance(learner, QLearner)
     assert isinstance(policy, Policy)
@@ -57,13 +90,25 @@ def begin_with(
     if parts.cache is not None:
         prior = CachedPrior(prior, parts.cache, parts.key, parts.auditing, telemetry, parts.control)
     decisions = 0
-    for episode in demos:
+    for episode in demos.episodes:
+        if stop_requested():
+            raise Interrupted
         _remember(learner, policy, episode, ask(prior, episode))
         decisions += len(episode)
     for _ in range(decisions):
         learner.learn(temperature)
-    queries = telemetry.summary()["queries"]["total"]
-    return {"decisions": decisions, "episodes": len(demos), "queries": queries}
+    if parts.control is not None and parts.cache is not None:
+        parts.control.recount(parts.cache, parts.telemetry)
+    cost = telemetry.summary()
+    return {
+        "name": demos.source.name,
+        "sha256": demos.source.sha256,
+        "decisions": decisions,
+        "episodes": len(demos.episodes),
+        "queries": cost["queries"]["total"],
+        "llm_tokens": cost["llm_tokens"],
+        "llm_seconds_recorded": cost["llm_seconds_recorded"],
+    }
 
 
 def _remember(

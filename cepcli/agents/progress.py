@@ -18,8 +18,9 @@ class Progress:
     they are the same.
 
     `start_cache` says which cache the run started from ("name", "sha256") and how many "entries" of
-    it there were room for; None if it started with none. `demos` says how many "episodes" and
-    "decisions" were demonstrated before the first step and how many "queries" their priors took.
+    it there were room for; None if it started with none. `demos` says from where ("name", "sha256")
+    how many "episodes" and "decisions" were demonstrated before the first step, and what their
+    priors took ("queries", "llm_tokens", "llm_seconds_recorded").
     """
 
     step: int = 0

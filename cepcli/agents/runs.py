@@ -13,7 +13,7 @@ from typing import Any
 
 from cepcli.agents.checkpoint import checkpoints, load_checkpoint
 from cepcli.agents.config import TrainConfig
-from cepcli.agents.demonstrated import begin_with, demonstrated
+from cepcli.agents.demonstrated import Demonstrated, begin_with, demonstrated
 from cepcli.agents.evaluation import Evaluation, Watch, evaluate, unwatched
 from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
 from cepcli.agents.progress import Progress
@@ -76,17 +76,17 @@ def start_run(
         else:
             config.check_new()
         start = None if begun else _start_cache(config, workspace)
-        demos = demonstrated(config.demos, workspace, config.env) if config.demos else None
+        demos = None if begun else _demos(config, workspace)
         parts = build_parts(config, workspace, notify)
         fresh = Progress() if start is None else _started_from(start, parts, notify)
-        if demos is not None and not begun:
+        if demos is not None:
             notify(f"Beginning with the demonstrations `{config.demos}`")
-            fresh.demos = begin_with(parts, demos[0], current_temperature(parts, fresh))
+            tau = current_temperature(parts, fresh)
+            fresh.demos = begin_with(parts, demos, tau, hooks.stop_requested)
         run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
         with writing(run):
             progress = train(parts, run, hooks, fresh)
-        sources = [] if demos is None else [demos[1]]
-        return _finish(parts, progress, workspace, name, run, hooks, sources)
+        return _finish(parts, progress, workspace, name, run, hooks)
 
 
 def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) -> dict[str, Any]:
@@ -252,6 +252,11 @@ def _start_cache(config: TrainConfig, workspace: Workspace) -> Start | None:
     return read_start(name, workspace)
 
 
+def _demos(config: TrainConfig, workspace: Workspace) -> Demonstrated | None:
+    """The demonstrations that a run is to begin with, if its configuration names some."""
+    return None if config.demos is None else demonstrated(config.demos, workspace, config.env)
+
+
 def _started_from(start: Start, parts: Parts, notify: Notify) -> Progress:
     """Fill the cache of a run that begins, from a saved one."""
     assert parts.cache is not None, "only an LLM's prior is cached, and `off` is the mode without"
@@ -342,13 +347,7 @@ def _first_difference(
 
 
 def _finish(
-    parts: Parts,
-    progress: Progress,
-    workspace: Workspace,
-    name: str,
-    run: Path,
-    hooks: Hooks,
-    sources: list[Input],
+    parts: Parts, progress: Progress, workspace: Workspace, name: str, run: Path, hooks: Hooks
 ) -> dict[str, Any]:
     evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
     summary = summarise(
@@ -364,9 +363,10 @@ def _finish(
             parts.cache.save(run / "cache")
         write_json(run / "summary.json", summary)
         hooks.on_finish(run)
-    inputs = [artifact.reference for artifact in parts.inputs] + sources
-    if progress.start_cache is not None:
-        inputs.append(Input("cache", progress.start_cache["name"], progress.start_cache["sha256"]))
+    inputs = [artifact.reference for artifact in parts.inputs]
+    for kind, source in (("demos", progress.demos), ("cache", progress.start_cache)):
+        if source is not None:
+            inputs.append(Input(kind, source["name"], source["sha256"]))
     workspace.finish("run", name, seed=parts.config.seed, inputs=inputs)
     return summary
 

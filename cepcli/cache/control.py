@@ -65,6 +65,11 @@ class Control:
         self.seconds += perf_counter() - start
         return failed
 
+    def recount(self, cache: PriorCache, telemetry: CacheTelemetry) -> None:
+        """Begin an interval whose decisions another telemetry counts; what was told is dropped."""
+        self._told.clear()
+        self._before = self._counts(cache, telemetry)
+
     def tick(self, cache: PriorCache, telemetry: CacheTelemetry) -> None:
         """Update the cache's keys, parameters and promise, if an interval has passed."""
         decisions = telemetry.decisions - self._before["decisions"]

@@ -7,6 +7,7 @@ import pytest
 from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError, ConfigError, Interrupted
 from cepcli.rl.demonstrations import DemosConfig, record_demos
+from tests.agents.test_runs import timeless
 
 
 @pytest.fixture
@@ -33,14 +34,16 @@ def test_the_replay_begins_with_what_was_played(corridor, demos, tmp_path):
     [(stored, updates, told)] = seen
     # one transition may still wait for its next state
     assert len(rows) <= stored <= len(rows) + 1
-    assert updates >= len(rows) - 20
+    assert updates == len(rows) + 1, "one for each of their decisions, and one for the run's first"
     assert (told["episodes"], told["decisions"]) == (12, len(rows))
+    assert told["llm_seconds_recorded"] == 0.25 * told["queries"]
+    assert told["llm_tokens"] > 0
     assert summary["demos"] == told
     texts = {row["text"] for row in rows}
     assert told["queries"] == len(texts), "each text is asked about once"
     assert summary["decisions"] == 120
     inputs = Workspace(tmp_path).open("run", "a").manifest["inputs"]
-    assert "d" in {found["name"] for found in inputs}
+    assert inputs == [{"kind": "demos", "name": "d", "sha256": demos.reference.sha256}]
 
 
 def test_what_was_played_is_stored_not_what_the_expert_said(corridor, demos, tmp_path):
@@ -66,17 +69,47 @@ def test_an_agent_without_a_prior_knows_more_before_its_first_step(corridor, dem
     assert shown["eval"]["curve"][0][1] > alone["eval"]["curve"][0][1]
 
 
-def test_interrupted_it_does_not_begin_with_them_again(corridor, demos, tmp_path):
-    whole = corridor.run(tmp_path, "a", demos="d")
+@pytest.mark.parametrize("cache", ["exact", "surrogate", "certified"])
+def test_interrupted_it_goes_on_though_they_are_gone(corridor, demos, tmp_path, cache):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes((demos.path / "train.jsonl").read_bytes())
+    flags = {"demos": str(mine), "cache.mode": cache}
+    whole = corridor.run(tmp_path / "whole", "a", **flags)
     taken = []
     with pytest.raises(Interrupted):
         corridor.run(
-            tmp_path, "b", demos="d", on_step=lambda parts, progress: taken.append(progress.step),
-            stop=lambda: len(taken) >= 47,
+            tmp_path, "b", on_step=lambda parts, progress: taken.append(progress.step),
+            stop=lambda: len(taken) >= 47, **flags,
         )  # fmt: skip
-    resumed = corridor.run(tmp_path, "b", demos="d", resume=True)
-    assert resumed["decisions_sha256"] == whole["decisions_sha256"]
-    assert resumed["demos"]["episodes"] == 12
+    mine.unlink()
+    resumed = corridor.run(tmp_path, "b", resume=True, **flags)
+    assert timeless(resumed) == timeless(whole)
+    manifests = [Workspace(root).open("run", name).manifest["inputs"]
+                 for root, name in ((tmp_path, "b"), (tmp_path / "whole", "a"))]  # fmt: skip
+    assert manifests[0] == manifests[1] != []
+
+
+def test_stopped_among_them_nothing_has_begun(corridor, demos, tmp_path):
+    with pytest.raises(Interrupted):
+        corridor.run(tmp_path, "a", demos="d", stop=lambda: True)
+    assert not Workspace(tmp_path).partial("run", "a").exists()
+
+
+@pytest.mark.parametrize("mode", ["surrogate", "certified"])
+def test_the_controller_counts_the_decisions_of_the_run_alone(corridor, demos, tmp_path, mode):
+    told = []
+
+    def watch(parts, progress):
+        if progress.step == 1:
+            update = parts.control.controller.update
+            parts.control.controller.update = lambda signals, knobs: (
+                told.append(signals) or update(signals, knobs)
+            )
+
+    corridor.run(tmp_path, "a", demos="d", on_step=watch, steps=40, **{"cache.mode": mode})
+    assert [signals.decisions for signals in told] == [10] * 4
+    assert all(0 <= signals.hits <= 10 for signals in told)
+    assert all(signals.hits + signals.queries == 10 for signals in told)
 
 
 def test_a_file_of_ones_own_needs_rewards(corridor, demos, tmp_path):
@@ -89,10 +122,27 @@ def test_a_file_of_ones_own_needs_rewards(corridor, demos, tmp_path):
     with pytest.raises(ArtifactError, match="do not say what each action was rewarded") as told:
         corridor.run(tmp_path, "b", demos=str(mine))
     assert "cep prior demos" in told.value.hint
+    assert "mine" not in told.value.hint, "no name for what cep records"
     rows[3] |= {"reward": 0.0, "played": "fly"}
     mine.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(ArtifactError, match=r"mine\.jsonl:4: the played action `fly` is not among"):
         corridor.run(tmp_path, "b", demos=str(mine))
+
+
+def test_a_file_out_of_order_is_refused(corridor, demos, tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    rows = lines(demos)
+    mine.write_text("\n".join(map(json.dumps, rows + rows)))
+    with pytest.raises(ArtifactError, match=r"step 0 of episode 0 follows step \d") as told:
+        corridor.run(tmp_path, "a", demos=str(mine))
+    assert "Number every episode differently" in told.value.hint
+    mine.write_text("\n")
+    with pytest.raises(ArtifactError, match="There is no decision in"):
+        corridor.run(tmp_path, "a", demos=str(mine))
+    for row in rows:
+        del row["step"]
+    mine.write_text("\n".join(map(json.dumps, rows)))
+    assert corridor.run(tmp_path, "a", demos=str(mine))["demos"]["decisions"] == len(rows)
 
 
 def test_agents_that_learn_nothing_take_none(corridor, demos, tmp_path):
