@@ -6,6 +6,7 @@ run's own decisions. Then the learner learns as often as there were decisions.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ def _check_order(name: str, number: int, steps: Sequence[int]) -> None:
     """Refuse an episode in disorder: rewards would be credited to what did not bring them."""
     if not any(steps):  # where none is told, the order of the lines is that of the decisions
         return
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         if after <= before:
             raise ArtifactError(
                 f"In the demonstrations `{name}` step {after} of episode {number} follows step "

@@ -171,7 +171,10 @@ def _numbers(option: str, text: str | None) -> list[int]:
     if not all(part.isdecimal() for part in parts):
         example = "0,5,50" if option == "--shots" else "0,1,2"
         raise ConfigError(f"`{option} {text}` is not a list of numbers.", f"Try {option} {example}")
-    return [int(part) for part in parts]
+    numbers = [int(part) for part in parts]
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"`{option} {text}` names a number twice.", "Name each once.")
+    return numbers
 
 
 def _data(
@@ -198,6 +201,7 @@ def _tune_all(
     from cepcli.artifacts import read_json
     from cepcli.prior.tuned import (
         WorseThanChanceError,
+        chosen_lessons,
         is_made_so,
         measure_uniform,
         measure_untuned,
@@ -213,6 +217,7 @@ def _tune_all(
     for tuning in tunings:
         if tuning.name not in finished:
             space.check_new("prior", tuning.name, overwrite=options.overwrite)
+            chosen_lessons(data, tuning.config)  # too few episodes are said before anything is paid
     test = reporting_lessons(data)
     say = note(options.quiet)
     say(f"Measuring {base.model} before tuning on {len(test)} decisions")

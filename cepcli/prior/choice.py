@@ -13,7 +13,8 @@ from cepcli.prior.config import Choice
 from cepcli.prior.decisions import Decision, episodes
 from cepcli.seeding import generator
 
-#: Above so many different actions they are told apart by their first word alone.
+#: Above so many different actions they are told apart by their first word alone: "click" of
+#: "click[buy now]".
 _MOST_ACTIONS = 32
 _WORD = re.compile(r"\w+")
 
@@ -40,7 +41,7 @@ def choose_shots(
     if len(by_episode) < shots:
         raise PriorError(
             f"{shots} shots need as many demonstrated episodes; there are {len(by_episode)}.",
-            f"Record more: cep prior demos --env ID --episodes {shots}",
+            f"Take fewer, or record more: cep prior demos --env ID --episodes {shots} --name NAME",
         )
     names = sorted(by_episode)
     order = generator(seed, "shots").permutation(len(names)).tolist()
@@ -101,11 +102,16 @@ def _words_of(episode: Sequence[Decision]) -> set[str]:
     return {word for line in lines for word in _WORD.findall(line.lower())} or {""}
 
 
+def _first_word(action: str) -> str:
+    found = _WORD.search(action)
+    return action if found is None else found.group()
+
+
 def _actions(members: Sequence[Sequence[Decision]]) -> Float[ndarray, "episodes actions"]:
     """How often the expert took each kind of action in an episode."""
     taken = [[decision.action for decision in episode] for episode in members]
     if len({action for actions in taken for action in actions}) > _MOST_ACTIONS:
-        taken = [[action.split()[0] for action in actions] for actions in taken]
+        taken = [[_first_word(action) for action in actions] for actions in taken]
     kinds = sorted({action for actions in taken for action in actions})
     counts = [Counter(actions) for actions in taken]
     return np.array([[count[kind] for kind in kinds] for count in counts], float)

@@ -1,6 +1,7 @@
 """Labelled decisions: a state and what an expert did there; one JSON object per line on disk."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from cepcli.errors import ArtifactError
 from cepcli.types import TextState
 
+_HALF = re.compile("[\ud800-\udfff]")
 _FIELDS = ("episode", "goal", "text", "actions", "action")
 
 
@@ -131,7 +133,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    """Half of a surrogate pair, which JSON can write, is in no tokenizer's alphabet."""
+    return isinstance(value, str) and not _HALF.search(value)
 
 
 def _are_actions(value: Any) -> bool:
@@ -149,12 +152,16 @@ _EXPECTED = (
     ("episode", _is_whole, "a whole number"),
     ("instance", _is_whole, "a whole number"),
     ("step", _is_whole, "a whole number"),
-    ("goal", _is_text, "a string"),
-    ("text", _is_text, "a string"),
-    ("actions", _are_actions, "a list of different strings, none of them empty"),
-    ("action", _is_text, "a string"),
+    ("goal", _is_text, "a string of whole characters"),
+    ("text", _is_text, "a string of whole characters"),
+    (
+        "actions",
+        _are_actions,
+        "a list of different strings of whole characters, none of them empty",
+    ),
+    ("action", _is_text, "a string of whole characters"),
     ("return", _is_number, "a finite number"),
-    ("played", _is_text, "a string"),
+    ("played", _is_text, "a string of whole characters"),
     ("reward", _is_number, "a finite number"),
 )
 _ACTION_CALLED = {"action": "action", "played": "played action"}

@@ -4,6 +4,7 @@ A name is "uniform", "embedded", a tuned prior in the workspace (or one that shi
 directory with a language model, a hub id, or `server:URL` of a server that holds one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,13 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
         suggest(name, [UNIFORM, EMBEDDED, *tuned])
         + " A directory, a hub id (owner/model) or server:URL works too.",
     )
+
+
+def templates_in(card: Mapping[str, Any]) -> dict[str, str]:
+    """The prompt template of each family that a prior was tuned for, from its card."""
+    if "template" in card:  # of one family only, as they once were
+        return {card.get("family", ""): card["template"]}
+    return card.get("templates", {})
 
 
 def prior_inputs(name: str, workspace: Workspace) -> list[Artifact]:
@@ -162,8 +170,7 @@ def _shape(config: PriorConfig, source: PriorSource) -> PriorShape:
 
 
 def _check_template(name: str, source: PriorSource, family: str, version: str) -> None:
-    one = source.card.get("template")  # a card of one family only, as they once were
-    tuned_with = [one] if one else list(source.card.get("templates", {}).values())
+    tuned_with = list(templates_in(source.card).values())
     if not tuned_with or version in tuned_with:
         return
     raise PriorError(

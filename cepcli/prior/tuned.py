@@ -22,11 +22,13 @@ from cepcli.prior.hf import HFScorer
 from cepcli.prior.language_model import load_language_model
 from cepcli.prior.lessons import Lesson, TuningData, ask_lessons
 from cepcli.prior.llm import LLMPrior
-from cepcli.prior.load import DEFAULT_NORMALISATION
+from cepcli.prior.load import DEFAULT_NORMALISATION, templates_in
 from cepcli.prior.prompts import PromptTemplate
 
 CHECKPOINT = "checkpoint.safetensors"
 _RECIPE = "recipe.json"
+#: Digits of an NLL that are shown; a difference that is not seen refuses no prior.
+_NLL_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +52,21 @@ class Measured(NamedTuple):
 
 
 class WorseThanChanceError(PriorError):
-    """A tuned prior that knows less of held-out decisions than the uniform one.
+    """A tuned prior that knows less of an environment's held-out decisions than the uniform one.
 
     Attributes:
-        quality: what it came to.
+        quality: what it came to on all decisions.
     """
 
-    def __init__(self, name: str, found: PriorQuality) -> None:
+    def __init__(self, name: str, env_id: str, worse: PriorQuality, quality: PriorQuality) -> None:
         super().__init__(
-            f"The tuned prior `{name}` is worse than chance on held-out decisions: NLL "
-            f"{found.nll:.3f} against {found.chance_nll:.3f} nats; it is not kept.",
+            f"The tuned prior `{name}` is worse than chance on held-out decisions of `{env_id}`: "
+            f"NLL {worse.nll:.{_NLL_DIGITS}f} against {worse.chance_nll:.{_NLL_DIGITS}f} nats; it "
+            "is not kept.",
             "More shots, other shots (--choice diverse) or a smaller learning_rate may help; "
             "--force keeps it as it is.",
         )
-        self.quality = found
+        self.quality = quality
 
 
 def default_prior_name(env_ids: Sequence[str], shots: int) -> str:
@@ -99,12 +102,13 @@ def tune_prior(
     Raises:
         ArtifactError: if the name is taken, or the held-out decisions are of one instance only.
         PriorError: if the model cannot be had, or there are too few demonstrations.
-        WorseThanChanceError: if so it is; the tuning is left so that `force` finishes it.
+        WorseThanChanceError: if so it is on any environment; the tuning is left so that `force`
+            finishes it.
     """
     hooks = hooks or TuningHooks()
     train = chosen_lessons(data, config)
     validation = [lesson for one in data for lesson in one.lessons(one.validation)]
-    templates = {one.family: PromptTemplate(one.family).version for one in data}
+    templates = _templates(data)
     with workspace.lock("prior", name):
         folder = _begin(workspace, name, data, config, templates, overwrite, hooks)
         hooks.note(f"Loading {config.model}")
@@ -118,8 +122,10 @@ def tune_prior(
         test = reporting_lessons(data)
         hooks.note(f"Measuring on {len(test)} held-out decisions")
         after = _measured(prior_of, test)
-        if after.quality.nll > after.quality.chance_nll and not force:
-            raise WorseThanChanceError(name, after.quality)
+        by_env = _by_env(data, after)
+        for env_id, part in by_env.items():
+            if _is_worse_than_chance(part) and not force:
+                raise WorseThanChanceError(name, env_id, part, after.quality)
         card = {
             "model": config.model,
             "revision": model.revision,
@@ -138,7 +144,7 @@ def tune_prior(
             "validation": tuner.history,
             "before": asdict(before.quality),
             "after": asdict(after.quality),
-            "after_by_env": _by_env(data, after),
+            "after_by_env": {env_id: asdict(part) for env_id, part in by_env.items()},
             "kl_from_untuned": _mean_kl(after, before),
         }
         with writing(workspace.root):
@@ -201,15 +207,19 @@ def _quality(answers: Sequence[PriorAnswer], lessons: Sequence[Lesson]) -> Prior
     )
 
 
-def _by_env(data: Sequence[TuningData], after: Measured) -> dict[str, Any]:
+def _by_env(data: Sequence[TuningData], after: Measured) -> dict[str, PriorQuality]:
     """The quality of each environment's part."""
     found, start = {}, 0
     for one in data:
         lessons = one.lessons(one.test)
         part = after.answers[start : start + len(lessons)]
-        found[one.env_id] = asdict(_quality(part, lessons))
+        found[one.env_id] = _quality(part, lessons)
         start += len(lessons)
     return found
+
+
+def _is_worse_than_chance(found: PriorQuality) -> bool:
+    return round(found.nll, _NLL_DIGITS) > round(found.chance_nll, _NLL_DIGITS)
 
 
 def _mean_kl(after: Measured, before: Measured) -> float:
@@ -226,9 +236,15 @@ def is_made_so(
     if not workspace.exists("prior", name):
         return False
     artifact = workspace.open("prior", name)
-    inputs = {found["sha256"] for found in artifact.manifest["inputs"]}
-    same = build(FinetuneConfig, read_toml(artifact.path / "config.toml")) == config
-    return same and {one.source.sha256 for one in data} <= inputs
+    if build(FinetuneConfig, read_toml(artifact.path / "config.toml")) != config:
+        return False
+    inputs = [found["sha256"] for found in artifact.manifest["inputs"]]
+    templates = templates_in(read_json(artifact.path / "prior.json"))
+    return inputs == [one.source.sha256 for one in data] and templates == _templates(data)
+
+
+def _templates(data: Sequence[TuningData]) -> dict[str, str]:
+    return {one.family: PromptTemplate(one.family).version for one in data}
 
 
 def _begin(

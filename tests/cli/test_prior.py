@@ -134,8 +134,10 @@ def tunings(monkeypatch):
         made.append((config.shots, data[0].source.name))
         folder = workspace.begin("prior", name, overwrite=kwargs["overwrite"])
         write_json(folder / "report.json", {"after": asdict(quality)})
+        write_json(folder / "prior.json", {"templates": {"babyai": "babyai-1"}})
         write_toml(folder / "config.toml", config)
-        return workspace.finish("prior", name, seed=config.seed, inputs=[data[0].source])
+        inputs = [one.source for one in data]
+        return workspace.finish("prior", name, seed=config.seed, inputs=inputs)
 
     monkeypatch.setattr("cepcli.prior.tuned.tune_prior", tune)
     monkeypatch.setattr("cepcli.prior.tuned.measure_untuned", lambda *args: Measured(quality, []))
@@ -229,7 +231,8 @@ def test_a_prior_worse_than_chance_does_not_stop_the_others(tunings, monkeypatch
 
     def refusing(data, config, workspace, name, **kwargs):
         if config.shots == 1 and not kwargs["force"]:
-            raise tuned.WorseThanChanceError(name, tuned.PriorQuality(2, 0, 2.5, 0, 0, 0, 1.4, 0))
+            worse = tuned.PriorQuality(2, 0, 2.5, 0, 0, 0, 1.4, 0)
+            raise tuned.WorseThanChanceError(name, ENV, worse, worse)
         return tune(data, config, workspace, name, **kwargs)
 
     monkeypatch.setattr(tuned, "tune_prior", refusing)
@@ -254,6 +257,32 @@ def test_untuned_only_names_no_prior_to_use(tunings):
 def test_a_number_of_shots_given_twice_is_refused(tunings, shots):
     with pytest.raises(ConfigError, match="twice"):
         finetune("--shots", shots)
+    with pytest.raises(ConfigError, match="`--seeds 0,00` names a number twice"):
+        finetune("--shots", "1", "--seeds", "0,00")
+
+
+def test_too_many_shots_are_said_before_anything_is_tuned(tunings, monkeypatch):
+    def measure(*args):
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr("cepcli.prior.tuned.measure_untuned", measure)
+    record("--quiet", "--name", "d", "--episodes", "3")
+    with pytest.raises(PriorError, match="4 shots need as many demonstrated episodes; there are 3"):
+        finetune("--demos", "d", "--shots", "2,4")
+    assert tunings == []
+
+
+def test_a_prior_of_more_environments_is_not_taken_for_one_of_fewer(tunings):
+    record("--quiet", "--name", "d")
+    run("demos", "--env", "babyai/goto-local", "--episodes", "4", "--heldout-episodes", "2",
+        "--quiet", "--name", "e")  # fmt: skip
+    both = ("--env", "babyai/goto-local", "--demos", "d", "--demos", "e")
+    made = ("--shots", "2", "--name", "p")
+    assert finetune(*both, *made).exit_code == 0
+    assert finetune(*both, *made).exit_code == 0
+    assert len(tunings) == 1, "it was made so"
+    with pytest.raises(ArtifactError, match="exists"):
+        finetune("--demos", "d", *made)
 
 
 def test_demos_of_the_default_name_are_never_replaced(tunings, quick_demos, workspace_root):

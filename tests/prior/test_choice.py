@@ -63,6 +63,9 @@ def test_many_different_actions_are_told_apart_by_their_first_word():
     demos += [decision(40 + n, "a room", f"open box {n}") for n in range(2)]
     chosen = episodes_of(choose_shots(demos, 4, 0, "stratified"))
     assert {40, 41} <= set(chosen)
+    demos = [decision(n, "a shop", f"click[b{n}]") for n in range(40)]
+    demos += [decision(40 + n, "a shop", f"search[thing {n}]") for n in range(2)]
+    assert {40, 41} <= set(episodes_of(choose_shots(demos, 4, 0, "stratified")))
 
 
 @pytest.mark.parametrize("seed", range(3))

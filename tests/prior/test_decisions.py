@@ -24,7 +24,11 @@ def test_episodes_keep_their_decisions_together():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"action": "c"}, "not among its `actions`"), ({"goal": None}, "has no `goal`")],
+    [
+        ({"action": "c"}, "not among its `actions`"),
+        ({"goal": None}, "has no `goal`"),
+        ({"text": "x\ud800"}, "expected a string of whole characters"),
+    ],
 )
 def test_bad_line_is_named(tmp_path, change, message):
     write_decisions(tmp_path / "d.jsonl", DECISIONS)

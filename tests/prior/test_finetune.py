@@ -223,6 +223,12 @@ def test_a_prior_that_is_worse_than_chance_is_kept_only_by_force(tunable):
     with pytest.raises(WorseThanChanceError, match=r"worse than chance .* NLL .* against 1\.099"):
         tune_prior(data, config, space, "bad", before=before)
     assert not space.exists("prior", "bad")
+    other = replace(one, env_id="babyai/goto-local", test=[d for d in one.test for _ in range(9)])
+    both = [replace(data[0], test=contrary[:2]), other]
+    both_before = measure_untuned(reporting_lessons(both), config, "cpu")
+    with pytest.raises(WorseThanChanceError, match=f"of `{one.env_id}`") as told:
+        tune_prior(both, config, space, "half", before=both_before)
+    assert told.value.quality.nll < told.value.quality.chance_nll, "good at the other one"
     steps = []
     made = tune_prior(
         data, config, space, "bad", before=before, force=True, hooks=TuningHooks(steps.append)
