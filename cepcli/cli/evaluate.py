@@ -75,6 +75,9 @@ def evaluate(
     if json:
         print_json({**summary, **({"shown": shown} if show else {})})
         return
+    if show and not shown:
+        notice = f"There is nothing to show: agent `{summary['agent']}` decides without a prior."
+        typer.echo(notice, err=True)
     for one in shown:
         _print_episode(one["episode"], one["decisions"])
     print_summary(summary)

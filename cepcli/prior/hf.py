@@ -81,7 +81,9 @@ class HFScorer(Scorer):
 
     def _line(self, text: str, most_tokens: int) -> Completion:
         started = time.perf_counter()
-        ids = torch.tensor([self._lm.encode(text)], device=self._lm.device)
+        tokens = self._lm.encode(text)
+        self._check_context(len(tokens) + most_tokens)
+        ids = torch.tensor([tokens], device=self._lm.device)
         tokenizer = self._lm.tokenizer
         written = self._lm.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=most_tokens, do_sample=False,
@@ -107,8 +109,9 @@ class HFScorer(Scorer):
             state = prefix.last + self._lm.encode(prompts[i].state)
             if not state:
                 raise PriorError("A prompt is empty.", "Its template must render some text.")
-            branches.append(Branch(state, self._lm.encode_actions(action_sets[i])))
-            self._check_context(prefix.length, branches[-1])
+            actions = self._lm.encode_actions(action_sets[i])
+            self._check_context(prefix.length + len(state) + max(map(len, actions)))
+            branches.append(Branch(state, actions))
         sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
         for row in pack(sizes, self._row_tokens):
             started = time.perf_counter()
@@ -127,15 +130,15 @@ class HFScorer(Scorer):
                 )
                 start += len(lengths)
 
-    def _check_context(self, before: int, branch: Branch) -> None:
+    def _check_context(self, needed: int) -> None:
         """Refuse what the model has no positions for; it would answer something."""
         context = getattr(self._lm.model.config, "max_position_embeddings", None)
-        needed = before + len(branch.prompt) + max(map(len, branch.continuations))
         if context is not None and needed > context:
             raise PriorError(
-                f"A prompt needs {needed} tokens with its actions, but `{self._lm.name}` takes "
+                f"A prompt needs {needed} tokens with what follows it, but `{self._lm.name}` takes "
                 f"{context}.",
-                "Shorten the texts, --set llm.text_tokens=N, or take a model that takes more.",
+                "Set `text_tokens` (of a run: `llm.text_tokens`) lower, so that texts are "
+                "shortened, or take a model that takes more.",
             )
 
     def _row_scores(self, prefix: _Prefix, tree: TokenTree) -> Float[Tensor, " continuations"]:

@@ -196,8 +196,10 @@ class ServerScorer(Scorer):
             "model": self._model.name, "prompt": tokens, "max_tokens": most_tokens,
             "temperature": 0, "stop": ["\n"],
         }  # fmt: skip
-        text = await self._connection.ask("/v1/completions", body, _written)
-        return text.split("\n")[0].strip(), float(len(tokens) + most_tokens)
+        text, written = await self._connection.ask("/v1/completions", body, _written)
+        if written is None:
+            written = len(await self._tokens(text))
+        return text.split("\n")[0].strip(), float(len(tokens) + written)
 
     async def _learn(self, texts: Sequence[str]) -> None:
         """Have the tokens of texts that will come again; forget the oldest."""
@@ -221,7 +223,8 @@ class ServerScorer(Scorer):
                 f"A prompt of {len(prompt)} tokens needs {needed} with its actions, but "
                 f"`{self._model.name}` at {self._connection.url} takes {context}.",
                 "Serve it with more (vLLM: --max-model-len, llama-server: --ctx-size, which its "
-                "slots share), or shorten what the environment describes.",
+                "slots share), or set `text_tokens` (of a run: `llm.text_tokens`) lower, so that "
+                "texts are shortened.",
             )
 
 
@@ -283,13 +286,16 @@ def _summed(scored: Sequence[Scored], seconds: float) -> ActionScores:
     )
 
 
-def _written(data: dict[str, Any]) -> str:
+def _written(data: dict[str, Any]) -> tuple[str, int | None]:
+    """What the server wrote, and how many tokens these were if it says so."""
     choices = data.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     text = first.get("text") if isinstance(first, dict) else None
     if not isinstance(text, str):
         raise UnusableError("no text")
-    return text
+    usage = data.get("usage")
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return text, count if type(count) is int else None
 
 
 def _models(data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -113,6 +113,8 @@ def test_evaluation_shows_every_decision_and_what_it_was_made_from(train, cep):
     assert "Episode 1. Goal: walk to the end" in shown
     assert shown.count("Action: ") == len(decisions)
     assert shown.count("   Q: ") == len(decisions)
+    train("--agent", "expert", "--name", "e")
+    assert "agent `expert` decides without a prior" in cep("eval", "e_s0", "--show").err
     refused = cep("eval", "r_s0", "--show", "--against", "off")
     assert "exclude each other" in refused.err
 

@@ -43,6 +43,7 @@ class Served:
         shift: by how many places echoed log-probabilities are off.
         forced: whether a grammar's log-probabilities are those after forcing, all 0.
         troubles: functions of a handler that answer the next scoring requests in its place.
+        usage: what it says it used.
         seconds: that scoring takes.
         asked: (path, body, headers) of every request.
         most: scoring requests under way at the same time, at most.
@@ -52,6 +53,7 @@ class Served:
         self.knows, self.models, self.context = set(knows), list(models), None
         self.key, self.lists, self.shift, self.forced, self.salt = None, True, 0, False, ""
         self.troubles, self.seconds, self.asked = [], 0.0, []
+        self.usage = {}
         self.now = self.most = 0
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"served": self})
@@ -118,7 +120,7 @@ class Served:
                 entries = [None, *entries[1 + self.shift :], *[-1.0] * (self.shift + 1)]
                 choice["logprobs"] = {"token_logprobs": entries}
             choices.append(choice)
-        return handler.answer({"choices": choices[::-1], "usage": {}})
+        return handler.answer({"choices": choices[::-1], "usage": self.usage})
 
     def completion(self, handler, body):
         ids = [int(i) for i in re.findall(r"<\[(\d+)\]>", body["grammar"])]

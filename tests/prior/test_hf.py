@@ -103,4 +103,6 @@ def test_a_prompt_longer_than_the_context_is_refused(embedded_model):
     with pytest.raises(PriorError, match=f"takes {context}") as told:
         scorer.score([Prompt("p", " wall" * context)], [["go north"]])
     assert "llm.text_tokens" in told.value.hint
+    with pytest.raises(PriorError, match=f"needs {context + 1} tokens .* takes {context}"):
+        scorer.complete([Prompt("", " wall" * (context - 7))], 8)
     assert scorer.count_tokens(" wall wall") == 2

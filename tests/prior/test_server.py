@@ -93,7 +93,10 @@ def test_a_line_is_written_after_each_prompt(serve, connect):
     assert [line.text for line in lines] == ["a thought of 3.", "a thought of 4."]
     bodies = [body for body in served.scorings() if "stop" in body]
     assert all((body["max_tokens"], body["temperature"]) == (9, 0) for body in bodies)
-    assert [line.tokens for line in lines] == [12.0, 13.0]
+    assert [line.tokens for line in lines] == [3.0 + 5, 4.0 + 5], "what was written is counted"
+    served.usage = {"completion_tokens": 4}
+    [line] = scorer.complete([Prompt("One two", " three")], 9)
+    assert line.tokens == 3.0 + 4
     assert scorer.complete([], 9) == []
 
 
