@@ -216,7 +216,7 @@ def test_a_prior_that_is_worse_than_chance_is_kept_only_by_force(tunable):
     )
 
     space, [one, _], config = tunable
-    config = replace(config, max_steps=12, evaluate_every=12, learning_rate=0.02)
+    config = replace(config, max_steps=5, evaluate_every=5, learning_rate=0.03)
     contrary = [replace(d, action=ACTIONS[1]) for d in one.test]
     data = [replace(one, test=contrary)]
     before = measure_untuned(reporting_lessons(data), config, "cpu")
