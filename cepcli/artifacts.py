@@ -8,6 +8,7 @@ found in `data/` under the same layout, after the workspace, and is read-only.
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -205,6 +206,24 @@ class Workspace:
             if all(map(_NAME.fullmatch, path.parts)) and path.suffix != ".partial"
         )  # fmt: skip
 
+    def matching(self, kind: str, names: Sequence[str]) -> list[str]:
+        """What names, or patterns with `*`, `?` and `[…]`, stand for; each finished artifact once.
+
+        Raises:
+            ArtifactError: if nothing matches a pattern; a plain name is not looked up.
+        """
+        found: dict[str, None] = {}
+        for name in names:
+            plain = not set(name) & set("*?[")
+            matches = [name] if plain else fnmatch.filter(self.names(kind), name)
+            if not matches:
+                raise ArtifactError(
+                    f"No finished {kind} in `{self.root}` matches `{name}`.",
+                    f"See which there are: ls {self.root / kind}",
+                )
+            found |= dict.fromkeys(matches)
+        return list(found)
+
     def open(self, kind: str, name: str) -> Artifact:
         """A finished artifact, from the workspace or else shipped.
 
@@ -283,9 +302,15 @@ class Workspace:
         self, kind: str, name: str, *, seed: int | None, inputs: Sequence[Input] = ()
     ) -> Artifact:
         """Write the manifest of `<name>.partial`, put it in its final place, return it."""
-        partial, final = self.partial(kind, name), self.directory(kind, name)
+        partial = self.partial(kind, name)
         with writing(self.root):
             write_json(partial / "manifest.json", _manifest(partial, kind, seed, inputs))
+        return self.put(partial, kind, name)
+
+    def put(self, partial: Path, kind: str, name: str) -> Artifact:
+        """Give a directory that has its manifest its final place, return what is there then."""
+        final = self.directory(kind, name)
+        with writing(self.root):
             discard(final)
             partial.replace(final)
         return self.open(kind, name)

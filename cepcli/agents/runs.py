@@ -163,8 +163,14 @@ def summary_of(workspace: Workspace, name: str) -> dict[str, Any]:
 def _finished(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
     """A finished run's parts as its last checkpoint left them."""
     artifact = workspace.open("run", name)
-    parts = build_parts(read_config(artifact.path), workspace, notify)
-    return parts, Progress(**load_checkpoint(checkpoints(artifact.path)[-1], parts))
+    config, found = read_config(artifact.path), checkpoints(artifact.path)
+    if not found:
+        raise ArtifactError(
+            f"`{artifact.path}` is a record of a run, without the agent.",
+            f"Evaluate it where it was made, or make it again: {artifact.manifest['command']}",
+        )
+    parts = build_parts(config, workspace, notify)
+    return parts, Progress(**load_checkpoint(found[-1], parts))
 
 
 def _switch_off(parts: Parts) -> None:

@@ -9,6 +9,7 @@ from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
     JsonOption,
+    OverwriteOption,
     QuietOption,
     SetOption,
     WorkspaceOption,
@@ -47,9 +48,7 @@ def train(
         typer.Option(help="Whose answers shape the keys; default: the family's, else embedded."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what has the name.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     device: DeviceOption = None,

@@ -12,6 +12,7 @@ from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
     JsonOption,
+    OverwriteOption,
     QuietOption,
     SetOption,
     WorkspaceOption,
@@ -85,9 +86,7 @@ def finetune(
         str | None, typer.Option(help="Several of them, as 0,1,2: a table of means.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of what is made.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what has the name.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Keep a prior that is worse than chance.")
     ] = False,

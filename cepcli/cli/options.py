@@ -16,6 +16,7 @@ WorkspaceOption = Annotated[
     Path | None,
     typer.Option("--workspace", help="Where artifacts live; default $CEP_HOME or ./artifacts."),
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what has the name.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 ConfigOption = Annotated[

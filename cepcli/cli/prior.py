@@ -10,6 +10,7 @@ from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
     JsonOption,
+    OverwriteOption,
     QuietOption,
     SetOption,
     WorkspaceOption,
@@ -38,7 +39,6 @@ app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, j
 EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `cep envs list`.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what has the name.")]
 DemosOption = Annotated[
     str | None, typer.Option("--demos", help="Demonstrations, or annotations, to use.")
 ]

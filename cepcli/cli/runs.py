@@ -1,4 +1,4 @@
-"""`cep runs`: look at runs, resume and compare them."""
+"""`cep runs`: look at runs, resume, compare and publish them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import typer
 
 from cepcli.cli.options import (
     JsonOption,
+    OverwriteOption,
     QuietOption,
     WorkspaceOption,
     open_workspace,
@@ -16,7 +17,11 @@ from cepcli.cli.options import (
 from cepcli.cli.train import print_summary, run_with_display
 from cepcli.errors import ArtifactError
 
-app = typer.Typer(no_args_is_help=True, help="List, show, resume and compare runs.")
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN…", help="Names, or patterns such as 'walker2d-*_s?'.")
+]
+
+app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
 
 
 @app.command("list")
@@ -55,6 +60,7 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
 def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """A run's result, its files, and the command that made it."""
     from cepcli.artifacts import read_json
+    from cepcli.report.records import is_record
 
     artifact = open_workspace(workspace).open("run", run)
     summary = read_json(artifact.path / "summary.json")
@@ -64,6 +70,8 @@ def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) 
     print_summary(summary)
     typer.echo(f"  made by: {artifact.manifest['command']}")
     typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
+    if is_record(artifact):
+        typer.echo("  a record: it can be compared, not evaluated")
     for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
         if (artifact.path / file).exists():
             typer.echo(f"  {artifact.path / file}")
@@ -87,8 +95,32 @@ def resume(
 
 
 @app.command()
+def export(
+    runs: RunsArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The workspace to put the records into.")
+    ],
+    overwrite: OverwriteOption = False,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Records of finished runs, to publish: settings, result, metrics; no checkpoint, no cache."""
+    from cepcli.report.records import export_record
+
+    space, to = open_workspace(workspace), open_workspace(output)
+    names = space.matching("run", runs)
+    made = [str(export_record(space, name, to, overwrite=overwrite).path) for name in names]
+    if json:
+        print_json({"records": made})
+        return
+    for path in made:
+        typer.echo(path)
+    typer.echo(f"List them: cep runs list --workspace {output}")
+
+
+@app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…")],
+    runs: RunsArgument,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
     ] = None,

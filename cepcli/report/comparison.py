@@ -170,13 +170,13 @@ def figures_named(columns: str | None) -> list[str]:
 
 
 def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:
-    """Group runs by everything but their seed, in the order of first mention.
+    """Group runs, named or matched by a pattern, by everything but their seed, in that order.
 
     Raises:
         ArtifactError: if one of them doesn't exist or isn't finished.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name in dict.fromkeys(names):  # a run named twice is still one seed
+    for name in workspace.matching("run", names):  # a run named twice is still one seed
         summary = read_json(workspace.open("run", name).path / "summary.json")
         label = summary["run"].removesuffix(f"_s{summary['seed']}")
         groups.setdefault(label, []).append(summary)
