@@ -131,23 +131,30 @@ def compare(
         str | None,
         typer.Option(help="Which of them to relate the scores of the others to, without _s<seed>."),
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Which figure to relate; default success, or return.")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Runs side by side, averaged over seeds, as a table and a picture of the learning curves."""
     from cepcli.artifacts import writing
+    from cepcli.config import require
     from cepcli.report.comparison import comparison, figures_named, load_groups
     from cepcli.report.curves import plot_comparison
 
     shown = figures_named(columns)
+    if by is not None:
+        figures_named(by)
+        require(baseline is not None, f"`--by {by}` says what to relate: add --baseline RUN.")
     space = open_workspace(workspace)
     groups = load_groups(space, runs)
     picture = output or space.root / "comparison.png"
     with writing(picture.parent):
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_comparison(groups, picture)
-    rows = comparison(groups, baseline)
+    rows = comparison(groups, baseline, by)
     if json:
         print_json({"rows": rows, "picture": str(picture)})
         return

@@ -15,6 +15,7 @@ from cepcli.errors import ConfigError
 from cepcli.registry import suggest
 
 _RESAMPLES = 2000
+_LATE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,20 @@ class Group:
         return [float(value) for value in found if value is not None]
 
 
+def learning_curve(summary: dict[str, Any]) -> np.ndarray:
+    """Steps and score of each evaluation, a row each."""
+    return np.array(summary["eval"]["curve" if has_success(summary) else "return_curve"], float)
+
+
+def late_score(summary: dict[str, Any]) -> float:
+    """Mean score of the evaluations in the last fifth of the steps; one alone swings by chance."""
+    curve = learning_curve(summary)
+    return float(curve[curve[:, 0] >= _LATE * curve[-1, 0], 1].mean())
+
+
 def area_under_curve(summary: dict[str, Any]) -> float:
     """Mean score over the steps of a run: trapezoid over its evaluations."""
-    curve = np.array(summary["eval"]["curve" if has_success(summary) else "return_curve"], float)
+    curve = learning_curve(summary)
     if len(curve) < 2:
         return float(curve[0, 1])
     return float(np.trapezoid(curve[:, 1], curve[:, 0]) / (curve[-1, 0] - curve[0, 0]))
@@ -140,6 +152,7 @@ def overhead(summary: dict[str, Any]) -> float | None:
 #: Figure → (column title, how it comes from a summary, format).
 FIGURES: dict[str, tuple[str, Any, str]] = {
     "success": ("success", lambda s: s["eval"]["success_rate"], ".2f"),
+    "late": ("late score", late_score, ".2f"),
     "auc": ("area under curve", area_under_curve, ".2f"),
     "return": ("return", lambda s: s["eval"]["return_mean"], ".2f"),
     "decisions": ("decisions", lambda s: s["decisions"], ".0f"),
@@ -183,11 +196,13 @@ def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:
     return [Group(label, summaries) for label, summaries in groups.items()]
 
 
-def comparison(groups: Sequence[Group], baseline: str | None = None) -> list[dict[str, Any]]:
+def comparison(
+    groups: Sequence[Group], baseline: str | None = None, by: str | None = None
+) -> list[dict[str, Any]]:
     """Every figure of every group, as JSON values.
 
-    With `baseline`, the label of one of them, also "score_to_baseline": how much higher the score
-    is than the baseline's, as a share of the latter.
+    With `baseline`, the label of one of them, also "score_to_baseline": how much higher the score,
+    or the figure `by`, is than the baseline's, as a share of the latter.
 
     Raises:
         ConfigError: if no group has that label, or one is of another environment or length.
@@ -204,12 +219,19 @@ def comparison(groups: Sequence[Group], baseline: str | None = None) -> list[dic
             row[key] = estimated(group.values(key))
         if baseline is not None:
             [reference] = [g for g in groups if g.label == baseline]
-            found = Estimate.of_relative(
-                [score(s) for s in group.summaries], [score(s) for s in reference.summaries]
-            )
-            row["score_to_baseline"] = None if found is None else asdict(found)
+            row["score_to_baseline"] = _related(group, reference, by)
         rows.append(row)
     return rows
+
+
+def _related(group: Group, reference: Group, by: str | None) -> dict[str, float | None] | None:
+    """How far the score, or the figure `by`, is above the reference's; None where there is none."""
+    values, theirs = (
+        [score(summary) for summary in each.summaries] if by is None else each.values(by)
+        for each in (group, reference)
+    )
+    found = Estimate.of_relative(values, theirs) if values and theirs else None
+    return None if found is None else asdict(found)
 
 
 def _require_alike(baseline: Group, groups: Sequence[Group]) -> None:

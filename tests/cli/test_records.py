@@ -83,3 +83,13 @@ def test_runs_are_named_by_patterns_too(run, cep, results):
     done = cep("runs", "compare", "q_*", "--workspace", results)
     assert done.code == 2
     assert "matches `q_*`" in done.err
+
+
+def test_what_to_relate_needs_what_to_relate_it_to(run, cep):
+    done = cep("runs", "compare", run, "--by", "auc")
+    assert done.code == 2
+    assert "--baseline" in done.err
+    assert "auc" in cep("runs", "compare", run, "--by", "acu", "--baseline", "r").err
+    assert (
+        "against the baseline" in cep("runs", "compare", run, "--by", "auc", "--baseline", "r").out
+    )

@@ -6,6 +6,7 @@ from cepcli.report.comparison import (
     Estimate,
     area_under_curve,
     comparison,
+    late_score,
     load_groups,
     overhead,
     seconds_saved,
@@ -122,6 +123,19 @@ def test_scores_are_related_to_the_baseline_named(workspace):
     assert b["score_to_baseline"]["mean"] == 0.0
     with pytest.raises(ConfigError, match="None of the runs is a `c`"):
         comparison(groups, baseline="c")
+
+
+def test_another_figure_is_related_where_it_is_named(workspace):
+    groups = load_groups(workspace, ["a_s0", "b_s0"])
+    a, _ = comparison(groups, baseline="b", by="auc")
+    assert a["score_to_baseline"]["mean"] == pytest.approx(0.375 / 0.75 - 1)
+    a, _ = comparison(groups, baseline="b", by="audit_kl")
+    assert a["score_to_baseline"] is None
+
+
+def test_the_late_score_is_the_mean_of_the_last_fifth_of_the_steps():
+    curve = [[0, 0.0], [79, 9.0], [80, 1.0], [90, 2.0], [100, 6.0]]
+    assert late_score({"eval": {"success_rate": 0.0, "curve": curve}}) == 3.0
 
 
 @pytest.mark.parametrize("key", ["env", "steps"])
