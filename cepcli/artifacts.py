@@ -35,6 +35,8 @@ KINDS = (
 GROUPED = ("abstraction",)
 #: Kinds that people edit, so that their files need not be as the manifest says.
 EDITABLE = ("annotations",)
+#: Kinds whose names are plurals, for sentences.
+PLURAL = ("annotations", "demos")
 #: What makes an artifact of a kind, for the hint of "it doesn't exist".
 MADE_BY = {
     "abstraction": "cep abstract train --env {family} --name {name}",
@@ -242,7 +244,8 @@ class Workspace:
         known = self.names(kind)
         made_by = MADE_BY.get(kind, "cep --help").format(name=name, family=name.partition("/")[0])
         hint = suggest(name, known) if known else f"Make one: {made_by}"
-        raise ArtifactError(f"There is no {kind} `{name}` in `{self.root}`.", hint)
+        are = "are" if kind in PLURAL else "is"
+        raise ArtifactError(f"There {are} no {kind} `{name}` in `{self.root}`.", hint)
 
     @contextlib.contextmanager
     def lock(self, kind: str, name: str) -> Iterator[None]:

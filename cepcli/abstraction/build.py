@@ -361,12 +361,12 @@ def _numbered(goals: Sequence[str]) -> Int[ndarray, " states"]:
     return np.array([numbers[goal] for goal in goals])
 
 
-def require_enough(count: int, family: str) -> None:
-    """Refuse fewer annotations than can be learned from."""
+def require_enough(count: int, family: str, name: str | None = None) -> None:
+    """Refuse fewer annotations than can be learned from; `name` is theirs, if not the family's."""
     if count < _LEAST_STATES:
         raise ArtifactError(
-            f"There are {count} annotations of {family}, expected at least {_LEAST_STATES}.",
-            f"Make more: cep annotate auto --env {family}",
+            f"{count} annotated states of {family} are too few, expected at least {_LEAST_STATES}.",
+            f"Make more: cep annotate auto --env {family}" + (f" --name {name}" if name else ""),
         )
 
 

@@ -129,8 +129,6 @@ def build_parts(
     learner: QLearner | HybridSAC | None = None
     if isinstance(tracker, ControlTracker):
         learner = _control_learner(config, tracker, device)
-        if learner.nominal and config.steps <= config.sac.residual_starts:
-            notify(f"The actor will not learn: it waits for {config.sac.residual_starts} steps")
     elif learns and table is not None:
         learner = QLearner(config.learner, config.posterior, table, seed=config.seed, device=device)
     return Parts(

@@ -34,6 +34,7 @@ from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.config import build, read_toml, to_dict, write_toml
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.prior.server_address import is_server, server_address
+from cepcli.rl.hybrid_sac import HybridSAC
 
 
 def default_name(config: TrainConfig) -> str:
@@ -78,6 +79,7 @@ def start_run(
         start = None if begun else _start_cache(config, workspace)
         demos = None if begun else _demos(config, workspace)
         parts = build_parts(config, workspace, notify)
+        _tell_if_actor_waits(parts, notify)
         fresh = Progress() if start is None else _started_from(start, parts, notify)
         if demos is not None:
             notify(f"Beginning with the demonstrations `{config.demos}`")
@@ -87,6 +89,13 @@ def start_run(
         with writing(run):
             progress = train(parts, run, hooks, fresh)
         return _finish(parts, progress, workspace, name, run, hooks)
+
+
+def _tell_if_actor_waits(parts: Parts, notify: Notify) -> None:
+    """Say so where a run ends before an actor with nominal controls begins to learn."""
+    steps, starts = parts.config.steps, parts.config.sac.residual_starts
+    if isinstance(parts.learner, HybridSAC) and parts.learner.nominal and steps <= starts:
+        notify(f"The actor will not learn: it waits for {starts} steps (sac.residual_starts)")
 
 
 def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) -> dict[str, Any]:

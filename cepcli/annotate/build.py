@@ -123,11 +123,15 @@ def opened_for_people(
 ) -> Iterator[tuple[AnnotationFile, list[State]]]:
     """The annotation file and the states to annotate, held against other processes.
 
-    States are sampled of those environments that have none there yet.
+    States are sampled of those environments that have none there yet; where there are no
+    annotations at all, before anything is made, so that an interruption leaves nothing.
     """
     with workspace.lock("annotations", name):
+        is_new = name not in workspace.names("annotations")
+        first = sample(config, notify) if is_new else []
         _begin(config, workspace, name, notify)
         path = workspace.directory("annotations", name)
+        _add_states(path, first)
         known = read_states(path / states.FILE)
         file = AnnotationFile(path / records.FILE, config.family)
         _tell_defects(file, notify)
@@ -135,7 +139,7 @@ def opened_for_people(
         new = [env for env in config.envs if env not in there]
         if new:
             known += _add_states(path, sample(replace(config, env=",".join(new)), notify))
-        elif replace(config, env=AnnotateConfig().env) != AnnotateConfig():
+        elif not is_new and replace(config, env=AnnotateConfig().env) != AnnotateConfig():
             notify("States to annotate are there already; more of them: cep annotate auto")
         try:
             yield file, known

@@ -7,7 +7,7 @@ features instead of `observation`, too.
 
 import csv
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,12 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]
             ) from error
 
 
-def _check_header(path: Path, columns: Collection[str]) -> None:
+def _check_header(path: Path, columns: Sequence[str]) -> None:
+    twice = next((name for n, name in enumerate(columns) if name in columns[:n]), None)
+    if twice is not None:
+        raise ArtifactError(
+            f"{path}:1: the header has the column `{twice}` twice.", "Rename or delete one of them."
+        )
     for column in ("text", "primitive"):
         if column not in columns:
             raise ArtifactError(

@@ -79,7 +79,7 @@ def make_abstraction(
     say, spec = note(quiet), control_spec(control_ids(config.env)[0])
     name = default_name(spec) if name is None else _of_family(name, spec)
     annotations, found = open_annotations(space, spec.family, config.annotations)
-    require_enough(len(found), spec.family)
+    require_enough(len(found), spec.family, config.annotations)
     if not annotations.path.is_relative_to(space.root):
         say(f"Using the {len(found)} annotations of {spec.family} that ship with cep")
     prior = prior_for(spec, space, say) if config.prior is None else config.prior

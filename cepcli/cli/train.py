@@ -130,10 +130,12 @@ def _described(config: Any, space: Any, named: bool, quiet: bool) -> Any:
     from cepcli.cli.abstractions import abstraction_for, default_name, prior_for
     from cepcli.cli.prior_display import note
     from cepcli.envs.catalog import control_spec
+    from cepcli.prior.load import prior_inputs
 
     known = control_spec(config.env)
     if not named:
         config = replace(config, prior=prior_for(known, space, note(quiet)))
+    prior_inputs(config.prior, space)  # a misspelt one is said before anything is made for it
     name = config.abstraction or default_name(known)
     abstraction_for(config.env, name, space, config.device, quiet)
     return replace(config, abstraction=name)

@@ -59,6 +59,7 @@ def train_sb3(
     settings = {key: getattr(config, key) for key in COUNTING}
     with workspace.lock("run", name):
         if resume and workspace.exists("run", name):
+            _check_same(workspace.open("run", name).path, settings)
             notify(f"The run `{name}` is finished already")
             return read_json(workspace.open("run", name).path / "summary.json")
         run = workspace.partial("run", name)
@@ -70,17 +71,23 @@ def train_sb3(
                 "run", name, overwrite=overwrite,
                 fill=lambda path: write_json(path / _SETTINGS, settings),
             )  # fmt: skip
-        if read_json(run / _SETTINGS) != settings:
-            raise ArtifactError(
-                f"The run in `{run}` was begun with {read_json(run / _SETTINGS)}, not {settings}.",
-                "Choose another --name, or --overwrite it.",
-            )
+        _check_same(run, settings)
         summary = reference.train()
         with writing(run):
             write_json(run / "summary.json", summary)
             plot_run(run)
         workspace.finish("run", name, seed=config.seed)
     return summary
+
+
+def _check_same(run: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run, or to take it for this one, that was begun with others."""
+    begun = read_json(run / _SETTINGS) if (run / _SETTINGS).is_file() else "another agent"
+    if begun != settings:
+        raise ArtifactError(
+            f"The run in `{run}` was begun with {begun}, not {settings}.",
+            "Choose another --name, or --overwrite it.",
+        )
 
 
 class _Reference:

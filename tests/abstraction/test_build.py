@@ -200,7 +200,9 @@ def test_what_was_made_so_is_known(tmp_path):
 
 def test_too_little_or_foreign_is_refused(tmp_path):
     workspace = Workspace(tmp_path)
-    with pytest.raises(ArtifactError, match="There are 5 annotations of toy, expected at least 10"):
+    with pytest.raises(
+        ArtifactError, match="5 annotated states of toy are too few, expected at least 10"
+    ):
         build(workspace, made_from=sources(annotated=annotated(5)))
     with pytest.raises(ArtifactError, match="name the primitive `lean back`, which toy has not"):
         build(workspace, made_from=sources(actions=("push off", "step left", "step right")))

@@ -255,6 +255,16 @@ def test_a_run_that_ends_before_its_actor_learns_says_so(point, tmp_path, told):
     assert any("The actor will not learn" in line for line in lines) == told
 
 
+def test_an_evaluation_does_not_speak_of_learning(point, tmp_path):
+    from cepcli.agents.runs import evaluate_run
+
+    waiting = {"env_options.nominal": True, "sac.residual_starts": 1000}
+    point.run(tmp_path, "a", **waiting)
+    lines = []
+    evaluate_run(Workspace(tmp_path), "a", 2, frozen_cache=True, notify=lines.append)
+    assert not any("will not learn" in line for line in lines)
+
+
 def test_a_run_that_chose_no_symbol_is_held_against_off(point, tmp_path):
     point.run(tmp_path, "a", agent="sac")
     found = retention(Workspace(tmp_path), "a", "off", 2, lambda line: None)

@@ -100,6 +100,25 @@ def test_a_name_of_ones_own_begins_with_fresh_states(space):
         assert (len(known), file.annotations) == (3, [])
 
 
+def test_an_interruption_before_the_first_states_leaves_nothing(space, monkeypatch):
+    def interrupted(env, count, *, pool, seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "sample_states", interrupted)
+    with pytest.raises(KeyboardInterrupt), opened_for_people(AnnotateConfig(), space, "mine"):
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        annotate_by_rules(AnnotateConfig(), space, "mine")
+    assert "mine" not in space.names("annotations")
+
+
+@pytest.mark.usefixtures("sampled")
+def test_settings_of_states_that_were_just_sampled_are_no_surprise(space):
+    told = []
+    with opened_for_people(AnnotateConfig(count=3), space, "mine", told.append):
+        assert not any("there already" in line for line in told)
+
+
 def test_a_task_that_is_new_to_the_family_gets_states(space, monkeypatch):
     config = AnnotateConfig(env="metaworld/sweep", count=2)
     new = [State(config.env, tuple([float(n)] * 39)) for n in range(2)]

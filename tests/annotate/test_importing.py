@@ -81,6 +81,11 @@ def test_a_text_in_the_familys_sentence_gets_its_phrases(tmp_path):
             "primitive `ris`",
         ),
         ("a.jsonl", "[" * 100_000 + "]" * 100_000, ":1: the line is not JSON"),
+        (
+            "a.csv",
+            csv(f"a,b,rise,{QUOTED}", header="text,text,primitive,observation"),
+            "`text` twice",
+        ),
         ("a.csv", csv("a", header="text"), ":1: the header has no column `primitive`"),
         ("a.csv", "", ":1: the header has no column `text`"),
         ("a.csv", csv(), "There is no annotation in"),

@@ -314,3 +314,11 @@ def test_what_is_typed_for_an_llm_is_refused_where_none_is_asked(cep, typed):
     done = cep("train", "--env", "walker2d", "--agent", "sac", *typed)
     assert done.code == 2
     assert "means nothing here: no LLM is asked" in done.err
+
+
+def test_a_misspelt_prior_is_said_before_an_abstraction_is_made_for_it(cep, workspace_root):
+    done = cep("train", "--env", "walker2d", "--prior", "walkr2d", *CONTROL)
+    assert done.code == 2
+    assert "`walkr2d`" in done.err
+    assert "making it" not in done.err
+    assert not (workspace_root / "abstraction").exists()

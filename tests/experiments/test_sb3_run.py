@@ -52,6 +52,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_is_compared_like_ours(tmp_
     [row] = comparison(load_groups(Workspace(tmp_path), ["a_s0"]))
     assert row["return"]["mean"] == summary["eval"]["return_mean"]
     assert train(tmp_path, resume=True) == summary
+    with pytest.raises(ArtifactError, match="begun with"):
+        train(tmp_path, resume=True, env="halfcheetah")
     with pytest.raises(ArtifactError, match="exists already"):
         train(tmp_path)
 
