@@ -36,7 +36,7 @@ def find_dataset(
             "Leave --split away, or pass --dataset d4rl.",
         )
     if name.endswith(_SUFFIXES) or Path(name).is_file():
-        path = Path(name).expanduser()
+        path = _file(name, workspace)
         notify(f"Data: the file {path}")
         return read_d4rl(path, env=env, workspace=workspace, notify=notify)
     if "/" in name:
@@ -46,6 +46,13 @@ def find_dataset(
     artifact = _opened(name, workspace)
     notify(f"Data: {card_of(artifact)['source']}")
     return read_stored(artifact, env=env, workspace=workspace, notify=notify)
+
+
+def _file(name: str, workspace: Workspace) -> Path:
+    """The file of that path, or of that name where published files are."""
+    path = Path(name).expanduser()
+    kept = [folder / name for folder in d4rl_folders(workspace)]
+    return next((one for one in (path, *kept) if one.is_file()), path)
 
 
 def d4rl_folders(workspace: Workspace) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cepcli.artifacts import Workspace, data_folder
+from cepcli.envs.catalog import env_ids
 from cepcli.errors import DataError
 from cepcli.offline.checks import (
     check_env,
@@ -121,8 +122,9 @@ class _Reader:
         spec = dataset.spec.env_spec
         recorded = None if spec is None else _our_name(spec.id)
         check_env(self.where.capitalize(), recorded, env)
-        self.env = env or recorded
-        self.known = known_spec(env) if env is not None else _known_or_none(recorded)
+        ours = recorded in (*env_ids(), *REFERENCE_RETURNS)
+        self.env = env or (recorded if ours else None)
+        self.known = known_spec(self.env)
         self._features = self._width("observations", dataset.observation_space)
         self._controls = self._width("actions", dataset.action_space)
         check_widths(self.where, self.known, self._features, self._controls)
@@ -183,13 +185,6 @@ class _Reader:
 def _our_name(id_: str) -> str:
     name = id_.rpartition("/")[2].partition("-v")[0]
     return _GYMNASIUM.get(name, id_)
-
-
-def _known_or_none(recorded: str | None) -> Any:
-    """What is known of an environment that a dataset names: it need not be one of ours."""
-    from cepcli.envs.catalog import env_ids
-
-    return known_spec(recorded) if recorded in env_ids() else None
 
 
 def _download(id_: str, notify: Notify) -> None:

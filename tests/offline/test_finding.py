@@ -87,6 +87,12 @@ def test_a_path_is_a_file(tmp_path):
     assert said == [f"Data: the file {path}"]
 
 
+def test_a_published_file_has_its_name_alone(tmp_path):
+    (tmp_path / "d4rl").mkdir()
+    d4rl_file(tmp_path / "d4rl" / "walker2d_expert-v2.hdf5")
+    assert same(load("walker2d_expert-v2.hdf5", tmp_path)[0], walker())
+
+
 def test_a_misspelt_name_is_suggested_for(tmp_path):
     with pytest.raises(ArtifactError, match="There is no dataset") as error:
         load("walker2d-medium-repaly", tmp_path)
