@@ -44,6 +44,12 @@ _GYMNASIUM = {
     "Ant": "ant",
 }
 _VERSION = "v5"
+#: What Minari has of them, to tell a misspelt id by where no server can be asked.
+_PUBLISHED = tuple(
+    f"mujoco/{env}/{level}-v0"
+    for env in _GYMNASIUM.values()
+    for level in ("simple", "medium", "expert")
+)
 
 
 def minari_folder() -> Path:
@@ -196,7 +202,7 @@ def _download(id_: str, notify: Notify) -> None:
     here = minari_folder()
     missing = f"The Minari dataset `{id_}` is not installed in `{here}`"
     _check_id(id_)
-    near = suggest(id_, installed()) if installed() else _HINT
+    near = suggest(id_, {*installed(), *_PUBLISHED}) if id_ not in _PUBLISHED else _HINT
     server = _server()
     if server is None:
         raise DataError(f"{missing}, and downloads are switched off (HF_HUB_OFFLINE).", near)
@@ -233,10 +239,9 @@ def _check_id(id_: str) -> None:
     try:
         parse_dataset_id(id_)
     except ValueError as error:
-        known = installed()
-        hint = suggest(id_, known) if known else "Try mujoco/walker2d/medium-v0."
         raise DataError(
-            f"`{id_}` names no file, and is no id of a Minari dataset (NAMESPACE/NAME-vN).", hint
+            f"`{id_}` names no file, and is no id of a Minari dataset (NAMESPACE/NAME-vN).",
+            suggest(id_, {*installed(), *_PUBLISHED}),
         ) from error
 
 

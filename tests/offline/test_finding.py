@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 
 from cepcli.artifacts import Workspace
+from cepcli.envs.catalog import control_spec
 from cepcli.errors import ArtifactError, DataError
 from cepcli.offline import finding
 from cepcli.offline.dataset import load_dataset
+from cepcli.offline.labels import labels_of
 from cepcli.offline.minari_data import write_minari
 from tests.offline.data import d4rl_file, same, walker
 
@@ -28,6 +31,16 @@ def test_d4rl_is_there_on_a_fresh_checkout_and_said_to_be_ours(tmp_path, env):
     assert said[0].endswith("not the published D4RL set, of which no file was found")
     assert data.env == env
     assert len(data) == 20_000
+
+
+def test_the_walker_that_ships_is_labelled_by_the_prior_that_ships(tmp_path):
+    data, _ = load("d4rl", tmp_path, labels="walker2d")
+    assert data.labels is not None
+    assert data.labels.prior == "walker2d"
+    assert data.labels.symbols == control_spec("walker2d").actions
+    assert len(data.labels.log_prior) == len(data) + 1  # the last state follows the last step
+    np.testing.assert_allclose(np.exp(data.labels.log_prior).sum(1), 1, rtol=1e-5)
+    assert labels_of(data, Workspace(tmp_path)) == ["walker2d"]
 
 
 def test_d4rl_is_of_walker2d_unless_told_otherwise(tmp_path):
