@@ -9,6 +9,7 @@ from pathlib import Path
 from cepcli.artifacts import Artifact, Workspace, data_folder
 from cepcli.errors import ArtifactError, DataError
 from cepcli.offline.checks import canonical
+from cepcli.offline.collect import RECIPES
 from cepcli.offline.d4rl import read_d4rl
 from cepcli.offline.dataset import ControlData, Notify, TextData
 from cepcli.offline.stored import card_of, read_stored
@@ -124,7 +125,8 @@ def _stand_in(env: str, split: str, workspace: Workspace, notify: Notify) -> Con
         raise ArtifactError(
             f"There is no D4RL file of {env} {split} in {folders}, no Minari dataset of it, and "
             f"no dataset `{name}` in `{workspace.root}`.",
-            f"Collect one: cep offline collect --env {env} --recipe {split}",
+            f"Put the file there, or collect one: cep offline collect --env {env}"
+            + (f" --recipe {split}" if split in RECIPES else ""),
         ) from error
     source = card_of(artifact)["source"]
     notify(f"Data: {source}; not the published D4RL set, of which no file was found")

@@ -33,14 +33,15 @@ def test_d4rl_is_there_on_a_fresh_checkout_and_said_to_be_ours(tmp_path, env):
     assert len(data) == 20_000
 
 
-def test_the_walker_that_ships_is_labelled_by_the_prior_that_ships(tmp_path):
-    data, _ = load("d4rl", tmp_path, labels="walker2d")
+@pytest.mark.parametrize("env", ["walker2d", "halfcheetah"])
+def test_what_ships_is_labelled_by_the_prior_that_ships(tmp_path, env):
+    data, _ = load("d4rl", tmp_path, env=env, labels=env)
     assert data.labels is not None
-    assert data.labels.prior == "walker2d"
-    assert data.labels.symbols == control_spec("walker2d").actions
-    assert len(data.labels.log_prior) == len(data) + 1  # the last state follows the last step
+    assert data.labels.prior == env
+    assert data.labels.symbols == control_spec(env).actions
+    assert len(data.labels.log_prior) == len(data) + int(data.truncated.sum())
     np.testing.assert_allclose(np.exp(data.labels.log_prior).sum(1), 1, rtol=1e-5)
-    assert labels_of(data, Workspace(tmp_path)) == ["walker2d"]
+    assert labels_of(data, Workspace(tmp_path)) == [env]
 
 
 def test_d4rl_is_of_walker2d_unless_told_otherwise(tmp_path):
@@ -79,7 +80,15 @@ def test_an_installed_minari_dataset_comes_second(tmp_path):
 def test_what_is_nowhere_is_told_with_what_makes_it(tmp_path):
     with pytest.raises(ArtifactError, match="no Minari dataset of it") as error:
         load("d4rl", tmp_path, env="ant", split="expert")
-    assert error.value.hint == ("Collect one: cep offline collect --env ant --recipe expert")
+    assert error.value.hint == (
+        "Put the file there, or collect one: cep offline collect --env ant --recipe expert"
+    )
+
+
+def test_a_split_that_is_not_collected_is_no_recipe(tmp_path):
+    with pytest.raises(ArtifactError, match="no dataset `ant-full-replay`") as error:
+        load("d4rl", tmp_path, env="ant", split="full-replay")
+    assert "--recipe" not in error.value.hint
 
 
 def test_an_unknown_split_is_suggested_for(tmp_path):
