@@ -29,10 +29,12 @@ from cepcli.registry import suggest
 
 SCHEMA_VERSION = 1
 KINDS = (
-    "annotations", "abstraction", "prior", "demos", "cache", "dataset", "run", "ablation", "report",
+    "annotations", "abstraction", "prior", "demos", "cache", "dataset", "labels", "run", "ablation",
+    "report",
 )  # fmt: skip
-#: Kinds of which each family of environments has its own: they are named FAMILY/NAME.
-GROUPED = ("abstraction",)
+#: Kinds of which each family of environments, or each dataset, has its own: their names are
+#: FAMILY/NAME and DATASET/PRIOR.
+GROUPED = ("abstraction", "labels")
 #: Kinds that people edit, so that their files need not be as the manifest says.
 EDITABLE = ("annotations",)
 #: Kinds whose names are plurals, for sentences.
@@ -45,6 +47,8 @@ MADE_BY = {
     "demos": "cep prior demos --env ID",
     "run": "cep train --env ID",
     "cache": "cep train --env ID --cache lru",
+    "dataset": "cep offline collect --env ID",
+    "labels": "cep offline label --dataset NAME --prior PRIOR",
 }
 LIBRARIES = (
     "torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "alfworld", "numpy",

@@ -37,3 +37,7 @@ class PriorError(CepError):
 
 class CacheError(CepError):
     """A prior cache or score journal that cannot be opened or used."""
+
+
+class DataError(CepError):
+    """A dataset that is missing, malformed, or of something else than is asked for."""

@@ -30,9 +30,10 @@ LAYERS = {
     "rl": BASE | {"posterior", "envs", "prior", "abstraction"},
     "cache": BASE | {"posterior", "prior.base", "abstraction"},
     "agents": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
+    "offline": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
     "report": {"artifacts", "metrics", "errors", "registry", "config"},
     "experiments": BASE
-    | {"posterior", "envs", "prior", "abstraction", "rl", "cache", "agents", "report"},
+    | {"posterior", "envs", "prior", "abstraction", "rl", "cache", "agents", "offline", "report"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -124,7 +124,7 @@ def evaluate_run(
     without it every decision is a query to the LLM (or to the journal, at recorded cost). `watch`
     is told every decision.
     """
-    parts, progress = _finished(workspace, name, notify)
+    parts, progress = finished_run(workspace, name, notify)
     if not frozen_cache:
         _switch_off(parts)
     return _evaluated(parts, progress, name, episodes, watch)[1]
@@ -141,13 +141,13 @@ def evaluate_pair(
     Raises:
         ConfigError: if the runs do not play the same episodes.
     """
-    parts, progress = _finished(workspace, name, notify)
+    parts, progress = finished_run(workspace, name, notify)
     if other is not None:
         _check_same_episodes(parts.config, workspace, name, other)
     notify(f"Playing {episodes} episodes through the cache")
     cached = _evaluated(parts, progress, name, episodes)
     if other is not None:
-        parts, progress = _finished(workspace, other, notify)
+        parts, progress = finished_run(workspace, other, notify)
     _switch_off(parts)
     notify(f"Playing {episodes} episodes, asking for every decision")
     return cached, _evaluated(parts, progress, other or name, episodes)
@@ -169,8 +169,12 @@ def summary_of(workspace: Workspace, name: str) -> dict[str, Any]:
     return read_json(workspace.open("run", name).path / "summary.json")
 
 
-def _finished(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
-    """A finished run's parts as its last checkpoint left them."""
+def finished_run(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
+    """A finished run's parts as its last checkpoint left them.
+
+    Raises:
+        ArtifactError: if there is no such run, or it is not finished.
+    """
     artifact = workspace.open("run", name)
     config, found = read_config(artifact.path), checkpoints(artifact.path)
     if not found:
