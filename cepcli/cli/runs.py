@@ -22,9 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="List, show, resume and compare run
 @app.command("list")
 def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Finished and unfinished runs of the workspace."""
-    from cepcli.agents.runs import unfinished
     from cepcli.artifacts import read_json
     from cepcli.report.comparison import FIGURES, figure_cell
+    from cepcli.run_directory import unfinished
 
     space = open_workspace(workspace)
     finished, broken = [], {}

@@ -103,23 +103,29 @@ class Perceptron:
         inputs: Float[Tensor, "rows inputs"],
         room: Room,
         d_output: Float[Tensor, "rows outputs"],
+        *,
+        more: bool = False,
     ) -> None:
         """Write the gradient of the parameters, given the loss's gradient in the outputs.
 
-        `room` is as `forward` left it.
+        `room` is as `forward` left it. With `more` the gradient comes on top of what is there.
         """
         first, second, slope = room
         one, two, three = self._gradient
-        torch.mm(second.mT, d_output, out=three.weight)
-        torch.sum(d_output, 0, out=three.bias)
+        beta = 1 if more else 0
+        if not more:
+            for layer in self._gradient:
+                layer.bias.zero_()
+        torch.addmm(three.weight, second.mT, d_output, beta=beta, out=three.weight)
+        three.bias.add_(d_output.sum(0))
         torch.mm(d_output, self.layers[2].weight.mT, out=slope)
         d_second = _relu_gradient(slope, second, 0, grad_input=second)
-        torch.mm(first.mT, d_second, out=two.weight)
-        torch.sum(d_second, 0, out=two.bias)
+        torch.addmm(two.weight, first.mT, d_second, beta=beta, out=two.weight)
+        two.bias.add_(d_second.sum(0))
         torch.mm(d_second, self.layers[1].weight.mT, out=slope)
         d_first = _relu_gradient(slope, first, 0, grad_input=first)
-        torch.mm(inputs.mT, d_first, out=one.weight)
-        torch.sum(d_first, 0, out=one.bias)
+        torch.addmm(one.weight, inputs.mT, d_first, beta=beta, out=one.weight)
+        one.bias.add_(d_first.sum(0))
 
     def input_gradient(
         self, room: Room, rows: Int[Tensor, " rows"], columns: slice, free: Room
