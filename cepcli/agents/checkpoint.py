@@ -122,4 +122,4 @@ def _load_learner(path: Path, parts: Parts, scalars: dict[str, Any]) -> None:
     if parts.learner is None:
         return
     tensors = load_tensors(path / "learner.safetensors")
-    parts.learner.restore(tensors, loadload_arrays(path / "replay.npz"), scalars)
+    parts.learner.restore(tensors, load_arrays(path / "replay.npz"), scalars)

@@ -123,7 +123,7 @@ def evaluate_run(
     without it every decision is a query to the LLM (or to the journal, at recorded cost). `watch`
     is told every decision.
     """
-    parts, progress = _finished(workspace, name, notify)
+    parts, progress = finished_run(workspace, name, notify)
     if not frozen_cache:
         _switch_off(parts)
     return _evaluated(parts, progress, name, episodes, watch)[1]
@@ -140,13 +140,13 @@ def evaluate_pair(
     Raises:
         ConfigError: if the runs do not play the same episodes.
     """
-    parts, progress = _finished(workspace, name, notify)
+    parts, progress = finished_run(workspace, name, notify)
     if other is not None:
         _check_same_episodes(parts.config, workspace, name, other)
     notify(f"Playing {episodes} episodes through the cache")
     cached = _evaluated(parts, progress, name, episodes)
     if other is not None:
-        parts, progress = _finished(workspace, other, notify)
+        parts, progress = finished_run(workspace, other, notify)
     _switch_off(parts)
     notify(f"Playing {episodes} episodes, asking for every decision")
     return cached, _evaluated(parts, progress, other or name, episodes)
@@ -163,8 +163,12 @@ def _check_same_episodes(config: TrainConfig, workspace: Workspace, name: str, o
             )
 
 
-def _finished(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
-    """A finished run's parts as its last checkpoint left them."""
+def finished_run(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
+    """A finished run's parts as its last checkpoint left them.
+
+    Raises:
+        ArtifactError: if there is no such run, or it is not finished.
+    """
     artifact = workspace.open("run", name)
     parts = build_parts(read_config(artifact.path), workspace, notify)
     return parts, Progress(**load_checkpoint(checkpoints(artifact.path)[-1], parts))

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from cepcli import __version__
-from cepcli.cli import abstract, annotate, bench, cache, envs, prior, runs
+from cepcli.cli import abstract, annotate, bench, cache, envs, offline, prior, runs
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
 from cepcli.cli.evaluate import evaluate
@@ -46,6 +46,7 @@ app.add_typer(prior.app, name="prior")
 app.add_typer(envs.app, name="envs")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(cache.app, name="cache")
+app.add_typer(offline.app, name="offline")
 app.add_typer(bench.app, name="bench")
 app.command()(ablate)
 app.command()(doctor)

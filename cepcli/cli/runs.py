@@ -61,7 +61,12 @@ def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) 
     if json:
         print_json(summary)
         return
-    print_summary(summary)
+    if "dataset" in summary:
+        from cepcli.cli.offline_learn import print_offline_summary
+
+        print_offline_summary(summary)
+    else:
+        print_summary(summary)
     typer.echo(f"  made by: {artifact.manifest['command']}")
     typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
     for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
@@ -77,9 +82,17 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with an unfinished run, exactly where its last checkpoint stands."""
-    from cepcli.agents.runs import resume_run
+    from cepcli.run_directory import is_offline
 
     space = open_workspace(workspace)
+    if is_offline(space, run):
+        from cepcli.cli.offline_learn import print_offline_summary, resume_offline
+
+        summary = resume_offline(run, space, quiet)
+        print_json(summary) if json else print_offline_summary(summary)
+        return
+    from cepcli.agents.runs import resume_run
+
     summary = run_with_display(
         run, quiet, space, lambda hooks, notify: resume_run(space, run, hooks, notify)
     )

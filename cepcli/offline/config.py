@@ -129,7 +129,7 @@ class CQLConfig:
         metadata={"help": "learning rate of that factor: 1e-4 d3rlpy, 3e-4 Kumar and CORL"},
     )
     share_floor: float = field(
-        default=0.05,
+        default=0.1,
         metadata={
             "help": "a draw with a smaller share of the softmax is kept in its gradient by chance "
             "and then counts this much, which leaves the mean as it is; 0 keeps all, in [0, 1)"

@@ -10,8 +10,8 @@ threshold τ′, else it is 1 and there is no τ′. The actor's loss is soft ac
 
 **With symbols** the actor is π_θ(u|s,a), the symbol a one-hot beside the observation as in
 `cepcli.rl.hybrid_sac`, and weights of the symbol's inputs begin at 0. The critics are those of
-controls alone: a dataset does not say which symbol its controls were meant by. A symbol is then a way of
-proposing controls:
+controls alone: a dataset does not say which symbol its controls were meant by. A symbol is then a
+way of proposing controls:
 
 - the regulariser is over the controls that the prior proposes;
 - the actor learns under a symbol drawn from p̂(·|s);

@@ -58,6 +58,12 @@ def d4rl_folders(workspace: Workspace) -> list[Path]:
     ]
 
 
+def published_files(workspace: Workspace) -> list[Path]:
+    """All HDF5 files there."""
+    folders = d4rl_folders(workspace)
+    return [path for folder in folders for path in sorted(folder.glob("*.hdf5"))]
+
+
 def _opened(name: str, workspace: Workspace) -> Artifact:
     try:
         return workspace.open("dataset", name)

@@ -106,15 +106,20 @@ def with_labels(
     return replace(data, labels=labels)
 
 
+def labels_of(data: ControlData | TextData, workspace: Workspace) -> list[str]:
+    """The priors by which a dataset's states have been labelled."""
+    group = labels_name(data, states_sha256(data), "any").partition("/")[0]
+    pairs = (name.split("/") for name in workspace.names("labels"))
+    return [prior for of, prior in pairs if of == group]
+
+
 def _opened(
     data: ControlData | TextData, name: str, sha256: str, prior: str, workspace: Workspace
 ) -> Artifact:
     wanted = labels_name(data, sha256, prior)
-    known = workspace.names("labels")
-    if wanted in known or workspace.partial("labels", wanted).is_dir():
+    if wanted in workspace.names("labels") or workspace.partial("labels", wanted).is_dir():
         return workspace.open("labels", wanted)
-    group = wanted.partition("/")[0]
-    others = [label.partition("/")[2] for label in known if label.partition("/")[0] == group]
+    others = labels_of(data, workspace)
     has = f"; it has labels of {', '.join(others)}" if others else ""
     raise ArtifactError(
         f"The dataset `{name}` has no labels of the prior `{prior}`{has}.",

@@ -5,6 +5,7 @@ They are in `$MINARI_DATASETS_PATH`, else in `~/.minari/datasets`, where Minari 
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -288,18 +289,18 @@ def write_minari(folder: Path, data: ControlData, *, recipe: str, about: str) ->
     import minari
 
     storage.update_metadata({**metadata, "minari_version": minari.__version__})
-    buffers = (
-        EpisodeBuffer(
-            observations=np.concatenate([
-                data.observations[rows], data.next_observations[rows.stop - 1 : rows.stop]
-            ]),
-            actions=data.controls[rows],
-            rewards=data.rewards[rows],
-            terminations=data.terminated[rows],
-            truncations=data.truncated[rows],
-            infos=None,
-        )
-        for rows in data.episodes()
-    )  # fmt: skip
-    storage.update_episodes(buffers)
+    storage.update_episodes(EpisodeBuffer(**columns) for columns in _buffers(data))
     return id_
+
+
+def _buffers(data: ControlData) -> Iterator[dict[str, Any]]:
+    """The columns of each episode under Minari's names; there is one observation more."""
+    for rows in data.episodes():
+        last = data.next_observations[rows.stop - 1 : rows.stop]
+        yield {
+            "observations": np.concatenate([data.observations[rows], last]),
+            "actions": data.controls[rows],
+            "rewards": data.rewards[rows],
+            "terminations": data.terminated[rows],
+            "truncations": data.truncated[rows],
+        }

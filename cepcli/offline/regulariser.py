@@ -14,14 +14,14 @@ policy μ could be promised, less what the data's own actions are promised:
       ρ(u|s) = Σ_a p̂(a|s)·π_θ(u|s,a).
 
   Its draws *are* of ρ, so no density is divided by: one draw u_a ~ π_θ(·|s,a) a symbol, weighed
-  by the prior, gives T·log Σ_a p̂(a|s)·exp(Q(s,u_a)/T), whose inside is unbiased for E_ρ[exp(Q/T)] and
-  varies less than with symbols drawn too; where symbols are drawn, all draws weigh alike. In text
-  the actions are symbols themselves, and the sum is exact.
+  by the prior, gives T·log Σ_a p̂(a|s)·exp(Q(s,u_a)/T), whose inside is unbiased for
+  E_ρ[exp(Q/T)] and varies less than with symbols drawn too; where symbols are drawn, all draws
+  weigh alike. In text the actions are symbols themselves, and the sum is exact.
 
 Its gradient pushes Q down at each draw by its share of the softmax, and most draws have little of
 it, while the backward pass of each takes twice as long as its forward pass. So a draw with a share
-p < ε is kept with probability p/ε only, and then counts ε: no more than 1/ε draws of a state are kept on
-average, fewer the more the shares differ, and the gradient's mean is exactly what it was.
+p < ε is kept with probability p/ε only, and then counts ε: no more than 1/ε draws of a state are
+kept on average, fewer the more the shares differ, and the gradient's mean is what it was.
 """
 
 from typing import NamedTuple

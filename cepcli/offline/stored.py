@@ -125,20 +125,28 @@ def _text_data(path: Path, table: Any, env: str | None, source: str) -> TextData
     )  # fmt: skip
 
 
-def write_text(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write decisions, a dictionary of `TEXT_COLUMNS` each."""
+def read_rows(path: Path) -> dict[str, list[Any]]:
+    """The columns of a table as lists."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pydict()
+
+
+def write_rows(path: Path, columns: dict[str, list[Any]]) -> None:
+    """Write decisions, a list for each of `TEXT_COLUMNS`; `episode` may be missing yet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([
-        ("episode", pa.int64()),
-        ("goal", pa.string()),
-        ("text", pa.string()),
-        ("actions", pa.list_(pa.string())),
-        ("action", pa.string()),
-        ("reward", pa.float32()),
-        ("terminated", pa.bool_()),
-        ("truncated", pa.bool_()),
-        ("success", pa.bool_()),
-    ])  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(list(rows), schema), path, compression="zstd")
+    types = {
+        "episode": pa.int64(),
+        "goal": pa.string(),
+        "text": pa.string(),
+        "actions": pa.list_(pa.string()),
+        "action": pa.string(),
+        "reward": pa.float32(),
+        "terminated": pa.bool_(),
+        "truncated": pa.bool_(),
+        "success": pa.bool_(),
+    }
+    schema = pa.schema([(name, types[name]) for name in TEXT_COLUMNS if name in columns])
+    pq.write_table(pa.table(columns, schema), path, compression="zstd")

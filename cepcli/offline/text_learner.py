@@ -1,7 +1,7 @@
 """Offline learners of text worlds: conservative Q-learning, implicit Q-learning, cloning.
 
-All are ensembles of `TextQNetwork` on frozen embeddings of goal, text and action. The networks are told
-no prior (they see the uniform one), so that what they learn is theirs.
+All are ensembles of `TextQNetwork` on frozen embeddings of goal, text and action. The networks are
+told no prior (they see the uniform one), so that what they learn is theirs.
 
 - `cql`: double Q-learning plus w·mean (T·log Σ_a exp(Q(s,a)/T) − Q(s, a_data)), over admissible
   actions (Kumar et al., arXiv 2006.04779; there T = 1).

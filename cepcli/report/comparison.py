@@ -93,9 +93,11 @@ class Group:
         return [float(value) for value in found if value is not None]
 
 
-def area_under_curve(summary: dict[str, Any]) -> float:
-    """Mean score over the steps of a run: trapezoid over its evaluations."""
+def area_under_curve(summary: dict[str, Any]) -> float | None:
+    """Mean score over the steps of a run: trapezoid over its evaluations; None without any."""
     curve = np.array(summary["eval"]["curve" if has_success(summary) else "return_curve"], float)
+    if not len(curve):
+        return None
     if len(curve) < 2:
         return float(curve[0, 1])
     return float(np.trapezoid(curve[:, 1], curve[:, 0]) / (curve[-1, 0] - curve[0, 0]))
@@ -142,6 +144,7 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "success": ("success", lambda s: s["eval"]["success_rate"], ".2f"),
     "auc": ("area under curve", area_under_curve, ".2f"),
     "return": ("return", lambda s: s["eval"]["return_mean"], ".2f"),
+    "normalised": ("normalised", lambda s: s["eval"].get("normalised_score"), ".1f"),
     "decisions": ("decisions", lambda s: s["decisions"], ".0f"),
     "queries": ("LLM queries", lambda s: s["queries"]["total"], ".0f"),
     "queries_per_decision": ("queries/decision", queries_per_decision, ".3f"),
@@ -217,6 +220,11 @@ def _require_alike(baseline: Group, groups: Sequence[Group]) -> None:
     first = baseline.summaries[0]
     for group in groups:
         for summary in group.summaries:
+            if not summary["eval"]["episodes"]:
+                raise ConfigError(
+                    f"`{summary['run']}` was evaluated in no environment, so it has no score.",
+                    "Compare it without --baseline, or leave it out.",
+                )
             for key in ("env", "steps"):
                 if summary[key] != first[key]:
                     raise ConfigError(

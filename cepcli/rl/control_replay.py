@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
@@ -72,6 +72,16 @@ class ControlBatch(NamedTuple):
     next_log_prior: Float[Tensor, "boundaries symbols"]
     nominal: Float[Tensor, "batch nominals"]
     next_nominals: Float[Tensor, "batch symbols nominals"]
+
+
+class StoredTransitions(NamedTuple):
+    """What a replay holds, oldest first; what followed a step may be stored several rows later."""
+
+    observations: Float[ndarray, "steps features"]
+    controls: Float[ndarray, "steps controls"]
+    rewards: Float[ndarray, " steps"]
+    next_observations: Float[ndarray, "steps features"]
+    terminated: Bool[ndarray, " steps"]
 
 
 class ControlReplay:
@@ -146,6 +156,18 @@ class ControlReplay:
             nominal,
             nominals.unflatten(1, (self._symbols, -1)),
         )
+
+    def transitions(self) -> StoredTransitions:
+        """All of them, oldest first."""
+        oldest = self._next if self._size == self._capacity else 0
+        rows = np.roll(self._rows[: self._size], -oldest, axis=0)
+        pairs, following, reward, continues = np.split(rows, np.cumsum(self._widths[:4]), axis=1)[
+            :4
+        ]
+        features = following.shape[1]
+        controls = pairs[:, features + self._one_hot.shape[1] :]
+        ended = continues[:, 0] == 0
+        return StoredTransitions(pairs[:, :features], controls, reward[:, 0], following, ended)
 
     def state(self) -> dict[str, ndarray]:
         """The rows as far as they are filled, for a checkpoint."""
