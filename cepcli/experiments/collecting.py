@@ -4,17 +4,16 @@ from typing import Any
 
 import torch
 
-from cepcli.agents.config import CONTROL
+from cepcli.agents.config import CONTROL, LEARNING
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Policy
 from cepcli.agents.progress import Progress
-from cepcli.agents.runs import finished_run, summary_of
+from cepcli.agents.runs import finished_run, read_config, summary_of
 from cepcli.agents.training import current_temperature
 from cepcli.artifacts import Input, Workspace
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.envs.catalog import spec
-from cepcli.envs.control import ControlEnv
+from cepcli.envs.catalog import make_control_env, spec
 from cepcli.errors import ArtifactError, DataError
 from cepcli.offline.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour, Tracker
 from cepcli.offline.collect import DEFAULT_TRANSITIONS, CollectConfig, Plan, Stage
@@ -116,9 +115,7 @@ def _check_expert(config: CollectConfig) -> None:
     """Refuse an environment of control whose only expert would be a trained agent."""
     if spec(config.env).kind == "text":
         return
-    from cepcli.envs.catalog import make_control_env
-
-    env: ControlEnv = make_control_env(config.env, options=config.env_options)
+    env = make_control_env(config.env, options=config.env_options)
     observation, _ = env.reset(seed=0)
     scripted = env.expert_control(observation) is not None
     env.close()
@@ -180,9 +177,6 @@ def _loaded(
 
 def _only_run(config: CollectConfig, workspace: Workspace) -> str:
     """The one finished run of an agent that learns, of the environment."""
-    from cepcli.agents.config import LEARNING
-    from cepcli.agents.runs import read_config
-
     found = []
     for name in workspace.names("run"):
         path = workspace.open("run", name).path

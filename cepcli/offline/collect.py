@@ -132,7 +132,11 @@ def environment(
     if spec(config.env).kind == "control":
         return make_control_env(config.env, options=config.env_options)
     return make_env(
-        config.env, workspace=workspace.root, options=config.env_options, progress=notify
+        config.env,
+        split="train",
+        workspace=workspace.root,
+        options=config.env_options,
+        progress=notify,
     )
 
 

@@ -7,7 +7,6 @@ the LLM has answered since is in the journal.
     cep offline label --dataset d4rl --prior walker2d
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -332,7 +331,9 @@ class _Labelling:
             return
         path = records[-1]
         state = read_json(path / "state.json")
-        if state["settings"] != json.loads(json.dumps(self._settings())):
+        if state["settings"] != self._settings():
+            for record in records:
+                shutil.rmtree(record)
             return
         if self._cache is not None and self._control is not None:
             namespace = self._cache.namespace

@@ -144,11 +144,12 @@ def _read(artifact: Artifact) -> tuple[dict[str, Any], Float32[ndarray, "states 
 def _check_inputs(artifact: Artifact, name: str, prior: str, workspace: Workspace) -> None:
     """Refuse labels of what a prior or an abstraction of today's name was when they were made."""
     for made_of in artifact.manifest["inputs"]:
-        if made_of["kind"] not in ("prior", "abstraction"):
+        kind, of = made_of["kind"], made_of["name"]
+        if kind not in ("prior", "abstraction") or of not in workspace.names(kind):
             continue
-        now = workspace.open(made_of["kind"], made_of["name"]).reference
+        now = workspace.open(kind, of).reference
         if now.sha256 != made_of["sha256"]:
-            what = f"the {made_of['kind']} `{made_of['name']}` as it was before it was made anew"
+            what = f"the {kind} `{of}` as it was before it was made anew"
             raise _stale(artifact, what, name, prior)
 
 

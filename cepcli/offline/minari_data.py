@@ -101,7 +101,9 @@ def _opened(folder: Path, id_: str) -> "MinariDataset":
     from minari import MinariDataset
 
     try:
-        return MinariDataset(folder)
+        found = MinariDataset(folder)
+        _ = found.spec  # reads what is written about it
+        return found
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise DataError(
             f"The Minari dataset `{id_}` in `{folder.parent}` cannot be read ({error}).",

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cepcli.cli.main import app
+from cepcli.errors import DataError
+from cepcli.offline import finding, labelling
+from tests.agents import worlds
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """No datasets but a test's own, and those that ship with cep."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.delenv("D4RL_DATASET_DIR", raising=False)
+    monkeypatch.setattr(finding, "_D4RL_DEFAULT", str(tmp_path / "none"))
+
+
+def typed(*words):
+    done = RUNNER.invoke(app, ["offline", *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def answer(*words):
+    return json.loads(typed(*words, "--json").stdout.splitlines()[-1])
+
+
+def test_a_real_simulator_is_collected_from_listed_and_shown(tmp_path):
+    made = answer("collect", "--env", "walker2d", "--recipe", "random", "--transitions", "150")
+    assert (made["dataset"], made["transitions"]) == ("walker2d-random", 150)
+    assert made["reference_returns"] == [1.629008, 4592.3]
+    assert abs(made["normalised_score"]) < 1
+    row = next(r for r in answer("list")["datasets"] if r["name"] == "walker2d-random")
+    assert not row["shipped"]
+    assert row["episodes"] == made["episodes"]
+    shown = answer("show", "walker2d-random")
+    assert shown["return_mean"] == pytest.approx(made["return_mean"])
+    assert sum(one["episodes"] for one in shown["histogram"]) == made["episodes"]
+    plain = typed("show", "walker2d-random").stdout
+    assert "normalised score" in plain
+    assert "█" in plain
+
+
+def test_text_is_collected_and_labelled(monkeypatch, tmp_path):
+    made = answer(
+        "collect", "--env", "babyai/goto-redball", "--recipe", "noisy-expert",
+        "--transitions", "60", "--name", "ball",
+    )  # fmt: skip
+    assert made["kind"] == "text"
+    assert made["success_rate"] > 0.5
+    monkeypatch.setattr(labelling, "load_prior", worlds.load_fake_prior)
+    given = ("label", "--dataset", "ball", "--prior", "embedded", "--set", "cache.encoder=hash")
+    found = answer(*given)
+    assert found["states"] == 60
+    assert found["cache"] == "certified"
+    assert 0 < found["queries_per_state"] <= 1
+    assert answer("show", "ball")["labels"] == ["embedded"]
+    assert "embedded" in typed("show", "ball").stdout
+    cost = answer(*given, "--cache", "off", "--states", "10")
+    assert cost["queries_per_state"] == 1
+
+
+def test_shipped_datasets_are_listed_and_are_d4rls_stand_in():
+    names = {row["name"]: row for row in answer("list")["datasets"]}
+    assert names["walker2d-medium-replay"]["shipped"]
+    assert names["halfcheetah-medium-replay"]["transitions"] == 20_000
+    done = typed("show", "d4rl", "--env", "halfcheetah")
+    assert "not the published D4RL set" in done.stderr.splitlines()[0]
+    assert "20000 transitions, 20 episodes" in done.stdout
+
+
+def test_control_is_labelled_by_a_prior_that_reads_no_text():
+    found = answer("label", "--prior", "uniform")
+    assert (found["env"], found["queries_per_state"]) == ("walker2d", 0)
+    assert found["states"] >= 20_000
+
+
+def test_an_unknown_recipe_is_suggested_for():
+    with pytest.raises(DataError, match="no recipe") as error:
+        RUNNER.invoke(
+            app,
+            ["offline", "collect", "--env", "walker2d", "--recipe", "randm"],
+            catch_exceptions=False,
+        )
+    assert error.value.hint == "Did you mean `random`?"
+
+
+def test_a_file_of_an_unknown_environment_cannot_be_labelled(tmp_path):
+    from tests.offline.data import d4rl_file
+
+    path = d4rl_file(tmp_path / "mine.hdf5")
+    with pytest.raises(DataError, match="not known which environment") as error:
+        RUNNER.invoke(app, ["offline", "label", "--dataset", str(path)], catch_exceptions=False)
+    assert error.value.hint == "Name it: --env ID"

@@ -1,0 +1,141 @@
+import time
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from cepcli.artifacts import Workspace
+from cepcli.errors import DataError
+from cepcli.offline import minari_data
+from cepcli.offline.minari_data import installed, read_minari, read_minari_folder, write_minari
+from tests.offline.data import same, walker
+
+ID = "cep/walker2d/medium-v0"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Minari's folder, with one dataset in it."""
+    path = tmp_path / "minari"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(path))
+    write_minari(path, walker(), recipe="medium", about="made up")
+    return path
+
+
+def read(id_, root, env=None):
+    return read_minari(id_, env=env, workspace=Workspace(root), notify=lambda text: None)
+
+
+def test_what_is_written_is_read_back(folder, tmp_path):
+    found = read(ID, tmp_path)
+    assert same(found, walker())
+    assert (found.env, found.source) == ("walker2d", f"the Minari dataset {ID}")
+
+
+def test_minari_reads_it_with_the_reference_scores(folder):
+    import minari
+
+    assert list(minari.list_local_datasets()) == [ID]
+    dataset = minari.load_dataset(ID)
+    assert (dataset.total_episodes, dataset.total_steps) == (3, 50)
+    scores = minari.get_normalized_score(dataset, np.array([1.629008, 4592.3]))
+    np.testing.assert_allclose(scores, [0, 1])
+    assert dataset.spec.env_spec is not None
+    assert dataset.spec.env_spec.id == "Walker2d-v5"
+
+
+def test_a_dataset_in_any_folder_is_read(folder, tmp_path):
+    found = read_minari_folder(
+        folder, env="walker2d", workspace=Workspace(tmp_path), notify=print, source="ours"
+    )
+    assert same(found, walker())
+    assert found.source == "ours"
+
+
+def test_looking_for_datasets_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
+    assert installed() == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_another_environment_is_refused(folder, tmp_path):
+    with pytest.raises(DataError, match="of the environment `walker2d`, expected `ant`"):
+        read(ID, tmp_path, env="ant")
+
+
+def test_a_server_out_of_reach_is_told_soon_and_the_nearest_id(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(minari_data, "_server", lambda: "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(DataError, match="cannot be reached") as error:
+        read("cep/walker2d/medum-v0", tmp_path)
+    assert time.monotonic() - began < 20
+    assert error.value.hint == f"Did you mean `{ID}`?"
+
+
+def test_switched_off_downloads_are_told(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(minari_data, "_server", lambda: None)
+    with pytest.raises(DataError, match="switched off"):
+        read("mujoco/ant/expert-v0", tmp_path)
+
+
+def test_what_cannot_be_an_id_is_told(folder, tmp_path):
+    with pytest.raises(DataError, match="no id of a Minari dataset"):
+        read("cep/walker2d/medium-vx!", tmp_path)
+
+
+def test_a_damaged_dataset_is_told(folder, tmp_path):
+    (folder / ID / "data" / "main_data.hdf5").unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        read(ID, tmp_path)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path, monkeypatch):
+    data = walker()
+    data.observations[25, 3] = np.nan
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    write_minari(tmp_path, data, recipe="medium", about="made up")
+    with pytest.raises(DataError, match="not finite"):
+        read(ID, tmp_path)
+
+
+def _of_spaces(path, observation, action):
+    """A dataset of one step with these spaces."""
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    data = path / "some" / "thing-v0" / "data"
+    data.mkdir(parents=True)
+    storage = MinariStorage.new(data, observation_space=observation, action_space=action)
+    storage.update_metadata({"dataset_id": "some/thing-v0", "minari_version": "0.5.4"})
+    states = [observation.sample(), observation.sample()]
+    if isinstance(observation, gym.spaces.Dict):
+        states = {name: np.array([one[name] for one in states]) for name in states[0]}
+    buffer = EpisodeBuffer(
+        observations=states, actions=[action.sample()], rewards=[0.0], terminations=[True],
+        truncations=[False],
+    )  # fmt: skip
+    storage.update_episodes([buffer])
+
+
+def test_actions_of_another_range_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    _of_spaces(tmp_path, gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-2, 2, (1,)))
+    with pytest.raises(DataError, match="go from -2 to 2"):
+        read("some/thing-v0", tmp_path)
+
+
+def test_observations_of_several_parts_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    parts = gym.spaces.Dict({"goal": gym.spaces.Box(-1, 1, (3,))})
+    _of_spaces(tmp_path, parts, gym.spaces.Box(-1, 1, (1,)))
+    with pytest.raises(DataError, match="expected a row of numbers"):
+        read("some/thing-v0", tmp_path)
+
+
+def test_data_of_no_known_environment_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    write_minari(tmp_path, replace(walker(), env=None), recipe="medium", about="made up")
+    found = read("cep/unknown/medium-v0", tmp_path)
+    assert found.env is None
+    assert found.normalised(found.returns()) is None
