@@ -86,7 +86,9 @@ def spied(made, monkeypatch):
 def test_critic_loss_is_that_of_a_slow_plain_version(algorithm, symbols, temperature, monkeypatch):
     settings = config(algorithm, cql={"weight": 2.5, "temperature": temperature})
     made, given = learner(settings, symbols), batch(symbols=symbols)
-    layers = [[(w.numpy().copy(), b.numpy().copy()) for w, b in m.layers] for m in made.critics.members]
+    layers = [
+        [(w.numpy().copy(), b.numpy().copy()) for w, b in m.layers] for m in made.critics.members
+    ]
     seen = spied(made, monkeypatch)
 
     told = made.update(given)
@@ -127,15 +129,19 @@ def test_actor_gradient_is_that_of_automatic_differentiation(algorithm, symbols,
     layers = with_gradients(made.actor)[0]
     drawn = {}
     draw, pick = made._draw, made._drawn
-    monkeypatch.setattr(made, "_draw", lambda rows: drawn.setdefault(("noise", len(drawn)), draw(rows)))
-    monkeypatch.setattr(made, "_drawn", lambda p, n: drawn.setdefault(("symbol", len(drawn)), pick(p, n)))
+    monkeypatch.setattr(
+        made, "_draw", lambda rows: drawn.setdefault(("noise", len(drawn)), draw(rows))
+    )
+    monkeypatch.setattr(
+        made, "_drawn", lambda p, n: drawn.setdefault(("symbol", len(drawn)), pick(p, n))
+    )
 
     made.update(given)
 
-    noise = [value for (kind, _), value in drawn.items() if kind == "noise"][-1]
+    noise = drawn["noise"][-1]
     known = given.observation
     if symbols:
-        symbol = [value for (kind, _), value in drawn.items() if kind == "symbol"][-1][:, 0]
+        symbol = drawn["symbol"][-1][:, 0]
         known = torch.cat([known, torch.eye(symbols)[symbol]], 1)
     mean, log_std = outputs(layers, known).chunk(2, -1)
     drawn_at = mean + log_std.exp() * noise

@@ -20,7 +20,10 @@ def test_conservative_loss_is_that_of_a_slow_plain_version():
     for temperature in (1.0, 0.1):
         expected = slow_cql.text_gap(q_values, prior, chosen, temperature)
         found = conservative_loss(
-            torch.from_numpy(q_values), torch.from_numpy(prior), torch.from_numpy(chosen), temperature
+            torch.from_numpy(q_values),
+            torch.from_numpy(prior),
+            torch.from_numpy(chosen),
+            temperature,
         )
         assert float(found.loss) == pytest.approx(expected, rel=1e-9)
 
@@ -48,7 +51,7 @@ STRINGS = ["goal", "hall", "room", "go", "wait", "take"]
 
 
 def world(episodes=200, log_prior=None, behaviour=None, seed=0):
-    """hall → room → end: "go" leads on, "wait" stays, "take" in the room brings 1; chance behaves."""
+    """Hall → room → end: "go" leads on, "wait" stays, "take" brings 1; chance behaves."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(episodes):
@@ -95,11 +98,11 @@ def learned(algorithm, data, steps=400, **text):
     return made, batches
 
 
-def scores(made, batches, log_prior=(np.log(0.5),) * 2):
+def scores(made, batches, log_prior=(-0.7, -0.7)):
     """Of waiting and of going on, in the hall and in the room."""
     vectors = torch.from_numpy(batches.vectors)
     states = TextStates(
-        vectors[[0, 0]], vectors[[1, 2]], vectors[[[4, 3], [4, 5]]],
+        vectors[torch.tensor([0, 0])], vectors[[1, 2]], vectors[[[4, 3], [4, 5]]],
         torch.tensor([log_prior, log_prior], dtype=torch.float32),
     )  # fmt: skip
     return made.scores(states)
