@@ -102,7 +102,8 @@ def scores(made, batches, log_prior=(-0.7, -0.7)):
     """Of waiting and of going on, in the hall and in the room."""
     vectors = torch.from_numpy(batches.vectors)
     states = TextStates(
-        vectors[torch.tensor([0, 0])], vectors[[1, 2]], vectors[[[4, 3], [4, 5]]],
+        vectors[torch.tensor([0, 0])], vectors[torch.tensor([1, 2])],
+        vectors[torch.tensor([[4, 3], [4, 5]])],
         torch.tensor([log_prior, log_prior], dtype=torch.float32),
     )  # fmt: skip
     return made.scores(states)
