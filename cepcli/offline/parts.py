@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy import ndarray
-from torch import Tensor
 
 from cepcli.abstraction.encoder import MINILM, MiniLM, TextEncoder
 from cepcli.artifacts import Workspace
@@ -29,24 +26,8 @@ from cepcli.seeding import generator
 Notify = Callable[[str], None]
 
 
-class ControlLearner(Protocol):
-    """What every learner of continuous control does."""
-
-    def update(self, batch: Any) -> dict[str, Tensor]:
-        """One gradient step; what it knew before it, by the name of a metric."""
-        ...
-
-    def control(self, observation: Float[Tensor, "1 features"]) -> Float[ndarray, " controls"]:
-        """What it does there, without noise."""
-        ...
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON values that hold everything."""
-        ...
-
-    def restore(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
-        ...
+#: What every learner of continuous control can do: update, control, state, restore.
+ControlLearner = ControlCQL | ControlBC | ControlIQL | ControlTD3BC
 
 
 @dataclass(slots=True)

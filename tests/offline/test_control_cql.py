@@ -127,14 +127,17 @@ def test_critic_gradient_is_that_of_automatic_differentiation(algorithm, symbols
 def test_actor_gradient_is_that_of_automatic_differentiation(algorithm, symbols, monkeypatch):
     made, given = learner(config(algorithm), symbols), batch(symbols=symbols)
     layers = with_gradients(made.actor)[0]
-    drawn = {}
-    draw, pick = made._draw, made._drawn
-    monkeypatch.setattr(
-        made, "_draw", lambda rows: drawn.setdefault(("noise", len(drawn)), draw(rows))
-    )
-    monkeypatch.setattr(
-        made, "_drawn", lambda p, n: drawn.setdefault(("symbol", len(drawn)), pick(p, n))
-    )
+    drawn = {"noise": [], "symbol": []}
+
+    def kept(name, function):
+        def call(*given):
+            drawn[name].append(function(*given))
+            return drawn[name][-1]
+
+        return call
+
+    monkeypatch.setattr(made, "_draw", kept("noise", made._draw))
+    monkeypatch.setattr(made, "_drawn", kept("symbol", made._drawn))
 
     made.update(given)
 
