@@ -87,11 +87,11 @@ def collect(
 
 def list_datasets(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """The datasets of the workspace, those that ship with cep, and installed Minari datasets."""
-    space = open_workspace(workspace)
-    rows, broken = _datasets(space)
     from cepcli.offline.finding import published_files
     from cepcli.offline.minari_data import installed
 
+    space = open_workspace(workspace)
+    rows, broken = _datasets(space)
     files, minari = [str(path) for path in published_files(space)], installed()
     if json:
         print_json({"datasets": rows, "broken": broken, "files": files, "minari": minari})
@@ -128,10 +128,13 @@ def show_dataset(
     from cepcli.offline.dataset import load_dataset
     from cepcli.offline.labels import labels_of
     from cepcli.offline.quality import histogram, histogram_lines, quality_of
+    from cepcli.offline.stored import card_of
 
     space = open_workspace(workspace)
     data = load_dataset(dataset, env=env, split=split, workspace=space, notify=note(quiet))
     measured, bins = quality_of(data), histogram(data.returns())
+    if dataset in space.names("dataset"):  # where control is solved is in no published layout
+        measured["success_rate"] = card_of(space.open("dataset", dataset))["success_rate"]
     labels = labels_of(data, space)
     if json:
         print_json({

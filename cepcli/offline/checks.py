@@ -4,9 +4,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from numpy import ndarray
 
-from cepcli.envs.catalog import spec
+from cepcli.envs.catalog import env_ids, spec
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import DataError, EnvError
+from cepcli.offline.dataset import REFERENCE_RETURNS
 
 #: How far beyond ±1 rounding may carry a control.
 _ROUNDING = 1e-4
@@ -15,12 +16,12 @@ _WALKER_HEIGHT = (0.8, 2.0)
 
 
 def known_spec(env: str | None) -> ControlSpec | None:
-    """What is known of an environment of control; None where nothing is.
+    """What is known of an environment of control; None of those that have a score and no more.
 
     Raises:
-        EnvError: if there is one of that name and it is one of text.
+        EnvError: if there is none of that name, or it is one of text.
     """
-    if env is None:
+    if env is None or (env in REFERENCE_RETURNS and env not in env_ids()):
         return None
     found = spec(env)
     if found.control is None:

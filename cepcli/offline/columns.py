@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,19 +72,40 @@ def columns_of_file(
 
 @contextlib.contextmanager
 def _new_files(folder: Path, extents: tuple[int, int, int]) -> Iterator[Columns]:
-    """Columns in new files, which are there as a whole afterwards or not at all."""
-    partial = folder.with_name(folder.name + ".partial")
+    """Columns in new files, which are there as a whole afterwards or not at all.
+
+    Processes that need the same ones at once each make them; the first that is done is heeded.
+    """
     with writing(folder.parent):
+        for left in folder.parent.glob(f"{folder.name}.*.partial"):
+            if not _lives(int(left.name.split(".")[-2])):
+                shutil.rmtree(left, ignore_errors=True)
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        arrays = {
-            name: np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype, shape)
-            for name, (shape, dtype) in _layout(*extents).items()
-        }
-        yield Columns(**arrays)
-        for array in arrays.values():
-            array.flush()
-        partial.replace(folder)
+        try:
+            arrays = {
+                name: np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype, shape)
+                for name, (shape, dtype) in _layout(*extents).items()
+            }
+            yield Columns(**arrays)
+            for array in arrays.values():
+                array.flush()
+            if not folder.is_dir():
+                partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _mapped(folder: Path) -> Columns:

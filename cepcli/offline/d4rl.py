@@ -24,7 +24,7 @@ from cepcli.offline.checks import (
     known_spec,
 )
 from cepcli.offline.columns import Columns, columns_of_file
-from cepcli.offline.dataset import ControlData, Notify
+from cepcli.offline.dataset import REFERENCE_RETURNS, ControlData, Notify
 
 if TYPE_CHECKING:
     import h5py
@@ -80,18 +80,29 @@ class _Reader:
     def __init__(self, path: Path, file: "h5py.File", env: str | None, notify: Notify) -> None:
         self.where = f"`{path}`"
         self._notify = notify
-        recorded = file.attrs.get(_ENV)
-        check_env(self.where, recorded or named_env(path.name), env)
-        self.env = env or recorded
-        self.known = known_spec(self.env)
+        recorded, named = file.attrs.get(_ENV), named_env(path.name)
+        check_env(self.where, recorded or named, env)
         self._columns = _checked_columns(self.where, file)
         self.rows = len(self._columns["rewards"])
         self._features = self._columns["observations"].shape[1]
         self._controls = self._columns["actions"].shape[1]
+        self.env = env or recorded or self._if_it_fits(named)
+        self.known = known_spec(self.env)
         check_widths(self.where, self.known, self._features, self._controls)
         self._terminals = self._flags("terminals")
         self._kept, self._truncated = self._transitions()
         check_some(self.where, self._terminals[self._kept])
+
+    def _if_it_fits(self, named: str | None) -> str | None:
+        """The environment in the file's name, unless states of that one are of another width."""
+        known = known_spec(named)
+        if known is not None and len(known.features) != self._features:
+            self._notify(
+                f"{self.where} is not of our {named}: its states have {self._features} numbers, "
+                f"not {len(known.features)}"
+            )
+            return None
+        return named
 
     def shape(self) -> tuple[int, int, int]:
         """Transitions, features, controls."""
@@ -220,7 +231,7 @@ def _check_next(where: str, columns: dict[str, Any]) -> None:
 def named_env(name: str) -> str | None:
     """The environment that a published file's name begins with, as in walker2d_medium-v2.hdf5."""
     begins = name.lower().replace("-", "_").partition("_")[0]
-    return begins if begins in ("walker2d", "halfcheetah", "hopper", "ant") else None
+    return begins if begins in REFERENCE_RETURNS else None
 
 
 def write_d4rl(path: Path, data: ControlData) -> None:

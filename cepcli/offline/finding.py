@@ -9,6 +9,7 @@ from pathlib import Path
 from cepcli.artifacts import Artifact, Workspace, data_folder
 from cepcli.errors import ArtifactError, DataError
 from cepcli.offline.checks import canonical
+from cepcli.offline.collect import RECIPES
 from cepcli.offline.d4rl import read_d4rl
 from cepcli.offline.dataset import ControlData, Notify, TextData
 from cepcli.offline.stored import card_of, read_stored
@@ -36,7 +37,7 @@ def find_dataset(
             "Leave --split away, or pass --dataset d4rl.",
         )
     if name.endswith(_SUFFIXES) or Path(name).is_file():
-        path = Path(name).expanduser()
+        path = _file(name, workspace)
         notify(f"Data: the file {path}")
         return read_d4rl(path, env=env, workspace=workspace, notify=notify)
     if "/" in name:
@@ -46,6 +47,13 @@ def find_dataset(
     artifact = _opened(name, workspace)
     notify(f"Data: {card_of(artifact)['source']}")
     return read_stored(artifact, env=env, workspace=workspace, notify=notify)
+
+
+def _file(name: str, workspace: Workspace) -> Path:
+    """The file of that path, or of that name where published files are."""
+    path = Path(name).expanduser()
+    kept = [folder / name for folder in d4rl_folders(workspace)]
+    return next((one for one in (path, *kept) if one.is_file()), path)
 
 
 def d4rl_folders(workspace: Workspace) -> list[Path]:
@@ -117,7 +125,8 @@ def _stand_in(env: str, split: str, workspace: Workspace, notify: Notify) -> Con
         raise ArtifactError(
             f"There is no D4RL file of {env} {split} in {folders}, no Minari dataset of it, and "
             f"no dataset `{name}` in `{workspace.root}`.",
-            f"Collect one: cep offline collect --env {env} --recipe {split}",
+            f"Put the file there, or collect one: cep offline collect --env {env}"
+            + (f" --recipe {split}" if split in RECIPES else ""),
         ) from error
     source = card_of(artifact)["source"]
     notify(f"Data: {source}; not the published D4RL set, of which no file was found")

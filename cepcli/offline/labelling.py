@@ -142,7 +142,7 @@ def label(
         made = _Labelling(asked, config, workspace, states_id, notify)
         with writing(workspace.root):
             made.run(folder, advance)
-            np.savez(folder / LABELS_FILE, log_prior=made.log_prior)
+            np.savez_compressed(folder / LABELS_FILE, log_prior=made.log_prior)
             write_json(folder / LABELS_CARD, made.card())
             for progress in folder.glob(f"{_PROGRESS}-*"):
                 shutil.rmtree(progress)

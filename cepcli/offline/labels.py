@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy import ndarray
 
-from cepcli.artifacts import Artifact, Workspace, read_json
+from cepcli.artifacts import Artifact, Workspace, read_json, shipped_root
 from cepcli.errors import ArtifactError, DataError
 from cepcli.offline.dataset import ControlData, PriorLabels, TextData
 
@@ -90,18 +90,18 @@ def with_labels(
     artifact = _opened(data, name, sha256, prior, workspace)
     card, found = _read(artifact)
     if card["states_sha256"] != sha256:
-        raise _stale(artifact, f"other states than `{name}` has", name, prior)
+        raise _stale(data, artifact, f"other states than `{name}` has", name, prior)
     if card["prior"] != prior:
-        raise _stale(artifact, f"the prior `{card['prior']}`, not of `{prior}`", name, prior)
-    _check_inputs(artifact, name, prior, workspace)
+        raise _stale(data, artifact, f"the prior `{card['prior']}`, not `{prior}`", name, prior)
+    _check_inputs(data, artifact, name, prior, workspace)
     if isinstance(data, TextData):
         if found.shape != data.actions.shape:
-            raise _stale(artifact, "other actions", name, prior)
+            raise _stale(data, artifact, "other actions", name, prior)
         return replace(data, log_prior=found, prior=card["prior"], fingerprint=card["fingerprint"])
     own, following = state_rows(data)
     symbols = tuple(card["symbols"])
     if found.shape != (len(data) + len(appended_rows(data)), len(symbols)):
-        raise _stale(artifact, "another number of states", name, prior)
+        raise _stale(data, artifact, "another number of states", name, prior)
     labels = PriorLabels(card["prior"], card["fingerprint"], symbols, found, own, following)
     return replace(data, labels=labels)
 
@@ -109,8 +109,8 @@ def with_labels(
 def labels_of(data: ControlData | TextData, workspace: Workspace) -> list[str]:
     """The priors by which a dataset's states have been labelled."""
     group = labels_name(data, states_sha256(data), "any").partition("/")[0]
-    pairs = (name.split("/") for name in workspace.names("labels"))
-    return [prior for of, prior in pairs if of == group]
+    names = [name for name in workspace.names("labels") if name.partition("/")[0] == group]
+    return [_card(workspace.open("labels", name))["prior"] for name in names]
 
 
 def _opened(
@@ -132,29 +132,42 @@ def _label_command(data: ControlData | TextData, name: str, prior: str) -> str:
     return f"Label it: cep offline label --dataset {name}{env} --prior {prior}"
 
 
-def _read(artifact: Artifact) -> tuple[dict[str, Any], Float32[ndarray, "states actions"]]:
+def _card(artifact: Artifact) -> dict[str, Any]:
     card = read_json(artifact.path / LABELS_CARD)
     needed = {"states_sha256", "prior", "fingerprint", "symbols"}
     if not isinstance(card, dict) or not needed <= card.keys():
         raise ArtifactError(f"`{artifact.path / LABELS_CARD}` is no description of labels.")
+    return card
+
+
+def _read(artifact: Artifact) -> tuple[dict[str, Any], Float32[ndarray, "states actions"]]:
     with np.load(artifact.path / LABELS_FILE, allow_pickle=False) as archive:
-        return card, archive["log_prior"]
+        return _card(artifact), archive["log_prior"]
 
 
-def _check_inputs(artifact: Artifact, name: str, prior: str, workspace: Workspace) -> None:
-    """Refuse labels of what a prior or an abstraction of today's name was when they were made."""
+def _check_inputs(
+    data: ControlData | TextData, artifact: Artifact, name: str, prior: str, workspace: Workspace
+) -> None:
+    """Refuse labels of what a prior or an abstraction of today's name was when they were made.
+
+    Labels that ship with cep are of an abstraction that does not: one made here has its name only.
+    """
+    shipped = artifact.path.is_relative_to(shipped_root())
     for made_of in artifact.manifest["inputs"]:
         kind, of = made_of["kind"], made_of["name"]
-        if kind not in ("prior", "abstraction") or of not in workspace.names(kind):
+        checked = ("prior",) if shipped else ("prior", "abstraction")
+        if kind not in checked or of not in workspace.names(kind):
             continue
         now = workspace.open(kind, of).reference
         if now.sha256 != made_of["sha256"]:
             what = f"the {kind} `{of}` as it was before it was made anew"
-            raise _stale(artifact, what, name, prior)
+            raise _stale(data, artifact, what, name, prior)
 
 
-def _stale(artifact: Artifact, what: str, name: str, prior: str) -> DataError:
+def _stale(
+    data: ControlData | TextData, artifact: Artifact, what: str, name: str, prior: str
+) -> DataError:
     return DataError(
         f"The labels in `{artifact.path}` are of {what}; they are not used.",
-        f"Label again: cep offline label --dataset {name} --prior {prior} --overwrite",
+        f"{_label_command(data, name, prior)} --overwrite",
     )

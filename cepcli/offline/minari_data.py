@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cepcli.artifacts import Workspace, data_folder
+from cepcli.envs.catalog import env_ids
 from cepcli.errors import DataError
 from cepcli.offline.checks import (
     check_env,
@@ -43,6 +44,12 @@ _GYMNASIUM = {
     "Ant": "ant",
 }
 _VERSION = "v5"
+#: What Minari has of them, to tell a misspelt id by where no server can be asked.
+_PUBLISHED = tuple(
+    f"mujoco/{env}/{level}-v0"
+    for env in _GYMNASIUM.values()
+    for level in ("simple", "medium", "expert")
+)
 
 
 def minari_folder() -> Path:
@@ -121,8 +128,9 @@ class _Reader:
         spec = dataset.spec.env_spec
         recorded = None if spec is None else _our_name(spec.id)
         check_env(self.where.capitalize(), recorded, env)
-        self.env = env or recorded
-        self.known = known_spec(env) if env is not None else _known_or_none(recorded)
+        ours = recorded in (*env_ids(), *REFERENCE_RETURNS)
+        self.env = env or (recorded if ours else None)
+        self.known = known_spec(self.env)
         self._features = self._width("observations", dataset.observation_space)
         self._controls = self._width("actions", dataset.action_space)
         check_widths(self.where, self.known, self._features, self._controls)
@@ -185,13 +193,6 @@ def _our_name(id_: str) -> str:
     return _GYMNASIUM.get(name, id_)
 
 
-def _known_or_none(recorded: str | None) -> Any:
-    """What is known of an environment that a dataset names: it need not be one of ours."""
-    from cepcli.envs.catalog import env_ids
-
-    return known_spec(recorded) if recorded in env_ids() else None
-
-
 def _download(id_: str, notify: Notify) -> None:
     """Fetch a dataset from Minari's server.
 
@@ -201,7 +202,7 @@ def _download(id_: str, notify: Notify) -> None:
     here = minari_folder()
     missing = f"The Minari dataset `{id_}` is not installed in `{here}`"
     _check_id(id_)
-    near = suggest(id_, installed()) if installed() else _HINT
+    near = suggest(id_, {*installed(), *_PUBLISHED}) if id_ not in _PUBLISHED else _HINT
     server = _server()
     if server is None:
         raise DataError(f"{missing}, and downloads are switched off (HF_HUB_OFFLINE).", near)
@@ -238,10 +239,9 @@ def _check_id(id_: str) -> None:
     try:
         parse_dataset_id(id_)
     except ValueError as error:
-        known = installed()
-        hint = suggest(id_, known) if known else "Try mujoco/walker2d/medium-v0."
         raise DataError(
-            f"`{id_}` names no file, and is no id of a Minari dataset (NAMESPACE/NAME-vN).", hint
+            f"`{id_}` names no file, and is no id of a Minari dataset (NAMESPACE/NAME-vN).",
+            suggest(id_, {*installed(), *_PUBLISHED}),
         ) from error
 
 

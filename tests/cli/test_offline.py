@@ -45,6 +45,17 @@ def test_a_real_simulator_is_collected_from_listed_and_shown(tmp_path):
     assert "█" in plain
 
 
+def test_what_is_solved_in_control_is_listed_and_shown():
+    made = answer(
+        "collect", "--env", "metaworld/reach", "--recipe", "expert", "--transitions", "500"
+    )
+    assert made["success_rate"] == 1
+    assert made["normalised_score"] is None
+    assert answer("show", "metaworld-reach-expert")["success_rate"] == 1
+    assert "100%" in typed("list").stdout
+    assert "success 100.0%" in typed("show", "metaworld-reach-expert").stdout
+
+
 def test_text_is_collected_and_labelled(monkeypatch, tmp_path):
     made = answer(
         "collect", "--env", "babyai/goto-redball", "--recipe", "noisy-expert",

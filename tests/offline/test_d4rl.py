@@ -1,3 +1,5 @@
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -214,6 +216,25 @@ def test_an_unknown_environment_is_suggested_for(tmp_path):
     assert "walker2d" in error.value.hint
 
 
+def test_the_name_of_a_published_file_tells_the_environment(tmp_path):
+    found, _ = read(d4rl_file(tmp_path / "walker2d_medium-v2.hdf5"), tmp_path)
+    assert found.env == "walker2d"
+
+
+def test_an_environment_that_is_only_scored_is_read_too(tmp_path):
+    data = walker()
+    path = d4rl_file(tmp_path / "hopper_medium-v2.hdf5")
+    found, _ = read(path, tmp_path)
+    assert found.env == "hopper"
+    assert found.normalised(data.returns()) is not None
+
+
+def test_states_of_an_older_ant_are_of_no_known_environment(tmp_path):
+    found, said = read(d4rl_file(tmp_path / "ant_medium-v2.hdf5"), tmp_path)
+    assert found.env is None
+    assert "its states have 17 numbers, not 105" in said[0]
+
+
 def test_large_columns_are_mapped_and_written_once(tmp_path, monkeypatch):
     monkeypatch.setattr(columns_module, "LARGE", 1000)
     path = d4rl_file(tmp_path / "a.hdf5")
@@ -241,3 +262,16 @@ def test_a_failed_mapping_leaves_nothing_to_be_taken_for_data(tmp_path, monkeypa
     for _ in range(2):
         with pytest.raises(DataError, match="reach 2"):
             read(path, tmp_path)
+    assert list((tmp_path / "dataset").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns_module, "LARGE", 1000)
+    path = d4rl_file(tmp_path / "a.hdf5")
+    read(path, tmp_path)
+    [mapped] = (tmp_path / "dataset").iterdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mapped.rename(mapped.with_name(f"{mapped.name}.{gone.pid}.partial"))
+    assert same(read(path, tmp_path)[0], walker())
+    assert list((tmp_path / "dataset").iterdir()) == [mapped]

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 
 from cepcli.artifacts import Workspace
+from cepcli.envs.catalog import control_spec
 from cepcli.errors import ArtifactError, DataError
 from cepcli.offline import finding
 from cepcli.offline.dataset import load_dataset
+from cepcli.offline.labels import labels_of
 from cepcli.offline.minari_data import write_minari
 from tests.offline.data import d4rl_file, same, walker
 
@@ -28,6 +31,17 @@ def test_d4rl_is_there_on_a_fresh_checkout_and_said_to_be_ours(tmp_path, env):
     assert said[0].endswith("not the published D4RL set, of which no file was found")
     assert data.env == env
     assert len(data) == 20_000
+
+
+@pytest.mark.parametrize("env", ["walker2d", "halfcheetah"])
+def test_what_ships_is_labelled_by_the_prior_that_ships(tmp_path, env):
+    data, _ = load("d4rl", tmp_path, env=env, labels=env)
+    assert data.labels is not None
+    assert data.labels.prior == env
+    assert data.labels.symbols == control_spec(env).actions
+    assert len(data.labels.log_prior) == len(data) + int(data.truncated.sum())
+    np.testing.assert_allclose(np.exp(data.labels.log_prior).sum(1), 1, rtol=1e-5)
+    assert labels_of(data, Workspace(tmp_path)) == [env]
 
 
 def test_d4rl_is_of_walker2d_unless_told_otherwise(tmp_path):
@@ -66,7 +80,15 @@ def test_an_installed_minari_dataset_comes_second(tmp_path):
 def test_what_is_nowhere_is_told_with_what_makes_it(tmp_path):
     with pytest.raises(ArtifactError, match="no Minari dataset of it") as error:
         load("d4rl", tmp_path, env="ant", split="expert")
-    assert error.value.hint == ("Collect one: cep offline collect --env ant --recipe expert")
+    assert error.value.hint == (
+        "Put the file there, or collect one: cep offline collect --env ant --recipe expert"
+    )
+
+
+def test_a_split_that_is_not_collected_is_no_recipe(tmp_path):
+    with pytest.raises(ArtifactError, match="no dataset `ant-full-replay`") as error:
+        load("d4rl", tmp_path, env="ant", split="full-replay")
+    assert "--recipe" not in error.value.hint
 
 
 def test_an_unknown_split_is_suggested_for(tmp_path):
@@ -85,6 +107,12 @@ def test_a_path_is_a_file(tmp_path):
     data, said = load(str(path), tmp_path, env="walker2d")
     assert same(data, walker())
     assert said == [f"Data: the file {path}"]
+
+
+def test_a_published_file_has_its_name_alone(tmp_path):
+    (tmp_path / "d4rl").mkdir()
+    d4rl_file(tmp_path / "d4rl" / "walker2d_expert-v2.hdf5")
+    assert same(load("walker2d_expert-v2.hdf5", tmp_path)[0], walker())
 
 
 def test_a_misspelt_name_is_suggested_for(tmp_path):

@@ -73,6 +73,21 @@ def test_a_server_out_of_reach_is_told_soon_and_the_nearest_id(folder, tmp_path,
     assert error.value.hint == f"Did you mean `{ID}`?"
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("mujoco/waker2d/medium-v0", "Did you mean `mujoco/walker2d/medium-v0`?"),
+        ("mujoco/walker2d/medium-v0", "Put it there by hand"),
+    ],
+)
+def test_published_ids_are_known_where_no_server_is(tmp_path, monkeypatch, typed, hint):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
+    monkeypatch.setattr(minari_data, "_server", lambda: "http://127.0.0.1:9")
+    with pytest.raises(DataError, match="cannot be reached") as error:
+        read(typed, tmp_path)
+    assert error.value.hint.startswith(hint)
+
+
 def test_switched_off_downloads_are_told(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(minari_data, "_server", lambda: None)
     with pytest.raises(DataError, match="switched off"):
