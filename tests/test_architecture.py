@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cepcli"
 
 #: What each layer may import besides itself; a package not named here imports nothing of cepcli.
-SERVICES = {"artifacts", "config", "metrics", "registry", "seeding", "packaged_models", "device"}
+SERVICES = {
+    "artifacts", "checkpoint_files", "config", "device", "metrics", "packaged_models", "registry",
+    "run_directory", "seeding",
+}  # fmt: skip
 BOTTOM = {"errors", "types"}
 BASE = SERVICES | BOTTOM
 LAYERS = {
@@ -22,6 +25,8 @@ LAYERS = {
     "seeding": BASE,
     "packaged_models": BASE,
     "device": BASE,
+    "checkpoint_files": BASE,
+    "run_directory": BASE,
     "posterior": BASE,
     "envs": BASE,
     "prior": BASE | {"posterior"},

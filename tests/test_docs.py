@@ -41,8 +41,22 @@ def test_readme_lists_every_metric_and_no_other(corridor, tmp_path, monkeypatch)
     for mode in ("lru", "certified"):
         corridor.run(tmp_path, mode, **{"cache.mode": mode})
         rows += (tmp_path / "run" / mode / "metrics.jsonl").read_text().splitlines()
+    rows += offline_rows(tmp_path, monkeypatch)
     written = set().union(*(json.loads(row) for row in rows)) - {"step"}
     assert sorted(table("Metrics")) == sorted(written)
+
+
+def offline_rows(root, monkeypatch):
+    from cepcli.offline.dataset import REFERENCE_RETURNS
+    from tests.offline import worlds
+
+    worlds.install(monkeypatch.setattr)
+    monkeypatch.setitem(REFERENCE_RETURNS, worlds.POINT, (-30.0, 0.0))
+    rows = []
+    for algorithm in ("cql", "cql-prior", "bc", "iql", "td3-bc"):
+        worlds.run(root, algorithm, algorithm=algorithm)
+        rows += (root / "run" / algorithm / "metrics.jsonl").read_text().splitlines()
+    return rows
 
 
 def documented():

@@ -1,25 +1,25 @@
-"""Checkpoints: everything a run needs to go on exactly as if it had never stopped.
+"""Checkpoints: everything a run needs to go on exactly as if it had never stopped."""
 
-`checkpoint-<step>/` is written beside the last one and renamed into place; the older one is removed
-afterwards, so that there is a complete one at every moment.
-"""
-
-import contextlib
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cepcli.agents.parts import Parts
-from cepcli.artifacts import discard, read_json, sha256, write_json, writing
+from cepcli.artifacts import read_json
 from cepcli.cache.storage import key_head_of
 from cepcli.cache.store import PriorCache
+from cepcli.checkpoint_files import (
+    check_files,
+    check_state,
+    load_arrays,
+    load_tensors,
+    read_state,
+    writing_checkpoint,
+)
 from cepcli.errors import ArtifactError
 
 SCHEMA_VERSION = 2
@@ -31,16 +31,10 @@ _KEYS = {
 
 def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]) -> None:
     """Write a checkpoint of `parts` and of the loop's own `progress` (JSON values)."""
-    final = run / f"checkpoint-{step:08d}"
-    partial = final.with_name(final.name + ".partial")
-    with writing(run), _clear_tensor_errors(run):
-        for left_by_a_kill in [partial, *run.glob(".checkpoint-*.discarded")]:
-            shutil.rmtree(left_by_a_kill, ignore_errors=True)
-        partial.mkdir()
+    with writing_checkpoint(run, step, SCHEMA_VERSION) as (partial, state):
         counters, latencies = parts.telemetry.state()
         np.savez(partial / "telemetry.npz", allow_pickle=False, **latencies)
-        state = {
-            "config_sha256": sha256(run / "config.toml"),
+        state |= {
             "describer_sha256": _describer_sha256(parts),
             "progress": progress,
             "trackers": [tracker.snapshot() for tracker in parts.trackers],
@@ -52,19 +46,6 @@ def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]
         }
         if parts.cache is not None:
             parts.cache.save(partial / "cache")
-        files = sorted(p for p in partial.rglob("*") if p.is_file())
-        state["files"] = {str(p.relative_to(partial)): sha256(p) for p in files}
-        write_json(partial / "state.json", {"schema_version": SCHEMA_VERSION, **state})
-        discard(final)
-        partial.replace(final)
-        for old in checkpoints(run):
-            if old != final:
-                discard(old)
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
-    return sorted(p for p in run.glob("checkpoint-*") if not p.name.endswith(".partial"))
 
 
 def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
@@ -73,29 +54,15 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     Raises:
         ArtifactError: if the checkpoint is truncated or foreign; it is left untouched.
     """
-    state = _upgraded(read_json(path / "state.json"))
-    known = isinstance(state, dict) and state.keys() >= _KEYS
-    if not known or state["schema_version"] != SCHEMA_VERSION:
-        raise ArtifactError(f"`{path}` is not a checkpoint of this version of cep.")
-    if state["config_sha256"] != sha256(path.parent / "config.toml"):
-        raise ArtifactError(
-            f"`{path}` belongs to a run with another configuration than "
-            f"`{path.parent / 'config.toml'}`; it was left untouched.",
-            "Put back the config.toml that the run was started with, or start another run.",
-        )
+    state = _upgraded(read_state(path))
+    check_state(path, state, _KEYS, SCHEMA_VERSION)
     if state.get("describer_sha256", _describer_sha256(parts)) != _describer_sha256(parts):
         raise ArtifactError(
             f"The abstraction that `{path.parent.name}` was trained with is another one now.",
             "Put the older one back under its name, or start another run.",
         )
-    for name, expected in state["files"].items():
-        file = path / name
-        if not file.is_file() or sha256(file) != expected:
-            raise ArtifactError(
-                f"`{file}` is missing, truncated or changed; the checkpoint was left untouched.",
-                "Start the run again under another --name; the journal keeps the LLM's answers.",
-            )
-    parts.telemetry.restore(state["telemetry"], _arrays(path / "telemetry.npz"))
+    check_files(path, state["files"])
+    parts.telemetry.restore(state["telemetry"], load_arrays(path / "telemetry.npz"))
     if parts.control is not None:
         parts.control.restore(state["control"])
     _load_learner(path, parts, state["learner"])
@@ -150,29 +117,9 @@ def _save_learner(path: Path, parts: Parts) -> dict[str, Any]:
 
 def _load_learner(path: Path, parts: Parts, scalars: dict[str, Any]) -> None:
     if parts.table is not None:
-        vectors = _arrays(path / "embeddings.npz")["vectors"]
+        vectors = load_arrays(path / "embeddings.npz")["vectors"]
         parts.table.restore(read_json(path / "texts.json"), vectors)
     if parts.learner is None:
         return
-    try:
-        tensors = load_file(path / "learner.safetensors")
-    except SafetensorError as error:
-        raise ArtifactError(f"`{path / 'learner.safetensors'}` cannot be read: {error}") from error
-    parts.learner.restore(tensors, _arrays(path / "replay.npz"), scalars)
-
-
-@contextlib.contextmanager
-def _clear_tensor_errors(run: Path) -> Iterator[None]:
-    """The safetensors library reports a full disk as an error of its own."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise ArtifactError(
-            f"Cannot write a checkpoint into `{run}`: {error}.",
-            "Free some space; the last checkpoint is kept, and the run can be resumed.",
-        ) from error
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    tensors = load_tensors(path / "learner.safetensors")
+    parts.learner.restore(tensors, load_arrays(path / "replay.npz"), scalars)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cepcli.agents.checkpoint import checkpoints, load_checkpoint
+from cepcli.agents.checkpoint import load_checkpoint
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.demonstrated import Demonstrated, begin_with, demonstrated
 from cepcli.agents.evaluation import Evaluation, Watch, evaluate, unwatched
@@ -22,7 +22,6 @@ from cepcli.artifacts import (
     Input,
     Workspace,
     check_name,
-    read_json,
     versions,
     write_json,
     writing,
@@ -31,10 +30,19 @@ from cepcli.cache.control import Control
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.warm import Start, read_start, start_from
-from cepcli.config import build, read_toml, to_dict, write_toml
+from cepcli.checkpoint_files import checkpoints
+from cepcli.config import build, read_toml, to_dict
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.prior.server_address import is_server, server_address
 from cepcli.rl.hybrid_sac import HybridSAC
+from cepcli.run_directory import (
+    check_kind,
+    check_new_run,
+    check_same_settings,
+    run_directory,
+    summary_of,
+    tell_what_is_new,
+)
 
 
 def default_name(config: TrainConfig) -> str:
@@ -73,7 +81,7 @@ def start_run(
         # What cannot be built leaves no run behind.
         begun = resume and bool(checkpoints(workspace.partial("run", name)))
         if begun:
-            _tell_what_is_new(workspace.partial("run", name), config, notify)
+            tell_what_is_new(workspace.partial("run", name), config, notify)
         else:
             config.check_new()
         start = None if begun else _start_cache(config, workspace)
@@ -85,7 +93,7 @@ def start_run(
             notify(f"Beginning with the demonstrations `{config.demos}`")
             tau = current_temperature(parts, fresh)
             fresh.demos = begin_with(parts, demos, tau, hooks.stop_requested)
-        run = _directory(config, workspace, name, resume=resume, overwrite=overwrite)
+        run = run_directory(config, workspace, name, resume=resume, overwrite=overwrite)
         with writing(run):
             progress = train(parts, run, hooks, fresh)
         return _finish(parts, progress, workspace, name, run, hooks)
@@ -164,11 +172,6 @@ def _check_same_episodes(config: TrainConfig, workspace: Workspace, name: str, o
             )
 
 
-def summary_of(workspace: Workspace, name: str) -> dict[str, Any]:
-    """What training a finished run came to."""
-    return read_json(workspace.open("run", name).path / "summary.json")
-
-
 def finished_run(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
     """A finished run's parts as its last checkpoint left them.
 
@@ -210,7 +213,8 @@ def read_config(run: Path) -> TrainConfig:
     """The configuration a run was started with.
 
     Raises:
-        ArtifactError: if it is a run of `cep bench sb3`, which cep compares and does not play.
+        ArtifactError: if it is a run of `cep offline`, or of `cep bench sb3`, which cep compares
+            and does not play.
     """
     if not (run / "config.toml").exists() and (run / "settings.json").exists():
         raise ArtifactError(
@@ -218,7 +222,9 @@ def read_config(run: Path) -> TrainConfig:
             "Go on with it by the command that began it, with --resume; compare it with others by "
             "`cep runs compare`.",
         )
-    return build(TrainConfig, read_toml(run / "config.toml"))
+    values = read_toml(run / "config.toml")
+    check_kind(run, values, "agent")
+    return build(TrainConfig, values)
 
 
 def summarise(
@@ -296,73 +302,9 @@ def _check_free(
         check_new_run(workspace, name, overwrite=overwrite)
 
 
-def check_new_run(workspace: Workspace, name: str, *, overwrite: bool) -> None:
-    """Refuse a name that a run has, be it finished or not, unless it is to be overwritten."""
-    partial = workspace.partial("run", name)
-    if partial.is_dir() and not overwrite and checkpoints(partial):
-        raise ArtifactError(
-            f"An unfinished run `{name}` is in `{workspace.root}`.",
-            "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
-        )
-    workspace.check_new("run", name, overwrite=overwrite)
-
-
-def _directory(
-    config: TrainConfig, workspace: Workspace, name: str, *, resume: bool, overwrite: bool
-) -> Path:
-    partial = workspace.partial("run", name)
-    if resume and partial.is_dir():
-        return partial
-    return workspace.begin(
-        "run", name, overwrite=overwrite, fill=lambda run: write_toml(run / "config.toml", config)
-    )
-
-
 def _check_same_config(config: TrainConfig, run: Path) -> None:
-    """Refuse settings that differ from the run's; how a server is asked changes no result."""
-    before, now = to_dict(read_config(run)), to_dict(config)
-    for settings in (before, now):
-        settings["llm"].pop("server")
-    changed = _first_difference(before, now)
-    if changed:
-        key, old, new = changed
-        raise ArtifactError(
-            f"The run in `{run}` was started with {key} = {old!r}, not {new!r}.",
-            f"Go on with it as it was: cep runs resume {run.name.removesuffix('.partial')}",
-        )
-
-
-def _tell_what_is_new(run: Path, config: TrainConfig, notify: Notify) -> None:
-    """Say which settings did not exist yet when the run was begun: their defaults hold from here.
-
-    What is None is not in the file either way.
-    """
-    before, now = _keys(read_toml(run / "config.toml")), _keys(to_dict(config))
-    if new := sorted(now - before):
-        notify(f"Begun by an earlier version, without {', '.join(new)}: going on with the defaults")
-
-
-def _keys(settings: dict[str, Any], where: str = "") -> set[str]:
-    """Every key with a value, as `section.key`; what `env_options` holds is the environment's."""
-    found: set[str] = set()
-    for key, value in settings.items():
-        nested = isinstance(value, dict) and key != "env_options"
-        found |= _keys(value, f"{where}{key}.") if nested else {where + key}
-    return found
-
-
-def _first_difference(
-    before: dict[str, Any], now: dict[str, Any], where: str = ""
-) -> tuple[str, Any, Any] | None:
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found = _first_difference(old, new, f"{where}{key}.")
-            if found:
-                return found
-        elif old != new:
-            return where + key, old, new
-    return None
+    """Refuse settings that differ from the run's."""
+    check_same_settings(run, to_dict(read_config(run)), to_dict(config))
 
 
 def _finish(
@@ -388,8 +330,3 @@ def _finish(
             inputs.append(Input(kind, source["name"], source["sha256"]))
     workspace.finish("run", name, seed=parts.config.seed, inputs=inputs)
     return summary
-
-
-def unfinished(workspace: Workspace) -> list[str]:
-    """Names of runs that wait to be resumed."""
-    return sorted(p.name.removesuffix(".partial") for p in workspace.root.glob("run/*.partial"))

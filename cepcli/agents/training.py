@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cepcli.agents.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from cepcli.agents.checkpoint import load_checkpoint, save_checkpoint
 from cepcli.agents.control_training import control_step
 from cepcli.agents.evaluation import Evaluation, evaluate
 from cepcli.agents.parts import Losses, Parts
@@ -18,6 +18,7 @@ from cepcli.agents.policy import Decision, Policy, temperature
 from cepcli.agents.progress import Progress
 from cepcli.agents.q_learner import QLearner
 from cepcli.cache.trace import TraceWriter
+from cepcli.checkpoint_files import checkpoints
 from cepcli.errors import EnvError, Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.rl.control_episodes import ControlTracker

@@ -142,6 +142,46 @@ def sac(
 
 
 @app.command()
+def cql(
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of a slice.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Slices of each contender.")] = 7,
+    warm_up: Annotated[
+        int, typer.Option(min=1, help="Gradient steps of each before it is timed.")
+    ] = 50,
+    core: Annotated[int | None, typer.Option(help="Core to pin to; default: the last one.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Gradient steps of conservative Q-learning, plain and by a prior, beside d3rlpy, one core.
+
+    Takes turns with d3rlpy where it is installed, on the halfcheetah dataset that
+    ships with cep, with a batch of 256, two layers of 256 and 10 sampled controls
+    of each kind.
+    """
+    from cepcli.experiments.bench_cql import INSTALL, bench_cql, d3rlpy_is_installed
+
+    if not d3rlpy_is_installed():
+        typer.echo(f"Not compared with d3rlpy, which is not installed. {INSTALL}", err=True)
+    result = bench_cql(
+        steps, rounds, warm_up=warm_up, core=core,
+        notify=lambda line: typer.echo(f"{line} …", err=True),
+    )  # fmt: skip
+    if json:
+        print_json(result)
+        return
+    cpu = result["cpu"]["steps_per_s"]
+    rows = [[k, f"{v:.1f}", f"{cpu[k]:.1f}"] for k, v in result["steps_per_s"].items()]
+    print_table("gradient steps per second", ["", "wall clock", "processor"], rows)
+    shown = {
+        "cql is {:.2f}× d3rlpy": result["ratio_to_d3rlpy"],
+        "cql with every draw kept is {:.2f}× d3rlpy": result["every_draw_ratio_to_d3rlpy"],
+        "cql-prior with 8 primitives is {:.2f}× cql": result["prior_ratio_to_cql"],
+    }
+    for words, ratio in shown.items():
+        if ratio is not None:
+            typer.echo(words.format(ratio))
+
+
+@app.command()
 def sb3(
     env: Annotated[str, typer.Option(help="Environment of continuous control.")] = "halfcheetah",
     steps: Annotated[int, typer.Option(min=1, help="Control steps.")] = 100_000,

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -100,34 +100,45 @@ class RunDisplay:
 
     def step(self, parts: "Parts", progress: "Progress") -> None:
         """A decision was taken; redraws at most four times a second."""
+
+        def figures(rate: float) -> dict[str, str]:
+            asked = None if parts.cache is None else self._asked(parts, progress)
+            return {**self._recent(parts, progress), **(asked or {"steps/s": f"{rate:.0f}"})}
+
+        self.advance(progress.step, parts.config.steps, figures, lambda: self._certificate(parts))
+
+    def advance(
+        self,
+        step: int,
+        steps: int,
+        figures: Callable[[float], dict[str, str]],
+        promised: Callable[[], str] = lambda: "",
+    ) -> None:
+        """A step was taken; redraws at most four times a second.
+
+        Args:
+            step: how many there were.
+            steps: how many there will be.
+            figures: what to show beside them, given the steps per second.
+            promised: a line below.
+        """
         if self._quiet:
             return
         now = time.monotonic()
         if self._first_step is None:
-            self._first_step, self._began = progress.step, now
+            self._first_step, self._began = step, now
         if now - self._shown_at < (_REFRESH_SECONDS if self._live else _PLAIN_SECONDS):
             return
         self._shown_at = now
-        figures = self._figures(parts, progress, now)
+        rate = (step - self._first_step) / max(now - self._began, 1e-9)
+        left = (steps - step) / rate if rate else 0.0
+        shown = {"step": f"{step}/{steps}", "ETA": f"{left:.0f} s", **figures(rate)}
         if self._live:
-            done = progress.step / parts.config.steps
-            self._live.update(self._table(done, figures, self._certificate(parts)))
+            self._live.update(self._table(step / steps, shown, promised()))
             self._live.refresh()
         else:
-            text = ", ".join(f"{key} {value}" for key, value in figures.items())
-            promised = self._certificate(parts)
-            print("; ".join(filter(None, (text, promised))), file=sys.stderr, flush=True)
-
-    def _figures(self, parts: "Parts", progress: "Progress", now: float) -> dict[str, str]:
-        steps_here = progress.step - (self._first_step or 0)
-        rate = steps_here / max(now - self._began, 1e-9)
-        left = (parts.config.steps - progress.step) / rate if rate else 0.0
-        return {
-            "step": f"{progress.step}/{parts.config.steps}",
-            "ETA": f"{left:.0f} s",
-            **self._recent(parts, progress),
-            **({"steps/s": f"{rate:.0f}"} if parts.cache is None else self._asked(parts, progress)),
-        }
+            text = ", ".join(f"{key} {value}" for key, value in shown.items())
+            print("; ".join(filter(None, (text, promised()))), file=sys.stderr, flush=True)
 
     @staticmethod
     def _asked(parts: "Parts", progress: "Progress") -> dict[str, str]:

@@ -27,9 +27,9 @@ app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and pu
 @app.command("list")
 def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Finished and unfinished runs of the workspace."""
-    from cepcli.agents.runs import unfinished
     from cepcli.artifacts import read_json
     from cepcli.report.comparison import FIGURES, figure_cell
+    from cepcli.run_directory import unfinished
 
     space = open_workspace(workspace)
     finished, broken = [], {}
@@ -67,7 +67,12 @@ def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) 
     if json:
         print_json(summary)
         return
-    print_summary(summary)
+    if "dataset" in summary:
+        from cepcli.cli.offline_learn import print_offline_summary
+
+        print_offline_summary(summary)
+    else:
+        print_summary(summary)
     typer.echo(f"  made by: {artifact.manifest['command']}")
     typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
     if is_record(artifact):
@@ -85,9 +90,17 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with an unfinished run, exactly where its last checkpoint stands."""
-    from cepcli.agents.runs import resume_run
+    from cepcli.run_directory import is_offline
 
     space = open_workspace(workspace)
+    if is_offline(space, run):
+        from cepcli.cli.offline_learn import print_offline_summary, resume_offline
+
+        summary = resume_offline(run, space, quiet)
+        print_json(summary) if json else print_offline_summary(summary)
+        return
+    from cepcli.agents.runs import resume_run
+
     summary = run_with_display(
         run, quiet, space, lambda hooks, notify: resume_run(space, run, hooks, notify)
     )

@@ -158,13 +158,19 @@ def _train_one(
     )
 
 
-def run_with_display(name: str, quiet: bool, space: Any, work: Any) -> dict[str, Any]:
-    """Run `work(hooks, notify)` under the live display; Ctrl-C ends with 130 and the way on."""
+def run_with_display(
+    name: str, quiet: bool, space: Any, work: Any, begin: Any = None
+) -> dict[str, Any]:
+    """Run `work(hooks, notify)` under the live display; Ctrl-C ends with 130 and the way on.
+
+    `begin(display, requested)` makes the hooks of a loop that is not `cep train`'s.
+    """
     from cepcli.cli.display import RunDisplay, stop_on_interrupt
 
     with stop_on_interrupt() as requested, RunDisplay(name, quiet=quiet) as display:
         try:
-            return work(display.hooks(requested), display.notify)
+            hooks = begin(display, requested) if begin else display.hooks(requested)
+            return work(hooks, display.notify)
         except (KeyboardInterrupt, Interrupted):
             typer.echo(f"Stopped. {_way_on(name, space)}", err=True)
             raise typer.Exit(130) from None

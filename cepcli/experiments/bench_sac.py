@@ -61,14 +61,14 @@ def bench_sac(
     Raises:
         ConfigError: if the core is not this process's to use.
     """
-    core = _core(core)
+    core = pinned_core(core)
     absent = not_installed()
     names = [*OURS, *(name for name in THEIRS if name not in absent)]
     contenders: dict[str, Contender] = {}
     try:
         for name in names:
             notify(f"Starting {name}")
-            contenders[name] = Contender(name, core)
+            contenders[name] = Contender(name, core, __spec__.name)
             contenders[name].run(2 * steps)  # fills the replay's warm-up, compiles
         times: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for number in range(rounds):
@@ -92,7 +92,7 @@ def bench_sac(
     }
 
 
-def _core(core: int | None) -> int | None:
+def pinned_core(core: int | None) -> int | None:
     """The core to pin to; None where this system cannot pin."""
     if not hasattr(os, "sched_getaffinity"):
         return None
@@ -127,12 +127,13 @@ def _figures(
 class Contender:
     """A process that runs slices when told to, and waits meanwhile."""
 
-    def __init__(self, name: str, core: int | None) -> None:
+    def __init__(self, name: str, core: int | None, module: str) -> None:
+        """Args: `module` is run as a script, with the name and the core, and calls `serve`."""
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe could fill up; see stop
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, name, str(core)],
+            [sys.executable, "-m", module, name, str(core)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -169,19 +170,28 @@ class Contender:
         self._errors.close()
 
 
-def main(name: str, core: str) -> None:
+def serve(core: str, begin: Callable[[], Slice]) -> None:
     """A contender's process: reads numbers of steps, writes the seconds that they took."""
     if core != "None":
         os.sched_setaffinity(0, {int(core)})
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not look like an answer
-    run = _ours(SYMBOLS if name == "hybrid-sac" else 1) if name in OURS else _theirs(name)
+    run = begin()
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         run(int(line))
         spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
         answers.write(json.dumps(spent) + "\n")
         answers.flush()
+
+
+def main(name: str, core: str) -> None:
+    """The process of one of these contenders."""
+
+    def begin() -> Slice:
+        return _ours(SYMBOLS if name == "hybrid-sac" else 1) if name in OURS else _theirs(name)
+
+    serve(core, begin)
 
 
 def _theirs(name: str) -> Slice:

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from cepcli.agents.parts import Notify
-from cepcli.agents.runs import evaluate_pair, summary_of
+from cepcli.agents.runs import evaluate_pair
 from cepcli.artifacts import Workspace
 from cepcli.report.comparison import Estimate
+from cepcli.run_directory import summary_of
 
 #: Instead of another run: the same run without its cache.
 OFF = "off"

@@ -15,16 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cepcli.agents.checkpoint import checkpoints
 from cepcli.agents.config import TrainConfig
-from cepcli.agents.runs import check_new_run
 from cepcli.artifacts import Workspace, discard, read_json, versions, write_json, writing
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.checkpoint_files import checkpoints
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.metrics import MetricWriter
 from cepcli.report.curves import plot_run
+from cepcli.run_directory import check_new_run
 from cepcli.seeding import stream_seed
 
 AGENT = "sac of stable-baselines3"

@@ -95,19 +95,24 @@ class Group:
 
 
 def learning_curve(summary: dict[str, Any]) -> np.ndarray:
-    """Steps and score of each evaluation, a row each."""
-    return np.array(summary["eval"]["curve" if has_success(summary) else "return_curve"], float)
+    """Steps and score of each evaluation, a row each; none where nothing was evaluated."""
+    curve = summary["eval"]["curve" if has_success(summary) else "return_curve"]
+    return np.array(curve, float).reshape(-1, 2)
 
 
-def late_score(summary: dict[str, Any]) -> float:
+def late_score(summary: dict[str, Any]) -> float | None:
     """Mean score of the evaluations in the last fifth of the steps; one alone swings by chance."""
     curve = learning_curve(summary)
+    if not len(curve):
+        return None
     return float(curve[curve[:, 0] >= _LATE * curve[-1, 0], 1].mean())
 
 
-def area_under_curve(summary: dict[str, Any]) -> float:
-    """Mean score over the steps of a run: trapezoid over its evaluations."""
+def area_under_curve(summary: dict[str, Any]) -> float | None:
+    """Mean score over the steps of a run: trapezoid over its evaluations; None without any."""
     curve = learning_curve(summary)
+    if not len(curve):
+        return None
     if len(curve) < 2:
         return float(curve[0, 1])
     return float(np.trapezoid(curve[:, 1], curve[:, 0]) / (curve[-1, 0] - curve[0, 0]))
@@ -155,6 +160,7 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "late": ("late score", late_score, ".2f"),
     "auc": ("area under curve", area_under_curve, ".2f"),
     "return": ("return", lambda s: s["eval"]["return_mean"], ".2f"),
+    "normalised": ("normalised", lambda s: s["eval"].get("normalised_score"), ".1f"),
     "decisions": ("decisions", lambda s: s["decisions"], ".0f"),
     "queries": ("LLM queries", lambda s: s["queries"]["total"], ".0f"),
     "queries_per_decision": ("queries/decision", queries_per_decision, ".3f"),
@@ -239,6 +245,11 @@ def _require_alike(baseline: Group, groups: Sequence[Group]) -> None:
     first = baseline.summaries[0]
     for group in groups:
         for summary in group.summaries:
+            if not summary["eval"]["episodes"]:
+                raise ConfigError(
+                    f"`{summary['run']}` was evaluated in no environment, so it has no score.",
+                    "Compare it without --baseline, or leave it out.",
+                )
             for key in ("env", "steps"):
                 if summary[key] != first[key]:
                     raise ConfigError(

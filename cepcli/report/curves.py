@@ -18,6 +18,10 @@ import matplotlib.pyplot as plt
 
 _LEGEND_COLUMNS = 3
 _DASHES = ("-", "--", ":")
+#: What an offline run is shown by.
+_LOSSES = (
+    "train/td_loss", "train/conservative_loss", "train/value_loss", "train/policy_loss",
+)  # fmt: skip
 #: By whether episodes can be solved.
 _AXIS = {True: "success rate", False: "return"}
 
@@ -25,30 +29,47 @@ _AXIS = {True: "success rate", False: "return"}
 def plot_run(run: Path) -> Path:
     """`curve.png` of one run: its score over its steps, and how decisions were answered.
 
-    The score is success, or return where nothing can be solved.
+    The score is success, or return where nothing can be solved. An offline run decides nothing: its
+    losses are shown instead.
     """
     rows = read_metrics(run / "metrics.jsonl")
     solvable = any("eval/success_rate" in row for row in rows)
     score = "success_rate" if solvable else "return_mean"
     evaluations = [(r["step"], r[f"eval/{score}"]) for r in rows if f"eval/{score}" in r]
     training = [r for r in rows if f"train/{score}" in r]
+    losses = sorted({key for r in rows for key in r if key in _LOSSES})
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
     steps = [r["step"] for r in training]
-    top.plot(steps, [r[f"train/{score}"] for r in training], color="0.6", label="training")
-    top.plot(*zip(*evaluations, strict=True), marker="o", label="evaluation")
+    if training:
+        top.plot(steps, [r[f"train/{score}"] for r in training], color="0.6", label="training")
+    if evaluations:
+        top.plot(*zip(*evaluations, strict=True), marker="o", label="evaluation")
     top.set(ylabel=_AXIS[solvable], title=run.name.removesuffix(".partial"))
     _limit(top, solvable)
-    top.legend()
+    if training or evaluations:
+        top.legend()
+    if training:
+        _answers(bottom, training)
+    else:
+        for key in losses:
+            told = [(r["step"], r[key]) for r in rows if key in r]
+            bottom.plot(*zip(*told, strict=True), label=key.removeprefix("train/"))
+        bottom.set(xlabel="gradient steps", ylabel="loss")
+    if training or losses:
+        bottom.legend()
+    return save_picture(figure, run / "curve.png")
+
+
+def _answers(axes: Any, training: Sequence[dict[str, Any]]) -> None:
+    """How decisions were answered, in numbers."""
     shares = {
         "exact hits": [r["cache/hits_exact"] for r in training],
         "semantic hits": [r["cache/hits_semantic"] for r in training],
         "queries": [r["prior/queries"] for r in training],
     }
     for label, counts in shares.items():
-        bottom.plot(steps, counts, label=label)
-    bottom.set(xlabel="steps", ylabel="decisions so far")
-    bottom.legend()
-    return save_picture(figure, run / "curve.png")
+        axes.plot([r["step"] for r in training], counts, label=label)
+    axes.set(xlabel="steps", ylabel="decisions so far")
 
 
 def plot_comparison(groups: Sequence[Group], path: Path) -> Path:

@@ -57,6 +57,7 @@ from cepcli.rl.squashed_gaussian import (
     squashed_gradient,
     squashed_sample,
 )
+from cepcli.rl.twin_critics import lower_slope, lower_value
 from cepcli.seeding import generator, stream_seed, torch_generator
 
 
@@ -233,9 +234,7 @@ class HybridSAC:
         self, critics: Perceptrons, pairs: Float[Tensor, "rows inputs"]
     ) -> Float[Tensor, " rows"]:
         """The smaller of two critics' values."""
-        room = self._brief.of(len(pairs))
-        first, second = (critic.forward(pairs, room) for critic in critics.members)
-        return torch.minimum(first, second)[:, 0]
+        return lower_value(critics, pairs, self._brief.of(len(pairs)))
 
     # -- remembering ---------------------------------------------------------------------------
 
@@ -355,19 +354,9 @@ class HybridSAC:
     def _slope_of_lower(
         self, pairs: Float[Tensor, "batch inputs"]
     ) -> Float[Tensor, "batch controls"]:
-        """∂ min_i Q_i/∂u: back through the smaller critic of each row alone."""
-        rooms = [self._brief.of(len(pairs)), self._judging.of(len(pairs))]
-        networks = self.critics.members
-        values = [
-            network.forward(pairs, room) for network, room in zip(networks, rooms, strict=True)
-        ]
-        lower = (values[0] <= values[1])[:, 0]
-        gradient = torch.empty(len(pairs), self._controls, device=self._device)
-        for network, room, mask in zip(networks, rooms, (lower, ~lower), strict=True):
-            rows = mask.nonzero()[:, 0]
-            free = self._gathering.of(len(rows))
-            gradient[rows] = network.input_gradient(room, rows, slice(self._known, None), free)
-        return gradient
+        """∂ min_i Q_i/∂u."""
+        rooms = (self._brief.of(len(pairs)), self._judging.of(len(pairs)))
+        return lower_slope(self.critics, pairs, slice(self._known, None), rooms, self._gathering)[1]
 
     # -- checkpoints ---------------------------------------------------------------------------
 

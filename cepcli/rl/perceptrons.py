@@ -103,23 +103,25 @@ class Perceptron:
         inputs: Float[Tensor, "rows inputs"],
         room: Room,
         d_output: Float[Tensor, "rows outputs"],
+        *,
+        more: bool = False,
     ) -> None:
         """Write the gradient of the parameters, given the loss's gradient in the outputs.
 
-        `room` is as `forward` left it.
+        `room` is as `forward` left it. With `more` the gradient comes on top of what is there.
         """
         first, second, slope = room
         one, two, three = self._gradient
-        torch.mm(second.mT, d_output, out=three.weight)
-        torch.sum(d_output, 0, out=three.bias)
+        _product(second.mT, d_output, three.weight, more)
+        _total(d_output, three.bias, more)
         torch.mm(d_output, self.layers[2].weight.mT, out=slope)
         d_second = _relu_gradient(slope, second, 0, grad_input=second)
-        torch.mm(first.mT, d_second, out=two.weight)
-        torch.sum(d_second, 0, out=two.bias)
+        _product(first.mT, d_second, two.weight, more)
+        _total(d_second, two.bias, more)
         torch.mm(d_second, self.layers[1].weight.mT, out=slope)
         d_first = _relu_gradient(slope, first, 0, grad_input=first)
-        torch.mm(inputs.mT, d_first, out=one.weight)
-        torch.sum(d_first, 0, out=one.bias)
+        _product(inputs.mT, d_first, one.weight, more)
+        _total(d_first, one.bias, more)
 
     def input_gradient(
         self, room: Room, rows: Int[Tensor, " rows"], columns: slice, free: Room
@@ -139,6 +141,22 @@ class Perceptron:
         active = torch.index_select(room.first, 0, rows, out=free.first)
         d_first = _relu_gradient(free.slope, active, 0, grad_input=active)
         return d_first @ one[columns].mT
+
+
+def _product(one: Tensor, other: Tensor, out: Tensor, more: bool) -> None:
+    """Write the product of two matrices, or add it to what is there."""
+    if more:
+        out.addmm_(one, other)
+    else:
+        torch.mm(one, other, out=out)
+
+
+def _total(rows: Tensor, out: Tensor, more: bool) -> None:
+    """Write the sum of all rows, or add it to what is there."""
+    if more:
+        out.add_(rows.sum(0))
+    else:
+        torch.sum(rows, 0, out=out)
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:

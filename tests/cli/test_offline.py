@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cepcli.cli.main import app
-from cepcli.errors import DataError
+from cepcli.errors import CepError, DataError
 from cepcli.offline import finding, labelling
 from tests.agents import worlds
 
@@ -107,3 +107,70 @@ def test_a_file_of_an_unknown_environment_cannot_be_labelled(tmp_path):
     with pytest.raises(DataError, match="not known which environment") as error:
         RUNNER.invoke(app, ["offline", "label", "--dataset", str(path)], catch_exceptions=False)
     assert error.value.hint == "Name it: --env ID"
+
+
+def refused(*words):
+    """What a user is told who types something that cannot work."""
+    with pytest.raises(CepError) as told:
+        RUNNER.invoke(app, ["offline", *words, "--quiet"], catch_exceptions=False)
+    return f"{told.value.message} {told.value.hint}"
+
+
+SHORT = (
+    "--steps", "4", "--set", "eval_episodes=1", "--set", "final_eval_episodes=1",
+    "--set", "control.hidden=16", "--set", "control.batch_size=16", "--no-eval-env",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["cql", "bc", "iql", "td3-bc"])
+def test_every_algorithm_learns_from_what_ships_and_is_listed(algorithm):
+    summary = answer(algorithm, "--env", "halfcheetah", *SHORT, "--quiet")
+    assert summary["agent"] == algorithm
+    assert summary["steps"] == 4
+    assert (
+        "not the published" in summary["dataset"]["source"]
+        or "collected by cep" in (summary["dataset"]["source"])
+    )
+    done = RUNNER.invoke(app, ["runs", "list", "--json"], catch_exceptions=False)
+    [listed] = json.loads(done.stdout)["finished"]
+    assert listed["run"] == summary["run"] == f"halfcheetah_medium-replay_{algorithm}_s0"
+    shown = RUNNER.invoke(app, ["runs", "show", listed["run"]], catch_exceptions=False)
+    assert f"4 gradient steps of {algorithm}" in shown.stdout
+
+
+def test_cql_prior_under_the_uniform_prior_needs_no_labels():
+    summary = answer("cql-prior", "--prior", "uniform", *SHORT, "--quiet", "--seeds", "2")
+    assert [run["seed"] for run in summary["runs"]] == [0, 1]
+    assert {run["env"] for run in summary["runs"]} == {"walker2d"}
+
+
+def test_a_finished_run_is_evaluated_and_only_by_its_own_command():
+    from cepcli.envs import catalog
+
+    summary = answer("bc", "--env", "halfcheetah", *SHORT, "--quiet")
+    found = answer("eval", summary["run"], "--episodes", "1", "--quiet")
+    assert found["eval"]["episodes"] == 1
+    assert found["eval"]["length_mean"] == catalog.control_spec("halfcheetah").max_episode_steps
+    assert found["eval"]["normalised_score"] is not None
+    with pytest.raises(CepError) as told:
+        RUNNER.invoke(app, ["eval", summary["run"]], catch_exceptions=False)
+    assert "cep offline eval" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("cql", "--steps", "0"), "steps is 0, expected ≥ 1"),
+        (("cql", "--set", "cql.weight=-1"), "cql.weight is -1"),
+        (("cql", "--set", "cql.share_floor=1"), "expected in [0, 1)"),
+        (("cql", "--set", "cql.wieght=1"), "Did you mean"),
+        (("cql", "--set", "prior=embedded"), "uses no prior"),
+        (("cql", "--set", "algorithm=iql"), "the command is cql"),
+        (("cql", "--device", "gpu"), "no device `gpu`"),
+        (("cql", "--dataset", "/none/at-all.hdf5"), "at-all.hdf5"),
+        (("cql-prior", "--prior", "nobody"), "no prior `nobody`"),
+        (("eval", "none"), "no run `none`"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(words, told):
+    assert told in refused(*words)
