@@ -2,8 +2,11 @@
 
 Each state is answered by the first that applies: an exact hit (an entry of the same text; never
 audited, because a deterministic scorer would only repeat itself), a semantic hit (an entry of a
-similar text, sometimes audited), a partial hit (an entry that lacks some actions: only those are
-scored; in mode `certified` all are, since the LLM is asked anyway and takes hardly longer), a miss.
+similar text, sometimes audited), a partial hit (such an entry that lacks some actions), a miss. A
+partial hit is a query: of the same text only what is missing is scored; of a similar one all is,
+since the LLM is asked anyway and takes hardly longer, and what the entry would have answered is
+compared with that. Such a comparison is not evidence for `certified`, which promises something
+about hits.
 Where a controller learns from it, a miss compares the nearest entry with the fresh answer for free.
 In mode `certified` a similar text answers for a new one once only: when that comes again it is a
 miss, and exact from then on, so that every text counts once in the evidence and none can be wrong
@@ -167,13 +170,16 @@ class CachedPrior(Prior):
         if certified and cache.was_lent(state.goal, state.text):
             return self._miss(state, key)
         missing = neighbour.entry.lacks(state.actions, own_text=False)
-        answers = cache.answers(neighbour) and not (missing and cache.config.mode == "certified")
         comparable = not missing and neighbour.similarity > neighbour.entry.repels
         if comparable and self._control is not None and not cache.read_only:
             self._control.controller.look_up()
-        if not answers:
+        if not cache.answers(neighbour):
             wanted = self._control is None or self._control.controller.learns_from_misses
             return self._compared_miss(state, key, neighbour, missing, comparable and wanted)
+        if missing:
+            plan = self._compared_miss(state, key, neighbour, missing, True)
+            plan.kind = "partial"
+            return plan
         if not cache.read_only and self._generator.random() < cache.knobs.refresh_rate:
             plan = self._compared_miss(state, key, neighbour, missing, True)
             plan.kind, plan.probability = "audit", cache.knobs.refresh_rate
@@ -206,10 +212,7 @@ class CachedPrior(Prior):
         if asked and not self._cache.read_only:
             entry.scores.put(missing, [np.nan] * len(missing))
             self._expect(entry, asked)
-            if kind == "exact":
-                entry.borrowed.difference_update(asked)
-            else:
-                entry.borrowed.update(asked)
+            entry.borrowed.difference_update(asked)
         kind = "partial" if asked else kind
         return _Plan(state, kind, sources, asked, entry)
 
@@ -284,16 +287,19 @@ class CachedPrior(Prior):
         self, entry: Entry, plan: _Plan, log_cached: np.ndarray, log_fresh: np.ndarray
     ) -> None:
         """Compare the prior that a hit would have given with the fresh one."""
-        audit = plan.kind == "audit"
+        would_answer = plan.kind != "miss"
         found = Comparison(
             plan.similarity,
             float(span(log_cached, log_fresh)),
             float(kl_divergence(log_cached, log_fresh)),
             plan.probability,
-            audit,
+            would_answer,
         )
-        if audit:
+        if would_answer:
             self._cache.audited(entry, found.span, found.kl)
+        if plan.kind == "partial":
+            self._telemetry.record_partial(found)
+            return
         self._telemetry.record_comparison(found)
         failed = self._control is not None and self._control.observe(found)
         if failed and self._cache.config.certified.renew:

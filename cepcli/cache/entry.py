@@ -155,7 +155,8 @@ class Entry:
     def borrowed(self) -> "BorrowedActions":
         """Actions whose score was given under a similar text, not this one.
 
-        Good for semantic hits, but an exact hit must ask for them.
+        Caches saved by earlier versions have such scores. Good for semantic hits, but an exact hit
+        must ask for them.
         """
         return BorrowedActions(self)
 

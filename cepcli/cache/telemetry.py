@@ -79,6 +79,7 @@ class CacheTelemetry:
         self.counts: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0.0)
         self.comparisons: list[Comparison] = []
+        self.partials: list[Comparison] = []
         self.samples = {"latency": Samples(), "cache": Samples(), "llm": Samples()}
 
     @property
@@ -126,6 +127,10 @@ class CacheTelemetry:
         """Keep the result of one audit, or of a miss compared with its nearest entry."""
         self.comparisons.append(comparison)
 
+    def record_partial(self, comparison: Comparison) -> None:
+        """Keep how far off an entry was that lacked some of the actions, all scored anew."""
+        self.partials.append(comparison)
+
     def summary(self) -> dict[str, Any]:
         """Plain values for `summary.json`; a quantity without observations is None."""
         return {
@@ -143,7 +148,8 @@ class CacheTelemetry:
             "latency_ms": self._percentiles_ms("latency"),
             "cache_ms": self._percentiles_ms("cache"),
             "llm_ms": self._percentiles_ms("llm"),
-            "audited": self._audit_summary(),
+            "audited": _errors(self.audits),
+            "partial_hits_compared": _errors(self.partials),
         }
 
     def _percentiles_ms(self, name: str) -> dict[str, float | None]:
@@ -160,8 +166,9 @@ class CacheTelemetry:
             "samples": {name: samples.counters for name, samples in self.samples.items()},
         }
         arrays = {name: samples.kept for name, samples in self.samples.items()}
-        rows = np.array(self.comparisons, np.float64)
-        arrays["comparisons"] = rows.reshape(-1, len(Comparison._fields))
+        for name, found in (("comparisons", self.comparisons), ("partials", self.partials)):
+            rows = np.array(found, np.float64)
+            arrays[name] = rows.reshape(-1, len(Comparison._fields))
         return values, arrays
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -172,18 +179,23 @@ class CacheTelemetry:
         self.totals = dict(values["totals"])
         for name, samples in self.samples.items():
             samples.restore(arrays[name], values["samples"][name])
-        self.comparisons = [
-            Comparison(*map(float, row[:-1]), hit=bool(row[-1])) for row in arrays["comparisons"]
-        ]
+        self.comparisons = _comparisons(arrays["comparisons"])
+        # an older checkpoint has none: partial hits were compared with nothing
+        self.partials = _comparisons(arrays["partials"]) if "partials" in arrays else []
 
-    def _audit_summary(self) -> dict[str, Any]:
-        audits = self.audits
-        if not audits:
-            return {"count": 0, "kl_mean": None, "kl_max": None, "span_max": None}
-        return {
-            "count": len(audits),
-            "similarity_min": min(found.similarity for found in audits),
-            "kl_mean": float(np.mean([found.kl for found in audits])),
-            "kl_max": max(found.kl for found in audits),
-            "span_max": max(found.span for found in audits),
-        }
+
+def _comparisons(rows: np.ndarray) -> list[Comparison]:
+    return [Comparison(*map(float, row[:-1]), hit=bool(row[-1])) for row in rows]
+
+
+def _errors(found: list[Comparison]) -> dict[str, Any]:
+    """How far off entries were, at look-ups where the LLM was asked as well."""
+    if not found:
+        return {"count": 0, "kl_mean": None, "kl_max": None, "span_max": None}
+    return {
+        "count": len(found),
+        "similarity_min": min(one.similarity for one in found),
+        "kl_mean": float(np.mean([one.kl for one in found])),
+        "kl_max": max(one.kl for one in found),
+        "span_max": max(one.span for one in found),
+    }

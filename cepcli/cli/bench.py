@@ -73,6 +73,45 @@ def cache(
     typer.echo(f"LLM for the same decision: {result['llm_ms']:.0f} ms")
 
 
+@app.command()
+def envs(
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", help="Text environment; again for more. Default: one a family."),
+    ] = None,
+    resets: Annotated[int, typer.Option(min=1, help="Episodes of a round.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of instances and random actions.")] = 0,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Steps a second and time of a reset of text environments, by random actions.
+
+    Games are made and compiled before the clock runs; `--set games=20` and the
+    like set options, which otherwise are those of `cep envs check`.
+    """
+    from cepcli.config import given
+    from cepcli.experiments.bench_envs import bench_envs
+
+    rows = bench_envs(
+        env or _ONE_A_FAMILY, open_workspace(workspace).root, resets=resets, rounds=rounds,
+        seed=seed, options=given(overrides=set_) if set_ else None,
+        notify=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if json:
+        print_json(rows)
+        return
+    cells = [
+        [row["env"], str(row["steps"]), f"{row['steps_per_s']:.0f}",
+         *(_figure(row["reset_ms"][name]) for name in ("p50", "p95"))]
+        for row in rows
+    ]  # fmt: skip
+    columns = ["environment", "steps", "steps/s", "reset ms", "95 % below"]
+    print_table("text environments, random actions", columns, cells)
+
+
+_ONE_A_FAMILY = ["babyai/goto-local", "textworld/coin", "alfworld", "webshop"]
 _STEPS = {
     "look-up": "lookup_us",
     "insert": "insert_us",

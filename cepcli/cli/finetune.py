@@ -1,5 +1,7 @@
 """`cep prior finetune`: tune language models on few demonstrations, and tabulate what it brings."""
 
+import json as json_format
+import shlex
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -126,7 +128,29 @@ def finetune(
     if refused:
         raise PriorError(" ".join(error.message for error in refused), refused[0].hint)
     if tunings and not json:
-        typer.echo(f"Use it: cep train --env {env[0]} --prior {tunings[-1].name}")
+        played = "".join(f" --set {option}" for option in _options_of(data[0], space))
+        typer.echo(f"Use it: cep train --env {env[0]} --prior {tunings[-1].name}{played}")
+
+
+def _options_of(data: "TuningData", space: "Workspace") -> list[str]:
+    """Options that demonstrations were played with, other than the usual: a run needs them, too."""
+    from cepcli.config import read_toml
+    from cepcli.envs.catalog import full_options, spec
+
+    if data.source.kind != "demos" or data.source.name not in space.names("demos"):
+        return []
+    if spec(data.env_id).kind == "control":
+        return []
+    config = read_toml(space.open("demos", data.source.name).path / "config.toml")
+    usual = full_options(data.env_id, {})
+    played = config.get("env_options", {})
+    return [
+        shlex.quote(
+            f"env_options.{key}={value if isinstance(value, str) else json_format.dumps(value)}"
+        )
+        for key, value in played.items()
+        if usual.get(key) != value
+    ]
 
 
 def _plan(

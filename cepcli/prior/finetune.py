@@ -237,7 +237,7 @@ def _branch(model: LanguageModel, lesson: Lesson, config: FinetuneConfig) -> Bra
     state = lesson.decision.state
     text = shortened(state.text, config.text_tokens, lambda text: len(model.encode(text)))
     prompt = lesson.template.render(replace(state, text=text))
-    return Branch(
-        model.encode(prompt.prefix) + model.encode(prompt.state),
-        model.encode_actions(state.actions),
-    )
+    tokens = model.encode(prompt.prefix) + model.encode(prompt.state)
+    actions = model.encode_actions(state.actions)
+    model.check_context(len(tokens) + max(map(len, actions)))
+    return Branch(tokens, actions)

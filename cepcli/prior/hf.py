@@ -82,7 +82,7 @@ class HFScorer(Scorer):
     def _line(self, text: str, most_tokens: int) -> Completion:
         started = time.perf_counter()
         tokens = self._lm.encode(text)
-        self._check_context(len(tokens) + most_tokens)
+        self._lm.check_context(len(tokens) + most_tokens)
         ids = torch.tensor([tokens], device=self._lm.device)
         tokenizer = self._lm.tokenizer
         written = self._lm.model.generate(
@@ -110,7 +110,7 @@ class HFScorer(Scorer):
             if not state:
                 raise PriorError("A prompt is empty.", "Its template must render some text.")
             actions = self._lm.encode_actions(action_sets[i])
-            self._check_context(prefix.length + len(state) + max(map(len, actions)))
+            self._lm.check_context(prefix.length + len(state) + max(map(len, actions)))
             branches.append(Branch(state, actions))
         sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
         for row in pack(sizes, self._row_tokens):
@@ -129,17 +129,6 @@ class HFScorer(Scorer):
                     live_seconds=seconds,
                 )
                 start += len(lengths)
-
-    def _check_context(self, needed: int) -> None:
-        """Refuse what the model has no positions for; it would answer something."""
-        context = getattr(self._lm.model.config, "max_position_embeddings", None)
-        if context is not None and needed > context:
-            raise PriorError(
-                f"A prompt needs {needed} tokens with what follows it, but `{self._lm.name}` takes "
-                f"{context}.",
-                "Set `text_tokens` (of a run: `llm.text_tokens`) lower, so that texts are "
-                "shortened, or take a model that takes more.",
-            )
 
     def _row_scores(self, prefix: _Prefix, tree: TokenTree) -> Float[Tensor, " continuations"]:
         cache = fork(prefix.cache) if prefix.length else None

@@ -70,6 +70,21 @@ class LanguageModel:
         texts = [f" {action}\n" for action in actions]
         return self.tokenizer(texts, add_special_tokens=False).input_ids
 
+    def check_context(self, needed: int) -> None:
+        """Refuse what the model has no positions for; it would answer something.
+
+        Raises:
+            PriorError: if a prompt and what follows it take more tokens than the model does.
+        """
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        if context is not None and needed > context:
+            raise PriorError(
+                f"A prompt needs {needed} tokens with what follows it, but `{self.name}` takes "
+                f"{context}.",
+                "Set `text_tokens` (of a run: `llm.text_tokens`) lower, so that texts are "
+                "shortened, or take a model that takes more.",
+            )
+
 
 def load_language_model(
     name: str, *, dtype: str = "auto", device: str = "cpu", adapter: Path | None = None
@@ -223,8 +238,11 @@ def _merged(model: Any, adapter: Path) -> Any:
             if key.endswith(".lora_A.weight"):
                 up = weights[key.replace(".lora_A.", ".lora_B.")]
                 name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+                change = scale * (up @ down)
                 with torch.no_grad():
-                    model.get_submodule(name).weight += scale * (up @ down)
+                    model.get_submodule(name).weight += (
+                        change.T if config.get("fan_in_fan_out") else change
+                    )
     except (KeyError, AttributeError, RuntimeError) as error:
         raise PriorError(
             f"The adapter `{adapter}` does not fit its model: {error}.",

@@ -113,9 +113,7 @@ def load_prior(
     if is_server(source.model):
         scorer = _served(source.model, template.version, config, journal_path)
     else:
-        scorer = _local(
-            source.model, source.adapter, template.version, config, device, journal_path
-        )
+        scorer = _local(name, source, template.version, config, device, journal_path)
     normalisation = (
         config.normalisation or source.card.get("normalisation") or DEFAULT_NORMALISATION
     )
@@ -131,8 +129,8 @@ def load_prior(
 
 
 def _local(
-    model: str,
-    adapter: Path | None,
+    name: str,
+    source: PriorSource,
     template: str,
     config: PriorConfig,
     device: str,
@@ -142,7 +140,11 @@ def _local(
     from cepcli.prior.journal import Journal, JournaledScorer
     from cepcli.prior.language_model import load_language_model
 
-    loaded = load_language_model(model, dtype=config.dtype, device=device, adapter=adapter)
+    assert source.model is not None
+    loaded = load_language_model(
+        source.model, dtype=config.dtype, device=device, adapter=source.adapter
+    )
+    _check_base(name, source, loaded.revision)
     scorer = HFScorer(loaded, template=template, row_tokens=config.row_tokens)
     return scorer if journal_path is None else JournaledScorer(scorer, Journal(journal_path))
 
@@ -167,6 +169,19 @@ def _shape(config: PriorConfig, source: PriorSource) -> PriorShape:
         same = config.normalisation in (None, source.card.get("normalisation"))
         temperature = source.card.get("temperature", 1.0) if same else 1.0
     return PriorShape(temperature=float(temperature), smoothing=config.smoothing)
+
+
+def _check_base(name: str, source: PriorSource, revision: str) -> None:
+    """Refuse an adapter whose base model has other weights now than when it was tuned."""
+    tuned_on = source.card.get("revision")
+    if source.model == EMBEDDED or not tuned_on or tuned_on == revision:
+        return  # the weights of the embedded model are pinned; their file may be written otherwise
+    raise PriorError(
+        f"The prior `{name}` was tuned on other weights of `{source.model}` (revision "
+        f"{tuned_on[:12]}) than are there now ({revision[:12]}).",
+        f"Give the former weights, or tune it anew: cep prior finetune --env ID --name {name} "
+        f"--set model={source.model} --overwrite",
+    )
 
 
 def _check_template(name: str, source: PriorSource, family: str, version: str) -> None:

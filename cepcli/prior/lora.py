@@ -1,12 +1,14 @@
 """Low-rank adapters on a language model: attach, copy, store, and resume."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.language_model import LanguageModel
@@ -24,17 +26,23 @@ class Checkpoint(NamedTuple):
 
 
 class Adapter:
-    """A trainable LoRA adapter inside `language_model.model`; its weights are float32."""
+    """A trainable LoRA adapter inside `language_model.model`; its weights are float32.
+
+    Raises:
+        PriorError: if the model lacks one of the layers that `config.targets` names.
+    """
 
     def __init__(self, language_model: LanguageModel, config: FinetuneConfig) -> None:
         from peft import LoraConfig, get_peft_model
 
+        transposed = _check_targets(language_model, config.targets)
         self._config = LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType] - a float works
             target_modules=list(config.targets),
             lora_dropout=0.0,
             bias="none",
+            fan_in_fan_out=transposed,
             task_type="CAUSAL_LM",
         )
         with torch.random.fork_rng(devices=[]), quiet_transformers():
@@ -70,6 +78,38 @@ class Adapter:
         self._config.inference_mode = True
         self._config.base_model_name_or_path = self._model_name
         self._config.save_pretrained(str(directory))
+
+
+def _check_targets(language_model: LanguageModel, targets: Sequence[str]) -> bool:
+    """Whether the targets keep their weights transposed, as those of GPT-2 do.
+
+    Of several targets peft would leave out silently those that there are not.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    layers = {
+        name: isinstance(module, Conv1D)
+        for name, module in language_model.model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D)
+    }
+    kinds = set()
+    for target in targets:
+        found = {kind for name, kind in layers.items() if f".{name}".endswith(f".{target}")}
+        if not found:
+            known = sorted({name.rpartition(".")[2] for name in layers} - {"lm_head"})
+            raise PriorError(
+                f"`targets` names `{target}`, but `{language_model.name}` has no such linear "
+                f"layer, only {', '.join(known) or 'none'}.",
+                f"Name layers that it has: --set 'targets={json.dumps(known)}'",
+            )
+        kinds |= found
+    if len(kinds) > 1:
+        raise PriorError(
+            f"`targets` names layers of two kinds, of which `{language_model.name}` keeps one "
+            "transposed.",
+            "Name those of one kind, and tune the others apart.",
+        )
+    return kinds == {True}
 
 
 def moments(optimizer: torch.optim.AdamW, adapter: Adapter) -> Weights:

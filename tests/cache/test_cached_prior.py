@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
+from cepcli.cache.control import Control
+from cepcli.cache.controllers import make_controller
 from cepcli.cache.entry import scores_of
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
@@ -141,23 +143,65 @@ def test_missing_actions_of_a_known_text_are_scored_alone():
     assert rig.kinds((0, ("open", "south", "take", "north"))) == ["exact"]
 
 
-def test_missing_actions_of_a_similar_text_are_scored_under_its_own_prompt():
-    rig = Rig()
+@pytest.mark.parametrize("mode", ["lru", "fifo"])
+def test_a_partial_hit_on_a_similar_text_scores_all_and_tells_how_far_off_the_entry_was(mode):
+    rig = Rig(mode)
     rig.ask((0, ("north", "south")))
     (answer,) = rig.ask((1, ACTIONS))
     assert answer.kind == "partial"
-    assert rig.inner.calls[-1] == [state(1, ("take",))]
-    expected = [*fresh(rig, 0, ("north", "south")), *fresh(rig, 1, ("take",))]
-    assert answer.scores.tolist() == expected
-    assert rig.kinds((1, ACTIONS)) == ["semantic"]
+    assert rig.inner.calls[-1] == [state(1, ACTIONS)]
+    assert answer.scores.tolist() == fresh(rig, 1).tolist()
+    assert rig.kinds((1, ACTIONS), (0, ("north", "south"))) == ["exact", "exact"]
+    entry = rig.cache.exact("goal", "0")
+    assert entry is not None
+    assert dict(entry.scores) == dict(zip(("north", "south"), fresh(rig, 0), strict=False))
+    would = [*fresh(rig, 0, ("north", "south")), *fresh(rig, 1, ("take",))]
+    gap = rig.inner.shape.log_prior(np.array(would)) - rig.inner.shape.log_prior(fresh(rig, 1))
+    (found,) = rig.telemetry.partials
+    assert found.span == pytest.approx(gap.max() - gap.min())
+    assert found.similarity == pytest.approx(math.cos(0.01), abs=1e-6)
+    assert (entry.audits, entry.last_span, entry.last_kl) == (1, found.span, found.kl)
+    assert rig.telemetry.audits == []
 
 
-def test_a_score_borrowed_from_a_similar_text_is_no_exact_answer():
+def test_full_and_partial_hits_are_reported_apart():
     rig = Rig()
     rig.ask((0, ("north", "south")))
-    rig.ask((1, ACTIONS))
+    rig.ask((1, ("north",)), (1, ACTIONS), (0, ("north",)))
+    summary = rig.telemetry.summary()
+    assert summary["hits"] == {"exact": 1, "semantic": 1}
+    assert summary["queries"] == {"total": 2, "misses": 1, "partial": 1, "audits": 0}
+    assert summary["partial_hits_compared"]["count"] == 1
+    assert summary["partial_hits_compared"]["span_max"] == rig.telemetry.partials[0].span
+    assert summary["audited"]["count"] == 0
+
+
+def test_a_partial_hit_is_one_in_mode_certified_too_but_no_evidence():
+    rig = Rig("certified")
+    control = Control(make_controller(rig.cache.config), 1000)
+    generator = np.random.default_rng(0)
+    rig.prior = CachedPrior(rig.inner, rig.cache, rig.encode, generator, rig.telemetry, control)
+    rig.cache.set_knobs(rig.cache.knobs._replace(threshold=0.9999, refresh_rate=0.0))
+    rig.ask((0, ("north", "south")))
+    before = control.state()["controller"]
+    (answer,) = rig.ask((1, ACTIONS))
+    assert answer.kind == "partial"
+    assert answer.scores.tolist() == fresh(rig, 1).tolist()
+    assert len(rig.telemetry.partials) == 1
+    assert rig.telemetry.comparisons == []
+    assert control.state()["controller"] == before
+
+
+def test_a_score_that_an_older_cache_borrowed_from_a_similar_text_is_no_exact_answer():
+    rig = Rig()
+    rig.ask((0, ("north", "south")))
+    entry = rig.cache.exact("goal", "0")
+    assert entry is not None
+    entry.scores["take"] = -9.0
+    entry.borrowed.add("take")
     (answer,) = rig.ask((0, ACTIONS))
     assert answer.kind == "partial"
+    assert rig.inner.calls[-1] == [state(0, ("take",))]
     assert answer.scores.tolist() == fresh(rig, 0).tolist()
     assert rig.kinds((0, ACTIONS)) == ["exact"]
 
@@ -182,13 +226,10 @@ def test_an_audit_measures_the_error_and_uses_and_stores_the_fresh_answer():
     assert rig.kinds((1,), (0,)) == ["exact", "exact"]
 
 
-def test_an_audit_of_a_partial_hit_compares_what_the_hit_would_have_used():
+def test_a_partial_hit_is_not_audited_for_it_asks_anyway():
     rig = Rig(refresh_rate=1.0)
     rig.ask((0, ("north", "south")))
-    assert rig.kinds((1, ACTIONS)) == ["audit"]
-    would = [*fresh(rig, 0, ("north", "south")), *fresh(rig, 1, ("take",))]
-    gap = rig.inner.shape.log_prior(np.array(would)) - rig.inner.shape.log_prior(fresh(rig, 1))
-    assert rig.telemetry.audits[0].span == pytest.approx(gap.max() - gap.min())
+    assert rig.kinds((1, ACTIONS)) == ["partial"]
 
 
 def test_audits_come_at_the_refresh_rate():
@@ -229,6 +270,7 @@ def test_a_batch_is_answered_as_its_states_one_by_one(batch, refresh_rate, capac
     assert [a.scores.tolist() for a in answers] == [a.scores.tolist() for a in one_by_one]
     assert list(together.cache) == list(alone.cache)
     assert together.telemetry.audits == alone.telemetry.audits
+    assert together.telemetry.partials == alone.telemetry.partials
     assert together.inner.asked == alone.inner.asked
     assert len(together.inner.calls) <= 1
 
@@ -264,13 +306,10 @@ def test_a_read_only_cache_answers_and_nothing_changes():
     answers = rig.ask(*asked)
     expected = ["exact", "semantic", "partial", "partial", "miss", "miss"]
     assert [a.kind for a in answers] == expected
-    assert answers[2].scores.tolist() == [
-        *fresh(rig, 0, ("north", "south")),
-        *fresh(rig, 1, ("take",)),
-    ]
+    assert answers[2].scores.tolist() == fresh(rig, 1).tolist()
     assert answers[4].scores.tolist() == fresh(rig, 200).tolist()
     assert list(rig.cache) == before
-    assert rig.telemetry.audits == []
+    assert rig.telemetry.audits == rig.telemetry.partials == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -35,6 +35,8 @@ def filled(sequence, telemetry=None):
         if kind == "audit":
             telemetry.record_comparison(Comparison(0.99, 0.5 + number, 0.01 * number, 0.1))
             telemetry.record_comparison(Comparison(0.5, 9.0, 9.0, 1.0, False))
+        if kind == "partial":
+            telemetry.record_partial(Comparison(0.98, 0.7 + number, 0.02 * number, 1.0))
     return telemetry
 
 
@@ -53,6 +55,7 @@ def test_hits_queries_and_free_decisions_make_up_all(sequence):
     assert summary["llm_seconds_recorded"] == 0.5 * telemetry.queries
     assert summary["llm_seconds"] == 0.25 * telemetry.queries
     assert summary["audited"]["count"] == sequence.count("audit")
+    assert summary["partial_hits_compared"]["count"] == sequence.count("partial")
 
 
 def test_running_hit_rate_of_hand_computed_decisions():
@@ -73,6 +76,16 @@ def test_restored_telemetry_goes_on_as_if_never_stopped(before, after):
     assert filled(after, restored).summary() == filled(after, telemetry).summary()
     assert restored.hit_rate == telemetry.hit_rate
     assert restored.audits == telemetry.audits
+    assert restored.partials == telemetry.partials
+
+
+def test_telemetry_of_an_older_checkpoint_has_no_compared_partial_hits():
+    telemetry = filled(["miss", "audit", "exact"])
+    values, arrays = telemetry.state()
+    del arrays["partials"]
+    restored = CacheTelemetry(0.9)
+    restored.restore(values, arrays)
+    assert restored.summary() == telemetry.summary()
 
 
 def test_percentiles_of_latency():

@@ -157,6 +157,18 @@ def test_shots_come_from_the_flag_else_the_configuration(tunings, quick_demos, t
     assert [shots for shots, _ in tunings] == [5, 2, 3, 4]
 
 
+def test_the_command_that_uses_a_prior_has_the_options_of_its_demonstrations(tunings):
+    options = ("--set", "env_options.products=40", "--set", "env_options.item_links=title")
+    few = ("--episodes", "2", "--heldout-episodes", "2", "--name", "d", "--quiet")
+    assert run("demos", "--env", "webshop", *few, *options).exit_code == 0
+    result = run("finetune", "--env", "webshop", "--quiet", "--demos", "d", "--shots", "2")
+    use = result.stdout.splitlines()[-1]
+    assert use.startswith("Use it: cep train --env webshop --prior webshop-2shot --set ")
+    assert set(use.split(" --set ")[1:]) == {
+        "env_options.products=40", "env_options.item_links=title"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("shots", ["2,0", "0,2", "2"])
 def test_the_prior_to_use_is_one_that_was_tuned(tunings, shots):
     record("--quiet", "--name", "d")

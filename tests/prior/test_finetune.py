@@ -100,6 +100,14 @@ def test_loss_is_the_cross_entropy_of_the_prior(embedded_model, normalisation):
     assert float(loss) == pytest.approx(-sum(a.log_prior[d.label] for a, d in pairs), abs=1e-3)
 
 
+def test_a_demonstration_longer_than_the_context_is_not_learned_from(embedded_model):
+    context = embedded_model.model.config.max_position_embeddings
+    state = TextState("go" + " far" * context, TEXTS[0], ACTIONS)
+    long = LESSONS[0]._replace(decision=Decision(0, 0, 0, state, ACTIONS[0]))
+    with pytest.raises(PriorError, match=f"takes {context}"):
+        candidate_loss(embedded_model, [long], FinetuneConfig())
+
+
 @WARNINGS
 def test_killed_tuning_goes_on_exactly(tmp_path):
     from cepcli.prior.language_model import load_language_model

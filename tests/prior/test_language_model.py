@@ -125,3 +125,40 @@ def test_an_adapter_of_another_model_is_refused(tiny, adapter):
     save_file(other, adapter / "adapter_model.safetensors")
     with pytest.raises(PriorError, match="does not fit its model"):
         load_language_model(str(tiny), adapter=adapter)
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's and torch's own
+def test_an_adapter_on_transposed_layers_is_merged_as_peft_applies_it(tmp_path):
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    from cepcli.prior.config import FinetuneConfig
+    from cepcli.prior.lora import Adapter
+
+    folder, kept = tmp_path / "gpt2", tmp_path / "adapter"
+    shape = GPT2Config(vocab_size=49152, n_embd=8, n_layer=1, n_head=1, n_positions=16)
+    GPT2LMHeadModel(shape).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(embedded_path()).save_pretrained(folder)
+    tuned = load_language_model(str(folder), dtype="float32")
+    adapter = Adapter(tuned, FinetuneConfig(rank=2, targets=("c_attn", "c_proj")))
+    random = torch.Generator().manual_seed(0)
+    for parameter in adapter.parameters.values():
+        made = torch.randn(parameter.shape, generator=random).to(torch.bfloat16)
+        parameter.data.copy_(made)
+    kept.mkdir()
+    adapter.save(kept)
+    ids = torch.tensor([[1, 2, 3]])
+    merged = load_language_model(str(folder), dtype="float32", adapter=kept)
+    torch.testing.assert_close(
+        merged.model(ids).logits, tuned.model(ids).logits, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_layers_that_a_model_lacks_are_no_targets(tiny):
+    from cepcli.prior.config import FinetuneConfig
+    from cepcli.prior.lora import Adapter
+
+    model = load_language_model(str(tiny), dtype="float32")
+    with pytest.raises(PriorError, match=r"`c_attn`, but .* no such linear layer, only") as told:
+        Adapter(model, FinetuneConfig(targets=("v_proj", "c_attn")))
+    assert "down_proj, gate_proj, k_proj" in told.value.message
+    assert """--set 'targets=["down_proj", """ in told.value.hint

@@ -1,11 +1,13 @@
 """From a name to a prior: what exists, what does not, and what does not fit."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError, PriorError
+from cepcli.prior import language_model
 from cepcli.prior.base import UniformPrior
 from cepcli.prior.config import FinetuneConfig, PriorConfig
 from cepcli.prior.load import PriorSource, _shape, find_prior, load_prior, prior_inputs
@@ -113,3 +115,22 @@ def test_fitted_temperature_holds_unless_the_scores_are_others():
 def test_values_out_of_range_are_refused(cls, values):
     with pytest.raises(ConfigError, match=next(iter(values))):
         cls(**values)
+
+
+def test_a_prior_tuned_on_other_weights_of_its_model_is_refused(workspace, monkeypatch):
+    """An adapter fits every model of the same shape, so fitting is no reason to take it."""
+    there = SimpleNamespace(
+        name="models/mine", revision="b" * 64, adapter_sha256="", dtype="float32"
+    )
+    monkeypatch.setattr(language_model, "load_language_model", lambda *_, **__: there)
+    tuned(workspace, "same", model="models/mine", revision="b" * 64)
+    tuned(workspace, "other", model="models/mine", revision="a" * 64)
+    tuned(workspace, "pinned", model="embedded", revision="a" * 64)
+    tuned(workspace, "older", model="models/mine")
+    for name in ("same", "pinned", "older"):
+        load(name, workspace)
+    with pytest.raises(
+        PriorError, match=r"`other` was tuned on other weights .*a{12}.*b{12}"
+    ) as told:
+        load("other", workspace)
+    assert "--name other --set model=models/mine --overwrite" in told.value.hint
