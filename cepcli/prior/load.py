@@ -144,7 +144,8 @@ def _local(
     loaded = load_language_model(
         source.model, dtype=config.dtype, device=device, adapter=source.adapter
     )
-    _check_base(name, source, loaded.revision)
+    if source.artifact is not None:
+        _check_base(name, source, loaded.revision)
     scorer = HFScorer(loaded, template=template, row_tokens=config.row_tokens)
     return scorer if journal_path is None else JournaledScorer(scorer, Journal(journal_path))
 

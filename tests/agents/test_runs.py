@@ -148,10 +148,11 @@ def test_evaluation_does_not_depend_on_how_many_episodes_run_side_by_side(corrid
 @pytest.mark.parametrize("moment", ["rmtree", "replace"])
 def test_kill_while_a_checkpoint_replaces_the_last_one(corridor, tmp_path, monkeypatch, moment):
     """Whatever the save had got to, a complete checkpoint is there to go on from."""
-    from cepcli.agents import checkpoint, training
+    from cepcli import checkpoint_files
+    from cepcli.agents import training
 
     whole = corridor.run(tmp_path / "whole", "a")
-    real = checkpoint.discard
+    real = checkpoint_files.discard
 
     def killed(path):
         if path.exists() and path.name.startswith("checkpoint-") and len(calls) >= 2:
@@ -162,10 +163,10 @@ def test_kill_while_a_checkpoint_replaces_the_last_one(corridor, tmp_path, monke
         real(path)
 
     calls = []
-    monkeypatch.setattr(checkpoint, "discard", killed)
+    monkeypatch.setattr(checkpoint_files, "discard", killed)
     with pytest.raises(SystemError):
         corridor.run(tmp_path / "w", "a")
-    monkeypatch.setattr(checkpoint, "discard", real)
+    monkeypatch.setattr(checkpoint_files, "discard", real)
     assert training.checkpoints(tmp_path / "w/run/a.partial")
     assert timeless(corridor.run(tmp_path / "w", "a", resume=True)) == timeless(whole)
 

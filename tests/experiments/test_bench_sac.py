@@ -43,7 +43,7 @@ def test_a_core_that_is_not_there_is_refused():
 
 
 def test_a_contender_that_cannot_begin_says_why():
-    contender = bench_sac.Contender("sac", core=9999)
+    contender = bench_sac.Contender("sac", core=9999, module=bench_sac.__name__)
     with pytest.raises(ConfigError, match="`sac` cannot be timed here; it said: OSError"):
         contender.run(1)
     contender.stop()
