@@ -100,6 +100,7 @@ def test_transcripts_of_one_official_game_are_those_of_the_unmodified_engine(
     assert_same_as_stock(smallest, engine, games, tmp_path)
 
 
+@pytest.mark.slow  # a time that another process on the cores lengthens
 def test_the_largest_official_game_makes_fifty_steps_a_second(official, engine, games):
     """And a reset takes less than 0.1 s, also where the game is not in memory."""
     file = max(official.rglob("*.tw-pddl"), key=lambda file: file.stat().st_size)
