@@ -163,7 +163,7 @@ def test_a_finished_run_is_evaluated_and_only_by_its_own_command():
         (("cql", "--steps", "0"), "steps is 0, expected ≥ 1"),
         (("cql", "--set", "cql.weight=-1"), "cql.weight is -1"),
         (("cql", "--set", "cql.share_floor=1"), "expected in [0, 1)"),
-        (("cql", "--set", "cql.wieght=1"), "Did you mean"),
+        (("cql", "--set", "cql.weigh=1"), "Did you mean"),
         (("cql", "--set", "prior=embedded"), "uses no prior"),
         (("cql", "--set", "algorithm=iql"), "the command is cql"),
         (("cql", "--device", "gpu"), "no device `gpu`"),
