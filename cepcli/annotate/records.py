@@ -11,6 +11,7 @@ A state may have several: what a rule said of it, what a person did. People edit
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +168,22 @@ def open_annotations(
     artifact = workspace.open("annotations", name or family)
     found = believed(read_annotations(artifact.path / FILE, family))
     if not found:
-        raise ArtifactError(
-            f"There is no annotation in `{artifact.path / FILE}`.",
-            f"Make some: cep annotate auto --env {family}" + (f" --name {name}" if name else ""),
-        )
+        raise none_of(family, artifact.path / FILE, name)
     return artifact, found
+
+
+def none_of(env: str, path: Path, name: str | None) -> ArtifactError:
+    """What there is to say where a file has no annotation of an environment or family.
+
+    Args:
+        env: its id, or the family.
+        path: of the file.
+        name: of the annotations, where the user named them.
+    """
+    return ArtifactError(
+        f"There is no annotation of {env} in `{path}`.",
+        f"Make some: cep annotate auto --env {env}" + (f" --name {name}" if name else ""),
+    )
 
 
 def believed(annotations: Iterable[Annotation]) -> list[Annotation]:
@@ -233,6 +245,11 @@ def _from_row(row: Any, family: str) -> Annotation:
     observation = _observation(row["observation"], spec)
     # one line of the file is one annotation, and of the prompt one state
     text = " ".join(text.split())
+    control = next((sign for sign in text if unicodedata.category(sign) == "Cc"), None)
+    if control is not None:
+        raise _BadLine(
+            f"the text has the control character U+{ord(control):04X}.", "Write it without."
+        )
     slots = _slots(spec, text, slots)
     return Annotation(observation, text, row["primitive"], slots, row["source"], spec.id)
 

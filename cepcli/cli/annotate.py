@@ -189,12 +189,14 @@ def stats(
 ) -> None:
     """Coverage of primitives and phrases, agreement between sources, duplicates."""
     from cepcli.annotate.coverage import statistics
-    from cepcli.annotate.records import FILE, read_annotations
+    from cepcli.annotate.records import FILE, none_of, read_annotations
 
     settings = _settings(env, None, None, None, None)
     artifact = open_workspace(workspace).open("annotations", name or settings.family)
     wanted = [a for a in read_annotations(artifact.path / FILE, settings.family)
               if env is None or a.env in settings.envs]  # fmt: skip
+    if not wanted:
+        raise none_of(env or settings.family, artifact.path / FILE, name)
     values = {"name": artifact.name, "path": str(artifact.path), **statistics(wanted)}
     if json:
         print_json(values)

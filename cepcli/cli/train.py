@@ -89,6 +89,8 @@ def train(
         )  # fmt: skip
     if first.prior == "uniform":
         _refuse_idle(given(overrides=set_ or [], flags=flags))
+    if not resume:  # a setting that no run begins with is said before anything is made for it
+        first.check_new()
     first = _described(first, open_workspace(workspace), "prior" in named, quiet)
     first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []

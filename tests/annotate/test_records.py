@@ -76,6 +76,9 @@ BAD = {
     "half a character": (
         row().replace("it stands", "\\ud800"), "half a character", "again",
     ),
+    "a control character": (
+        row().replace("it stands", "\\u001b[31m"), "control character U+001B", "without"
+    ),
     "too deep": ("[" * 100_000 + "]" * 100_000, "the line is not JSON", "Delete"),
     "infinite": (row(observation=[math.inf, *[0] * 16]), "`torso_height` is inf", ""),
     "words for numbers": (row(observation=["1"] * 17), "not a list of numbers", ""),

@@ -141,6 +141,13 @@ def test_stats_as_tables(cep, tmp_path):
     assert "person and auto" in done.out
 
 
+def test_stats_of_an_environment_without_annotations_says_so(cep):
+    done = cep("annotate", "stats", "--env", "metaworld/hammer")
+    assert done.code == 2
+    assert "no annotation of metaworld/hammer in" in done.err
+    assert "cep annotate auto --env metaworld/hammer" in done.err
+
+
 def test_stats_of_a_file_with_a_wrong_line_names_it(cep, workspace_root):
     cep("annotate", "auto", "--count", 2, "--overwrite")
     path = workspace_root / "annotations/walker2d/annotations.jsonl"

@@ -316,6 +316,13 @@ def test_what_is_typed_for_an_llm_is_refused_where_none_is_asked(cep, typed):
     assert "means nothing here: no LLM is asked" in done.err
 
 
+def test_what_no_run_begins_with_is_said_before_an_abstraction_is_made_for_it(cep, workspace_root):
+    done = cep("train", "--env", "walker2d", "--set", "posterior.mode=k-candidates", *CONTROL)
+    assert done.code == 2
+    assert "`posterior.mode` is k-candidates" in done.err
+    assert not (workspace_root / "abstraction").exists()
+
+
 def test_a_misspelt_prior_is_said_before_an_abstraction_is_made_for_it(cep, workspace_root):
     done = cep("train", "--env", "walker2d", "--prior", "walkr2d", *CONTROL)
     assert done.code == 2
