@@ -123,6 +123,7 @@ async function showFrame(id) {
   if (!reason) {
     $("noframe").hidden = !image.hidden;
     $("noframe").textContent = "Drawing …";
+    $("noframe").className = "coming";
     const response = await fetch(`frame/${id}`, { headers: { "X-Cep-Token": token } }).catch(() => null);
     if (current.id !== id) return;
     if (response && response.ok) {
@@ -136,6 +137,7 @@ async function showFrame(id) {
   image.hidden = Boolean(reason);
   $("noframe").hidden = !reason;
   $("noframe").textContent = reason;
+  $("noframe").className = "";
 }
 
 // ---- talking to the server ---------------------------------------------------------------------
