@@ -21,6 +21,7 @@ from cepcli.errors import ArtifactError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cepcli.artifacts import Workspace
     from cepcli.report.comparison import Group
 
 
@@ -80,10 +81,10 @@ def compare(
     _require_finished(groups)
     if aggregate:
         picture = output or space.root / "profile.png"
-        found = _over_tasks(groups, baseline, floor, by, _levels(above), picture)
+        found = _over_tasks(space, groups, baseline, floor, by, _levels(above), picture)
     else:
         picture = output or space.root / "comparison.png"
-        found = _apart(groups, keys, baseline, by, picture)
+        found = _apart(space, groups, keys, baseline, by, picture)
     if json:
         print_json(found)
         return
@@ -91,6 +92,10 @@ def compare(
         _print_aggregate(found, baseline, floor, markdown=markdown)
     else:
         _print_apart(found, keys, shown, markdown=markdown)
+    for warning in found["warnings"]:
+        typer.echo(
+            "Warning about {run}: {seen}. Likely cause: {cause}. Next: {command}".format(**warning)
+        )
     _print_unfinished(groups)
     typer.echo(f"{'Runs above a score' if aggregate else 'Learning curves'}: {found['picture']}")
 
@@ -125,6 +130,7 @@ def _require_finished(groups: "Sequence[Group]") -> None:
 
 
 def _apart(
+    space: "Workspace",
     groups: "Sequence[Group]",
     keys: list[str],
     baseline: str | None,
@@ -135,15 +141,33 @@ def _apart(
     from cepcli.report.aggregate import baseline_of, grouped
     from cepcli.report.comparison import comparison
 
-    rows, pictures = [], {}
+    rows, pictures, warnings = [], {}, []
     for values, own in grouped(groups, keys).items():
         part = ", ".join(map(str, values))
         name = baseline_of(own, baseline) if keys and baseline else baseline
         rows += comparison(own, name, by)
-        pictures[part] = _picture(own, picture, part)
-    if keys:
-        return {"rows": rows, "picture": ", ".join(pictures.values()), "pictures": pictures}
-    return {"rows": rows, "picture": pictures[""]}
+        warnings += _warnings(space, own, name)
+        if any(group.summaries for group in own):
+            pictures[part] = _picture(own, picture, part)
+    found = {"rows": rows, "picture": ", ".join(pictures.values()), "warnings": warnings}
+    return {**found, "pictures": pictures} if keys else found
+
+
+def _warnings(
+    space: "Workspace", groups: "Sequence[Group]", baseline: str | None
+) -> list[dict[str, Any]]:
+    """What there is to warn of, where the baseline is the same without a cache."""
+    from dataclasses import asdict
+
+    from cepcli.report.warnings import group_warnings
+
+    reference = [group for group in groups if group.label == baseline]
+    return [
+        asdict(warning)
+        for uncached in reference
+        for group in groups
+        for warning in group_warnings(space, group, uncached)
+    ]
 
 
 def _picture(groups: "Sequence[Group]", path: Path, part: str) -> str:
@@ -161,6 +185,7 @@ def _picture(groups: "Sequence[Group]", path: Path, part: str) -> str:
 
 
 def _over_tasks(
+    space: "Workspace",
     groups: "Sequence[Group]",
     baseline: str | None,
     floor: str | None,
@@ -170,7 +195,15 @@ def _over_tasks(
 ) -> dict[str, Any]:
     """Rows of every setting, and a picture of the shares of runs above each score."""
     from cepcli.artifacts import writing
-    from cepcli.report.aggregate import ABOVE, Scale, aggregated, normalised, settings_of
+    from cepcli.report.aggregate import (
+        ABOVE,
+        Scale,
+        aggregated,
+        baseline_of,
+        grouped,
+        normalised,
+        settings_of,
+    )
     from cepcli.report.curves import plot_profiles
 
     settings, scale = settings_of(groups), Scale(baseline, floor)
@@ -178,10 +211,18 @@ def _over_tasks(
     with writing(picture.parent):
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_profiles(normalised(settings, scale, by), picture)
-    figure = by or "success, or return where nothing can be solved"
+    warnings = []
+    if baseline is not None:
+        for own in grouped(groups, ["env"]).values():
+            warnings += _warnings(space, own, baseline_of(own, baseline))
     return {
-        "rows": rows, "score": figure, "one": baseline, "zero": floor, "picture": str(picture)
-    }  # fmt: skip
+        "rows": rows,
+        "score": by or "success, or return where nothing can be solved",
+        "one": baseline,
+        "zero": floor,
+        "picture": str(picture),
+        "warnings": warnings,
+    }
 
 
 def _print_apart(

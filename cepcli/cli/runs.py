@@ -55,15 +55,31 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
 
 
 @app.command()
-def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """A run's result, its files, and the command that made it."""
+def show(
+    run: str,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="The same run without a cache, to hold its score against; default: the one that "
+            "has its name, but for `off` instead of the cache's mode."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """A run's result, its files, the command that made it, and what there is to warn of."""
+    from dataclasses import asdict
+
     from cepcli.artifacts import read_json
     from cepcli.report.records import is_record
+    from cepcli.report.warnings import run_warnings
 
-    artifact = open_workspace(workspace).open("run", run)
+    space = open_workspace(workspace)
+    artifact = space.open("run", run)
     summary = read_json(artifact.path / "summary.json")
+    warnings = run_warnings(space, run, against)
     if json:
-        print_json(summary)
+        print_json({**summary, "warnings": [asdict(warning) for warning in warnings]})
         return
     if "dataset" in summary:
         from cepcli.cli.offline_learn import print_offline_summary
@@ -78,6 +94,8 @@ def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) 
     for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
         if (artifact.path / file).exists():
             typer.echo(f"  {artifact.path / file}")
+    for warning in warnings:
+        typer.echo(f"Warning: {warning.in_words()}")
 
 
 @app.command()
