@@ -115,9 +115,10 @@ def plot_profiles(scores: Mapping[str, Tasks], path: Path) -> Path:
         found = performance_profile(tasks, levels.tolist())
         named = f"{label} (seeds of each task: {', '.join(str(len(own)) for own in tasks)})"
         [line] = axes.plot(levels, [one.mean for one in found], label=named)
-        ends = [(one.low, one.high) for one in found if one.low is not None]
-        if ends:
-            axes.fill_between(levels, *zip(*ends, strict=True), alpha=0.15, color=line.get_color())
+        ends = np.array([(one.low, one.high) for one in found if one.low is not None])
+        if len(ends):
+            low, high = ends.T
+            axes.fill_between(levels, low, high, alpha=0.15, color=line.get_color())
     axes.set(xlabel="score τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
     axes.legend(fontsize=8)
     return save_picture(figure, path)

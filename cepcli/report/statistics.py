@@ -150,6 +150,8 @@ def _interval(statistic: Callable[..., Any], strata: Tasks) -> tuple[Any, Any, A
     if min(map(len, strata)) < 2:
         unknown = np.full(point.shape, np.nan)
         return point, unknown, unknown
+    if not any(map(np.ptp, strata)):  # every draw would be the same
+        return point, point, point
     return point, *_ends(_resampled(statistic, strata))
 
 

@@ -33,6 +33,7 @@ LEAST_HIT_RATE = 0.6
 MOST_MISSES = 0.25
 #: How much of the uncached run's score may be lost.
 MOST_LOSS = 0.05
+_ROUNDING = 1e-9
 #: Audits over κ that are no accident any more.
 REPEATED = 3
 
@@ -99,8 +100,8 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> tuple[Counts, int, int] | None:
     if not told:
         return None
     last = told[-1]
-    begins = max(WARM_UP, last.decisions / 2)
-    first = next((one for one in told if one.decisions >= begins), last)
+    warm = [one for one in told if one.decisions >= WARM_UP] or [last]
+    first = next((one for one in reversed(warm) if one.decisions <= last.decisions / 2), warm[0])
     if last.decisions - first.decisions < LEAST:
         return None
     pairs = zip(last[2:], first[2:], strict=True)
@@ -180,8 +181,8 @@ def is_uncached(summary: Mapping[str, Any]) -> bool:
 
 def performance_warning(
     label: str,
-    summaries: Sequence[Mapping[str, Any]],
-    uncached: Sequence[Mapping[str, Any]],
+    summaries: Sequence[dict[str, Any]],
+    uncached: Sequence[dict[str, Any]],
     config: str,
 ) -> RunWarning | None:
     """Whether runs score more than 5 % below the same ones without a cache, late in training.
@@ -201,7 +202,7 @@ def performance_warning(
         for group in (summaries, uncached)
     )
     loss = Estimate.of_relative(mine, theirs) if mine and theirs else None
-    if loss is None or loss.mean >= -MOST_LOSS:
+    if loss is None or loss.mean > -MOST_LOSS - _ROUNDING:
         return None
     seen = f"The score late in training is {-loss.mean:.0%} below the uncached run's "
     if loss.low is None or loss.high is None:
