@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from cepcli.artifacts import Workspace
     from cepcli.report.warnings import RunWarning
 
-_APART = 25  # decisions between the rows that are kept
+_APART = 25  # decisions between the rows that are kept, at first
 _MOST_ROWS = 256
 
 
@@ -24,6 +24,7 @@ class LiveWarnings:
         self._run = run
         self._workspace = workspace
         self._rows: list[dict[str, Any]] = []
+        self._apart = _APART
         self._curves: dict[str, list[list[Any]]] = {"curve": [], "return_curve": []}
         self._uncached: dict[str, Any] | None = None
         self._sought = False
@@ -58,13 +59,14 @@ class LiveWarnings:
         return found
 
     def _keep(self, row: dict[str, Any], decisions: int) -> None:
-        """Add a row; of many every second one goes, as of what is long past little is asked."""
+        """Add a row in place of the last one, unless that is far enough from the one before."""
         row["decisions"] = decisions
-        if len(self._rows) > 1 and decisions - self._rows[-2]["decisions"] < _APART:
+        if len(self._rows) > 1 and decisions - self._rows[-2]["decisions"] < self._apart:
             self._rows.pop()
         self._rows.append(row)
         if len(self._rows) > _MOST_ROWS:
-            self._rows = self._rows[::2]
+            self._apart *= 2
+            self._rows = [*self._rows[:-1:2], row]
 
     def _so_far(self, parts: "Parts", mode: str) -> dict[str, Any]:
         """The part of a run's summary by which its score is judged."""
