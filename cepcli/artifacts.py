@@ -212,16 +212,27 @@ class Workspace:
             if all(map(_NAME.fullmatch, path.parts)) and path.suffix != ".partial"
         )  # fmt: skip
 
-    def matching(self, kind: str, names: Sequence[str]) -> list[str]:
-        """What names, or patterns with `*`, `?` and `[…]`, stand for; each finished artifact once.
+    def unfinished(self, kind: str) -> list[str]:
+        """Names of artifacts that are being made, or whose making died or was stopped."""
+        found = (path.stem for path in self.root.glob(f"{kind}/*.partial"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
+
+    def matching(self, kind: str, names: Sequence[str], *, unfinished: bool = False) -> list[str]:
+        """What names, or patterns with `*`, `?` and `[…]`, stand for; each artifact once.
+
+        Args:
+            kind: of artifact.
+            names: names and patterns.
+            unfinished: whether patterns stand for unfinished ones, too.
 
         Raises:
             ArtifactError: if nothing matches a pattern; a plain name is not looked up.
         """
         found: dict[str, None] = {}
+        known = sorted({*self.names(kind), *(self.unfinished(kind) if unfinished else ())})
         for name in names:
             plain = not set(name) & set("*?[")
-            matches = [name] if plain else fnmatch.filter(self.names(kind), name)
+            matches = [name] if plain else fnmatch.filter(known, name)
             if not matches:
                 raise ArtifactError(
                     f"No finished {kind} in `{self.root}` matches `{name}`.",
@@ -272,6 +283,20 @@ class Workspace:
                     "Wait for it, or choose another --name.",
                 ) from error
             yield
+
+    def is_locked(self, kind: str, name: str) -> bool:
+        """Whether a process is working on an artifact at this moment."""
+        final = self.directory(kind, name)
+        try:
+            handle = final.with_name(f".{final.name}.lock").open()
+        except OSError:  # nothing has ever been made under that name, or nobody may look
+            return False
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     def check_new(self, kind: str, name: str, *, overwrite: bool) -> None:
         """Refuse a name that a finished artifact has, unless it may be replaced."""

@@ -26,7 +26,7 @@ def summary_of(workspace: Workspace, name: str) -> dict[str, Any]:
 
 def unfinished(workspace: Workspace) -> list[str]:
     """Names of runs that wait to be resumed."""
-    return sorted(p.name.removesuffix(".partial") for p in workspace.root.glob("run/*.partial"))
+    return workspace.unfinished("run")
 
 
 def is_offline(workspace: Workspace, name: str) -> bool:

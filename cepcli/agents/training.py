@@ -13,6 +13,7 @@ from typing import Any
 from cepcli.agents.checkpoint import load_checkpoint, save_checkpoint
 from cepcli.agents.control_training import control_step
 from cepcli.agents.evaluation import Evaluation, evaluate
+from cepcli.agents.metric_rows import metric_row
 from cepcli.agents.parts import Losses, Parts
 from cepcli.agents.policy import Decision, Policy, temperature
 from cepcli.agents.progress import Progress
@@ -23,7 +24,6 @@ from cepcli.errors import EnvError, Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
-from cepcli.rl.hybrid_sac import HybridSAC
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,51 +207,7 @@ def _log_step(
 ) -> None:
     """Write a row where one is due."""
     if _passed(parts.config.log_interval, before, progress.step):
-        writer.write(progress.step, _metrics(parts, progress, tau, losses))
-
-
-def _metrics(
-    parts: Parts, progress: Progress, tau: float, losses: Losses | None
-) -> dict[str, float]:
-    """One row of `metrics.jsonl`; README explains every name."""
-    cache = parts.telemetry.summary()
-    decisions = max(progress.decisions, 1)
-    row = {
-        "train/return_mean": progress.recent_return,
-        "train/episodes": sum(tracker.episodes for tracker in parts.trackers),
-        "posterior/temperature": tau,
-        "posterior/kl_to_prior": progress.kl_to_prior,
-        "prior/queries": cache["queries"]["total"],
-        "prior/queries_per_decision": cache["queries"]["total"] / decisions,
-        "prior/llm_tokens": cache["llm_tokens"],
-        "prior/llm_seconds_recorded": cache["llm_seconds_recorded"],
-        "cache/hit_rate": parts.telemetry.hit_rate,
-        "cache/hits_exact": cache["hits"]["exact"],
-        "cache/hits_semantic": cache["hits"]["semantic"],
-    }
-    if parts.tracker.solvable:
-        row["train/success_rate"] = progress.recent_success
-    if parts.cache is not None:
-        row["cache/entries"] = len(parts.cache)
-        knobs = parts.cache.knobs
-        row["cache/capacity"] = knobs.capacity
-        row["cache/threshold"] = knobs.threshold
-        row["cache/refresh_rate"] = knobs.refresh_rate
-        row["cache/reliable_hit_rate"] = parts.telemetry.reliable_hit_rate
-        row["cache/audits"] = cache["queries"]["audits"]
-    certificate = parts.control.certificate if parts.control is not None else None
-    if certificate is not None:
-        row["cache/certified_audits"] = certificate.audits
-        row["cache/certified_failures"] = certificate.failures
-    if parts.learner is not None:
-        row["train/q_scale"] = parts.learner.scale
-    if isinstance(parts.learner, HybridSAC):
-        row["train/entropy_weight"] = parts.learner.alpha
-    if losses is not None:
-        row["train/td_loss"] = float(losses.loss)
-        row["train/td_error"] = float(losses.td_error)
-        row["train/q_mean"] = float(losses.q_mean)
-    return row
+        writer.write(progress.step, metric_row(parts, progress, tau, losses))
 
 
 def _log_evaluation(

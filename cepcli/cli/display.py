@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from cepcli.cli.live_warnings import LiveWarnings
+
 if TYPE_CHECKING:
     from cepcli.agents.parts import Parts
     from cepcli.agents.progress import Progress
     from cepcli.agents.training import Hooks
+    from cepcli.artifacts import Workspace
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 10.0
@@ -48,7 +51,7 @@ def outcome(evaluation: dict[str, Any]) -> str:
 class RunDisplay:
     """Progress on stderr: rich and live in a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self, name: str, *, quiet: bool) -> None:
+    def __init__(self, name: str, *, quiet: bool, workspace: "Workspace") -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -62,6 +65,8 @@ class RunDisplay:
         self._began = time.monotonic()
         self._first_step: int | None = None
         self._last_eval = ""
+        self._watch = LiveWarnings(name, workspace)
+        self._warned: set[str] = set()
 
     def __enter__(self) -> "RunDisplay":
         if self._live:
@@ -91,6 +96,7 @@ class RunDisplay:
 
     def evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """An evaluation has ended."""
+        self._watch.evaluated(step, summary)
         self._last_eval = f"{outcome(summary)} over {summary['episodes']} episodes at {step}"
         if not self._quiet:
             self._console.print(
@@ -105,14 +111,17 @@ class RunDisplay:
             asked = None if parts.cache is None else self._asked(parts, progress)
             return {**self._recent(parts, progress), **(asked or {"steps/s": f"{rate:.0f}"})}
 
-        self.advance(progress.step, parts.config.steps, figures, lambda: self._certificate(parts))
+        def notes() -> list[str]:
+            return [*self._certificate(parts), *self._warnings(parts, progress)]
+
+        self.advance(progress.step, parts.config.steps, figures, notes)
 
     def advance(
         self,
         step: int,
         steps: int,
         figures: Callable[[float], dict[str, str]],
-        promised: Callable[[], str] = lambda: "",
+        notes: Callable[[], list[str]] = list,
     ) -> None:
         """A step was taken; redraws at most four times a second.
 
@@ -120,7 +129,7 @@ class RunDisplay:
             step: how many there were.
             steps: how many there will be.
             figures: what to show beside them, given the steps per second.
-            promised: a line below.
+            notes: lines below.
         """
         if self._quiet:
             return
@@ -134,11 +143,11 @@ class RunDisplay:
         left = (steps - step) / rate if rate else 0.0
         shown = {"step": f"{step}/{steps}", "ETA": f"{left:.0f} s", **figures(rate)}
         if self._live:
-            self._live.update(self._table(step / steps, shown, promised()))
+            self._live.update(self._table(step / steps, shown, notes()))
             self._live.refresh()
         else:
             text = ", ".join(f"{key} {value}" for key, value in shown.items())
-            print("; ".join(filter(None, (text, promised()))), file=sys.stderr, flush=True)
+            print("; ".join([text, *notes()]), file=sys.stderr, flush=True)
 
     @staticmethod
     def _asked(parts: "Parts", progress: "Progress") -> dict[str, str]:
@@ -162,14 +171,25 @@ class RunDisplay:
             return {"success": f"{progress.recent_success:.2f}"}
         return {"return": f"{progress.recent_return:.1f}"}
 
-    def _certificate(self, parts: "Parts") -> str:
-        """What the cache promises now; empty if it never will."""
+    @staticmethod
+    def _certificate(parts: "Parts") -> list[str]:
+        """What the cache promises now; nothing if it never will."""
         from cepcli.cli.certificate import in_words
 
         promise = parts.control.promise if parts.control is not None else None
-        return "" if promise is None else f"certificate: {in_words(promise)}"
+        return [] if promise is None else [f"certificate: {in_words(promise)}"]
 
-    def _table(self, done: float, figures: dict[str, str], promised: str) -> Any:
+    def _warnings(self, parts: "Parts", progress: "Progress") -> list[str]:
+        """What goes wrong now, for a terminal; whatever is new is told once, and stays."""
+        found = self._watch.judge(parts, progress)
+        for warning in found:
+            if warning.kind not in self._warned:
+                self._warned.add(warning.kind)
+                told = f"Warning at step {progress.step}: {warning.in_words()}"
+                self._console.print(told, highlight=False, markup=False, soft_wrap=True)
+        return [f"warning: {warning.seen}" for warning in found] if self._live else []
+
+    def _table(self, done: float, figures: dict[str, str], notes: list[str]) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -179,5 +199,5 @@ class RunDisplay:
         for key in figures:
             table.add_column(key, justify="right")
         table.add_row(*figures.values())
-        notes = [Text(promised)] if promised else []
-        return Group(table, *notes, ProgressBar(total=1.0, completed=done, width=60))
+        bar = ProgressBar(total=1.0, completed=done, width=60)
+        return Group(table, *map(Text, notes), bar)

@@ -12,6 +12,9 @@ _NO_LIMIT = 10_000
 #: A column of figures (or blanks) is set flush right.
 _FIGURE_BEGINS = ("", *"0123456789-+.")
 
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN…", help="Names, or patterns such as 'walker2d-*_s?'.")
+]
 WorkspaceOption = Annotated[
     Path | None,
     typer.Option("--workspace", help="Where artifacts live; default $CEP_HOME or ./artifacts."),

@@ -125,7 +125,9 @@ def print_quality(title: str, groups: Sequence[Sequence[dict[str, Any]]]) -> Non
         line.append(str(group[0]["decisions"]))
         for _, key, factor, form in figures:
             found = [row[key] for row in group if row.get(key) is not None]
-            line.append(cell(estimated([factor * value for value in found]), form))
+            scaled = [factor * value for value in found]
+            single = len(scaled) == 1 and not several
+            line.append(format(scaled[0], form) if single else cell(estimated(scaled), form))
         lines.append(line)
     seeds = ["seeds"] if several else []
     print_table(title, ["prior", *seeds, "decisions", *(f[0] for f in figures)], lines)

@@ -1,14 +1,16 @@
 """`cep runs`: look at runs, resume, compare and publish them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cepcli.cli.compare import compare
 from cepcli.cli.options import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    RunsArgument,
     WorkspaceOption,
     open_workspace,
     print_json,
@@ -16,10 +18,6 @@ from cepcli.cli.options import (
 )
 from cepcli.cli.train import print_summary, run_with_display
 from cepcli.errors import ArtifactError
-
-RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN…", help="Names, or patterns such as 'walker2d-*_s?'.")
-]
 
 app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
 
@@ -57,15 +55,31 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
 
 
 @app.command()
-def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """A run's result, its files, and the command that made it."""
+def show(
+    run: str,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="The same run without a cache, to hold its score against; default: the one that "
+            "has its name, but for `off` instead of the cache's mode."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """A run's result, its files, the command that made it, and what there is to warn of."""
+    from dataclasses import asdict
+
     from cepcli.artifacts import read_json
     from cepcli.report.records import is_record
+    from cepcli.report.warnings import run_warnings
 
-    artifact = open_workspace(workspace).open("run", run)
+    space = open_workspace(workspace)
+    artifact = space.open("run", run)
     summary = read_json(artifact.path / "summary.json")
+    warnings = run_warnings(space, run, against)
     if json:
-        print_json(summary)
+        print_json({**summary, "warnings": [asdict(warning) for warning in warnings]})
         return
     if "dataset" in summary:
         from cepcli.cli.offline_learn import print_offline_summary
@@ -80,6 +94,8 @@ def show(run: str, workspace: WorkspaceOption = None, json: JsonOption = False) 
     for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
         if (artifact.path / file).exists():
             typer.echo(f"  {artifact.path / file}")
+    for warning in warnings:
+        typer.echo(f"Warning: {warning.in_words()}")
 
 
 @app.command()
@@ -131,68 +147,4 @@ def export(
     typer.echo(f"List them: cep runs list --workspace {output}")
 
 
-@app.command()
-def compare(
-    runs: RunsArgument,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Figures to show, as success,auc,queries; default all.")
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(help="Which of them to relate the scores of the others to, without _s<seed>."),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="Which figure to relate; default success, or return.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Runs side by side, averaged over seeds, as a table and a picture of the learning curves."""
-    from cepcli.artifacts import writing
-    from cepcli.config import require
-    from cepcli.report.comparison import comparison, figures_named, load_groups
-    from cepcli.report.curves import plot_comparison
-
-    shown = figures_named(columns)
-    if by is not None:
-        figures_named(by)
-        require(baseline is not None, f"`--by {by}` says what to relate: add --baseline RUN.")
-    space = open_workspace(workspace)
-    groups = load_groups(space, runs)
-    picture = output or space.root / "comparison.png"
-    with writing(picture.parent):
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        plot_comparison(groups, picture)
-    rows = comparison(groups, baseline, by)
-    if json:
-        print_json({"rows": rows, "picture": str(picture)})
-        return
-    print_comparison(rows, shown, markdown=markdown)
-    typer.echo(f"Learning curves: {picture}")
-
-
-def print_comparison(rows: list[dict[str, Any]], shown: list[str], *, markdown: bool) -> None:
-    """The table of `cep runs compare`: means over seeds, 95 % intervals where there are any."""
-    from cepcli.report.comparison import FIGURES, cell
-
-    columns = {key: (FIGURES[key][0], FIGURES[key][2]) for key in shown}
-    if "score_to_baseline" in rows[0]:
-        columns["score_to_baseline"] = ("against the baseline", "+.1%")
-    table = [
-        [
-            row["run"],
-            str(row["seeds"]),
-            *(cell(row[key], form) for key, (_, form) in columns.items()),
-        ]
-        for row in rows
-    ]
-    titles = ["run", "seeds", *(title for title, _ in columns.values())]
-    if markdown:
-        for line in [titles, ["---"] * len(titles), *table]:
-            typer.echo("| " + " | ".join(line) + " |")
-    else:
-        print_table("Means over seeds [95 % bootstrap interval]", titles, table)
+app.command()(compare)

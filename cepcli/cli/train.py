@@ -169,7 +169,8 @@ def run_with_display(
     """
     from cepcli.cli.display import RunDisplay, stop_on_interrupt
 
-    with stop_on_interrupt() as requested, RunDisplay(name, quiet=quiet) as display:
+    display = RunDisplay(name, quiet=quiet, workspace=space)
+    with stop_on_interrupt() as requested, display:
         try:
             hooks = begin(display, requested) if begin else display.hooks(requested)
             return work(hooks, display.notify)

@@ -12,7 +12,7 @@ from typing import Any
 from cepcli.agents.parts import Notify
 from cepcli.agents.runs import evaluate_pair
 from cepcli.artifacts import Workspace
-from cepcli.report.comparison import Estimate
+from cepcli.report.statistics import Estimate
 from cepcli.run_directory import summary_of
 
 #: Instead of another run: the same run without its cache.

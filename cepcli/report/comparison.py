@@ -1,11 +1,11 @@
 """Runs side by side: one row per setting, averaged over its seeds. Reads artifacts, nothing else.
 
-Rows are the means over seeds with 95 % bootstrap intervals (percentile method, resampling seeds);
-with a single seed there is no interval. Retention and savings are of decisions, by the summaries.
+Rows are means over seeds with the intervals of `cepcli.report.statistics`; with a single seed the
+interval is unknown, and said to be. Retention and savings are of decisions, by the summaries.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,80 +13,26 @@ import numpy as np
 from cepcli.artifacts import Workspace, read_json
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
+from cepcli.report.statistics import Estimate
+from cepcli.report.unfinished import Unfinished, read_unfinished, settings_of
 
-_RESAMPLES = 2000
 _LATE = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over seeds and its 95 % interval, or None with fewer than two seeds."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Estimate":
-        """The mean of `values` with its bootstrap interval."""
-        mean = float(np.mean(values))
-        if len(values) < 2 or np.ptp(values) == 0:
-            return cls(mean, mean, mean) if len(values) > 1 else cls(mean)
-        from scipy.stats import bootstrap
-
-        found = bootstrap(
-            (np.asarray(values),),
-            np.mean,
-            n_resamples=_RESAMPLES,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        interval = found.confidence_interval
-        return cls(mean, float(interval.low), float(interval.high))
-
-    @classmethod
-    def of_ratio(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
-        """Mean of `values` over mean of `reference`; pairs are resampled together.
-
-        None where the reference, or the mean of a resample of it, is not above 0: a ratio of
-        returns below it would say the opposite of what it seems to.
-        """
-        pairs = np.array([values, reference], np.float64)
-        chosen = np.random.default_rng(0).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
-        means = pairs[:, chosen].mean(2)
-        if not (means[1] > 0).all():
-            return None
-        low, high = np.percentile(means[0] / means[1], [2.5, 97.5])
-        return cls(float(pairs[0].mean() / pairs[1].mean()), float(low), float(high))
-
-    @classmethod
-    def of_relative(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
-        """(mean of `values` − mean of `reference`) / |mean of `reference`|, unpaired.
-
-        Both are resampled, each on its own; no interval where one of them is a single value, None
-        where the reference's mean is 0.
-        """
-        base = float(np.mean(reference))
-        if base == 0.0:
-            return None
-        difference = float(np.mean(values)) - base
-        if min(len(values), len(reference)) < 2:
-            return cls(difference / abs(base))
-        rng = np.random.default_rng(0)
-        means = [
-            rng.choice(np.asarray(sample, float), (_RESAMPLES, len(sample))).mean(1)
-            for sample in (values, reference)
-        ]
-        low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
-        return cls(difference / abs(base), float(low / abs(base)), float(high / abs(base)))
+_TOGETHER = {"env": "or over all environments: --aggregate; ", "steps": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that differ in their seed alone."""
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: their name without the seed.
+        summaries: of those that are finished.
+        unfinished: those that are not.
+    """
 
     label: str
     summaries: list[dict[str, Any]]
+    unfinished: list[Unfinished] = field(default_factory=list)
 
     def values(self, key: str) -> list[float]:
         """One derived figure per seed that has it; see `FIGURES`."""
@@ -188,18 +134,34 @@ def figures_named(columns: str | None) -> list[str]:
     return keys
 
 
-def load_groups(workspace: Workspace, names: Sequence[str]) -> list[Group]:
+def load_groups(
+    workspace: Workspace, names: Sequence[str], *, unfinished: bool = False
+) -> list[Group]:
     """Group runs, named or matched by a pattern, by everything but their seed, in that order.
 
+    A summary gets the "env_options" that the run was started with.
+
+    Args:
+        workspace: where they are.
+        names: of runs, or patterns.
+        unfinished: whether to take in those that are not finished, as such.
+
     Raises:
-        ArtifactError: if one of them doesn't exist or isn't finished.
+        ArtifactError: if one of them doesn't exist; or isn't finished, unless those are taken in.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name in workspace.matching("run", names):  # a run named twice is still one seed
-        summary = read_json(workspace.open("run", name).path / "summary.json")
+    groups: dict[str, Group] = {}
+    for name in workspace.matching("run", names, unfinished=unfinished):
+        waits = workspace.partial("run", name).is_dir() and not workspace.exists("run", name)
+        if unfinished and waits:
+            found = read_unfinished(workspace, name)
+            groups.setdefault(found.label, Group(found.label, [])).unfinished.append(found)
+            continue
+        path = workspace.open("run", name).path  # a run named twice is still one seed
+        summary = read_json(path / "summary.json")
+        summary["env_options"] = settings_of(path).get("env_options", {})
         label = summary["run"].removesuffix(f"_s{summary['seed']}")
-        groups.setdefault(label, []).append(summary)
-    return [Group(label, summaries) for label, summaries in groups.items()]
+        groups.setdefault(label, Group(label, [])).summaries.append(summary)
+    return list(groups.values())
 
 
 def comparison(
@@ -211,23 +173,35 @@ def comparison(
     or the figure `by`, is than the baseline's, as a share of the latter.
 
     Raises:
-        ConfigError: if no group has that label, or one is of another environment or length.
+        ConfigError: if no group has that label, or they are of several environments or lengths.
     """
     labels = [group.label for group in groups]
     if baseline is not None and baseline not in labels:
         raise ConfigError(f"None of the runs is a `{baseline}`.", suggest(baseline, labels))
+    reference = groups[0 if baseline is None else labels.index(baseline)]
     if baseline is not None:
-        _require_alike(groups[labels.index(baseline)], groups)
+        _require_scores(groups)
+    require_alike(groups, reference)
     rows = []
     for group in groups:
-        row: dict[str, Any] = {"run": group.label, "seeds": len(group.summaries)}
+        row: dict[str, Any] = {
+            "run": group.label,
+            "env": _first(group, "env"),
+            "steps": _first(group, "steps"),
+            "seeds": len(group.summaries),
+            "unfinished": [asdict(found) for found in group.unfinished],
+        }
         for key in FIGURES:
             row[key] = estimated(group.values(key))
         if baseline is not None:
-            [reference] = [g for g in groups if g.label == baseline]
             row["score_to_baseline"] = _related(group, reference, by)
         rows.append(row)
     return rows
+
+
+def _first(group: Group, key: str) -> Any:
+    """What the runs of a group have in common."""
+    return next((value for _, value in _told(group, key)), None)
 
 
 def _related(group: Group, reference: Group, by: str | None) -> dict[str, float | None] | None:
@@ -240,23 +214,56 @@ def _related(group: Group, reference: Group, by: str | None) -> dict[str, float 
     return None if found is None else asdict(found)
 
 
-def _require_alike(baseline: Group, groups: Sequence[Group]) -> None:
-    """Scores have a ratio only in one environment after as many steps."""
-    first = baseline.summaries[0]
-    for group in groups:
-        for summary in group.summaries:
-            if not summary["eval"]["episodes"]:
-                raise ConfigError(
-                    f"`{summary['run']}` was evaluated in no environment, so it has no score.",
-                    "Compare it without --baseline, or leave it out.",
-                )
-            for key in ("env", "steps"):
-                if summary[key] != first[key]:
+def _require_scores(groups: Sequence[Group]) -> None:
+    """Refuse runs that were evaluated nowhere."""
+    for summary in (summary for group in groups for summary in group.summaries):
+        if not summary["eval"]["episodes"]:
+            raise ConfigError(
+                f"`{summary['run']}` was evaluated in no environment, so it has no score.",
+                "Compare it without --baseline, or leave it out.",
+            )
+
+
+def require_alike(groups: Sequence[Group], reference: Group) -> None:
+    """Refuse runs of another environment, or another number of steps, than the reference's.
+
+    Raises:
+        ConfigError: naming the first such run, and what it differs in.
+    """
+    for key in ("env", "steps"):
+        expected = _first(reference, key)
+        for group in groups:
+            for run, value in _told(group, key):
+                if value != expected:
                     raise ConfigError(
-                        f"`{summary['run']}` cannot be held against `{baseline.label}`: its "
-                        f"`{key}` is {summary[key]}, not {first[key]}.",
-                        "Compare it without --baseline, or leave it out.",
+                        f"`{run}` cannot be held against `{reference.label}`: its `{key}` is "
+                        f"{value}, not {expected}.",
+                        f"Compare them apart: --group-by {key}; {_TOGETHER[key]}or leave it out.",
                     )
+    _require_same_options(groups, reference)
+
+
+def _told(group: Group, key: str) -> Iterator[tuple[str, Any]]:
+    """Each run with a value of its settings, of those that tell it."""
+    for summary in group.summaries:
+        yield summary["run"], summary[key]
+    for found in group.unfinished:
+        if getattr(found, key) is not None:
+            yield found.run, getattr(found, key)
+
+
+def _require_same_options(groups: Sequence[Group], reference: Group) -> None:
+    """The same environment under other options is another one; an option may be a later one's."""
+    finished = [summary for group in (reference, *groups) for summary in group.summaries]
+    for summary in finished:
+        mine, theirs = (one.get("env_options", {}) for one in (summary, finished[0]))
+        for key in sorted(mine.keys() & theirs.keys()):
+            if mine[key] != theirs[key]:
+                raise ConfigError(
+                    f"`{summary['run']}` cannot be held against `{finished[0]['run']}`: its "
+                    f"`env_options.{key}` is {mine[key]!r}, not {theirs[key]!r}.",
+                    "They play different worlds: compare each with runs of its own.",
+                )
 
 
 def estimated(values: Sequence[float]) -> dict[str, float | None] | None:
@@ -272,11 +279,16 @@ def figure_cell(summary: dict[str, Any], key: str) -> str:
 
 
 def cell(estimate: dict[str, Any] | None, form: str) -> str:
-    """An estimate as text: the mean, and its interval where there is one."""
+    """An estimate as text: the mean and its interval.
+
+    An interval of no width is left out, one that is unknown (a single seed) is `[?, ?]`.
+    """
     if estimate is None:
         return "–"
     mean, low, high = (
         None if estimate[key] is None else format(estimate[key], form)
         for key in ("mean", "low", "high")
     )
-    return f"{mean}" if low is None or low == high else f"{mean} [{low}, {high}]"
+    if low is None or high is None:
+        return f"{mean} [?, ?]"
+    return f"{mean}" if low == high else f"{mean} [{low}, {high}]"

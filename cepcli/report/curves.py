@@ -1,6 +1,6 @@
 """Learning curves as PNG, from finished or running runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
 from cepcli.metrics import read_metrics
 from cepcli.report.comparison import Group, has_success
+from cepcli.report.statistics import Tasks, performance_profile
 
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
 _LEGEND_COLUMNS = 3
+_LEVELS = 101  # of a profile
 _DASHES = ("-", "--", ":")
 #: What an offline run is shown by.
 _LOSSES = (
@@ -75,8 +77,10 @@ def _answers(axes: Any, training: Sequence[dict[str, Any]]) -> None:
 def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
     """Held-out score over steps, and how decisions were answered; a line, a bar a group.
 
-    Without the bars where there are no decisions, as under `sac`.
+    Without the bars where there are no decisions, as under `sac`; groups without a finished run are
+    not drawn.
     """
+    groups = [group for group in groups if group.summaries]
     solvable = _solvable(groups)
     answered = any(summary["decisions"] for group in groups for summary in group.summaries)
     legend_rows = -(-len(groups) // _LEGEND_COLUMNS)
@@ -99,6 +103,24 @@ def plot_comparison(groups: Sequence[Group], path: Path) -> Path:
         _stacked_answers(axes[0, 1], groups)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=8)
+    return save_picture(figure, path)
+
+
+def plot_profiles(scores: Mapping[str, Tasks], path: Path) -> Path:
+    """The share of runs above each score, with its pointwise interval; a line a setting."""
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    every = [score for tasks in scores.values() for own in tasks for score in own]
+    levels = np.linspace(min(every), max(every), _LEVELS)
+    for label, tasks in scores.items():
+        found = performance_profile(tasks, levels.tolist())
+        named = f"{label} (seeds of each task: {', '.join(str(len(own)) for own in tasks)})"
+        [line] = axes.plot(levels, [one.mean for one in found], label=named)
+        ends = np.array([(one.low, one.high) for one in found if one.low is not None])
+        if len(ends):
+            low, high = ends.T
+            axes.fill_between(levels, low, high, alpha=0.15, color=line.get_color())
+    axes.set(xlabel="score τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
+    axes.legend(fontsize=8)
     return save_picture(figure, path)
 
 

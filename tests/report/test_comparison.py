@@ -3,7 +3,6 @@ import pytest
 from cepcli.artifacts import Workspace, write_json
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.comparison import (
-    Estimate,
     area_under_curve,
     comparison,
     late_score,
@@ -58,10 +57,6 @@ def test_runs_that_differ_in_seed_alone_share_a_row(workspace):
     assert b["success"] == {"mean": 1.0, "low": None, "high": None}
 
 
-def test_equal_values_have_an_interval_of_no_width():
-    assert Estimate.of([2.0, 2.0]) == Estimate(2.0, 2.0, 2.0)
-
-
 def test_unknown_run_suggests_the_nearest(workspace):
     with pytest.raises(ArtifactError) as error:
         load_groups(workspace, ["a_s00"])
@@ -74,19 +69,6 @@ def test_picture_is_a_png_of_some_size(workspace, tmp_path):
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert path.stat().st_size > 10_000
     assert list(tmp_path.glob("*.tmp.png")) == []
-
-
-def test_a_ratio_of_paired_outcomes_has_a_paired_interval():
-    won = [1.0] * 80 + [0.0] * 20
-    same = Estimate.of_ratio(won, won)
-    assert (same.mean, same.low, same.high) == (1.0, 1.0, 1.0)
-    fewer = Estimate.of_ratio([0.0] * 8 + won[8:], won)
-    assert fewer.mean == pytest.approx(0.9)
-    assert 0.8 < fewer.low < 0.9 < fewer.high < 0.97
-    assert Estimate.of_ratio(won, [0.0] * 100) is None
-    assert Estimate.of_ratio([-0.5, -0.5], [-1.0, -1.0]) is None, "half the loss is no half"
-    independent = Estimate.of_ratio(won[::-1], won)
-    assert independent.high - independent.low > fewer.high - fewer.low
 
 
 def row(cache, queries, kl):
@@ -106,14 +88,6 @@ def test_overhead_is_the_share_of_cache_and_controller_and_unknown_for_old_runs(
     summary = {"cache_seconds": 1.0, "control_seconds": 3.0, "wall_seconds": 200.0}
     assert overhead(summary) == 0.02
     assert overhead({"cache_seconds": 1.0, "wall_seconds": 200.0}) is None
-
-
-def test_a_relative_difference_has_an_unpaired_interval():
-    found = Estimate.of_relative([8.0, 9.0, 10.0], [10.0, 10.0, 10.0])
-    assert found.mean == pytest.approx(-0.1)
-    assert -0.2 <= found.low < -0.1 < found.high <= 0.0
-    assert Estimate.of_relative([-5.0], [-10.0, -10.0]) == Estimate(0.5)
-    assert Estimate.of_relative([1.0], [0.0]) is None
 
 
 def test_scores_are_related_to_the_baseline_named(workspace):

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from cepcli.report.statistics import (
+    Estimate,
+    interquartile_mean,
+    mean_over_tasks,
+    performance_profile,
+    probability_of_improvement,
+)
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert Estimate.of([2.0, 2.0]) == Estimate(2.0, 2.0, 2.0)
+
+
+def test_a_ratio_of_paired_outcomes_has_a_paired_interval():
+    won = [1.0] * 80 + [0.0] * 20
+    same = Estimate.of_ratio(won, won)
+    assert (same.mean, same.low, same.high) == (1.0, 1.0, 1.0)
+    fewer = Estimate.of_ratio([0.0] * 8 + won[8:], won)
+    assert fewer.mean == pytest.approx(0.9)
+    assert 0.8 < fewer.low < 0.9 < fewer.high < 0.97
+    assert Estimate.of_ratio(won, [0.0] * 100) is None
+    assert Estimate.of_ratio([-0.5, -0.5], [-1.0, -1.0]) is None, "half the loss is no half"
+    independent = Estimate.of_ratio(won[::-1], won)
+    assert independent.high - independent.low > fewer.high - fewer.low
+
+
+def test_a_relative_difference_has_an_unpaired_interval():
+    found = Estimate.of_relative([8.0, 9.0, 10.0], [10.0, 10.0, 10.0])
+    assert found.mean == pytest.approx(-0.1)
+    assert -0.2 <= found.low < -0.1 < found.high <= 0.0
+    assert Estimate.of_relative([-5.0], [-10.0, -10.0]) == Estimate(0.5)
+    assert Estimate.of_relative([1.0], [0.0]) is None
+
+
+def test_a_single_value_has_an_unknown_interval_whatever_is_made_of_it():
+    for found in (
+        Estimate.of([0.5]),
+        Estimate.of_ratio([0.5], [1.0]),
+        Estimate.of_relative([0.75, 0.75], [0.5]),
+        interquartile_mean([[0.4, 0.6], [0.5]]),
+        mean_over_tasks([[0.5], [0.5]]),
+        probability_of_improvement([[0.5, 0.5]], [[0.5]]),
+        *performance_profile([[1.0]], [0.0, 1.0]),
+    ):
+        assert (found.low, found.high) == (None, None)
+    assert Estimate.of([0.5]).mean == 0.5
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end_of_all_runs():
+    found = interquartile_mean([[0.0, 1.0, 2.0, 100.0], [3.0, 4.0, 5.0, 6.0]])
+    assert found.mean == pytest.approx((2.0 + 3.0 + 4.0 + 5.0) / 4)
+    assert found.low < found.mean < found.high
+    assert interquartile_mean([[1.0, 2.0, 6.0]]).mean == 3.0, "too few to leave one out"
+
+
+def test_seeds_are_drawn_within_their_task():
+    tasks = [[0.0, 0.0, 0.0], [10.0, 10.0, 10.0]]
+    for found in (mean_over_tasks(tasks), interquartile_mean(tasks)):
+        assert found == Estimate(5.0, 5.0, 5.0), "tasks differ, seeds do not"
+    mixed = mean_over_tasks([[0.0, 10.0, 0.0, 10.0, 0.0, 10.0]])
+    assert mixed.high - mixed.low > 4.0
+
+
+def test_a_task_counts_once_however_many_seeds_it_has():
+    assert mean_over_tasks([[1.0] * 9, [0.0]]).mean == 0.5
+    assert performance_profile([[1.0] * 9, [0.0]], [0.5])[0].mean == 0.5
+
+
+def test_improvement_is_the_share_of_pairs_won_with_ties_counted_half():
+    assert probability_of_improvement([[1.0, 2.0]], [[1.0, 0.0]]).mean == (0.5 + 3.0) / 4
+    rng = np.random.default_rng(0)
+    mine, theirs = rng.normal(1.0, 1.0, (3, 5)), rng.normal(0.0, 1.0, (3, 4))
+    found = probability_of_improvement(mine.tolist(), theirs.tolist())
+    shares = [mannwhitneyu(a, b).statistic / 20 for a, b in zip(mine, theirs, strict=True)]
+    assert found.mean == pytest.approx(np.mean(shares))
+    assert found.low < found.mean < found.high
+
+
+def test_what_always_wins_improves_for_sure_and_what_is_the_same_half_the_time():
+    assert probability_of_improvement([[2.0, 3.0]], [[0.0, 1.0]]) == Estimate(1.0, 1.0, 1.0)
+    same = probability_of_improvement([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]])
+    assert same.low < same.mean == 0.5 < same.high
+
+
+def test_a_profile_is_the_share_of_runs_above_each_score():
+    found = performance_profile([[0.2, 0.4], [0.6, 0.8]], [0.0, 0.4, 0.7, 0.8])
+    assert [one.mean for one in found] == [1.0, 0.5, 0.25, 0.0]
+    assert found[0] == Estimate(1.0, 1.0, 1.0)
+    assert (found[2].low, found[2].high) == (0.0, 0.5)
+
+
+def test_an_interval_is_as_wide_as_theory_says():
+    scores = np.random.default_rng(1).normal([[0.0], [1.0]], 1.0, (2, 200))
+    for found in (mean_over_tasks(scores.tolist()), Estimate.of(scores[0].tolist())):
+        n = 400 if found.mean > 0.25 else 200
+        assert found.high - found.low == pytest.approx(2 * 1.96 / n**0.5, rel=0.15)
