@@ -138,6 +138,22 @@ def test_every_algorithm_learns_from_what_ships_and_is_listed(algorithm):
     assert f"4 gradient steps of {algorithm}" in shown.stdout
 
 
+def test_learning_commands_take_the_same_options_and_a_prior_where_one_is_used():
+    from typer.main import get_command
+
+    commands = get_command(app).commands["offline"].commands
+    taken = {
+        name: [option.opts[0] for option in commands[name].params]
+        for name in ("cql", "cql-prior", "bc", "iql", "td3-bc")
+    }
+    assert {"--dataset", "--steps", "--seeds", "--eval-env", "--json"} <= set(taken["cql"])
+    assert [option for option in taken["cql-prior"] if option != "--prior"] == taken["cql"]
+    assert "--prior" in taken["cql-prior"]
+    assert taken["cql"] == taken["bc"] == taken["iql"] == taken["td3-bc"]
+    helps = {commands[name].help for name in taken}
+    assert len(helps) == len(taken)
+
+
 def test_cql_prior_under_the_uniform_prior_needs_no_labels():
     summary = answer("cql-prior", "--prior", "uniform", *SHORT, "--quiet", "--seeds", "2")
     assert [run["seed"] for run in summary["runs"]] == [0, 1]
