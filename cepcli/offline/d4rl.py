@@ -57,7 +57,7 @@ def read_d4rl(
         reader = _Reader(path, file, env, notify)
         columns = columns_of_file(path, reader.env, reader.shape, reader.fill, workspace)
     check_plausible(reader.where, reader.known, columns.observations)
-    return ControlData(reader.env, source or f"the file {path}", *columns)
+    return ControlData(reader.env, source or f"the file {path}", *columns, origins=(path,))
 
 
 def _opened(path: Path) -> "h5py.File":

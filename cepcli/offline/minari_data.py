@@ -101,7 +101,7 @@ def _read(
         folder / "metadata.json", reader.env, reader.shape, reader.fill, workspace
     )
     check_plausible(reader.where, reader.known, columns.observations)
-    return ControlData(reader.env, source, *columns)
+    return ControlData(reader.env, source, *columns, origins=(folder,))
 
 
 def _opened(folder: Path, id_: str) -> "MinariDataset":

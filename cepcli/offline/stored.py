@@ -5,6 +5,7 @@ parquet table of one row a decision. `dataset.json` says what it is and how good
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def read_stored(
     """
     card, where = card_of(artifact), f"The dataset `{artifact.name}`"
     check_env(where, card["env"], env)
+    return replace(_read(artifact, card, workspace, notify), origins=(artifact,))
+
+
+def _read(
+    artifact: Artifact, card: dict[str, Any], workspace: Workspace, notify: Notify
+) -> ControlData | TextData:
     if card["kind"] == "text":
         return read_text(artifact.path / TEXT_FILE, env=card["env"], source=card["source"])
     if "d4rl" in card["layouts"]:
