@@ -17,6 +17,7 @@ from cepcli.errors import ConfigError, DataError
 from cepcli.offline.batches import ControlBatches, symbols_for
 from cepcli.offline.config import OfflineConfig
 from cepcli.offline.control_cql import ControlCQL
+from cepcli.offline.control_networks import Networks
 from cepcli.offline.control_references import ControlBC, ControlIQL, ControlTD3BC
 from cepcli.offline.dataset import ControlData, TextData, load_dataset
 from cepcli.offline.origins import inputs_of
@@ -107,7 +108,7 @@ def _control_parts(config: OfflineConfig, data: ControlData, device: str) -> Con
         learner = ControlCQL(config, symbols=len(symbols), **common)
     else:
         kinds = {"bc": ControlBC, "iql": ControlIQL, "td3-bc": ControlTD3BC}
-        learner = kinds[config.algorithm](config, **common)
+        learner = kinds[config.algorithm](Networks(config, **common))
     return ControlParts(
         config, data, batches, learner, generator(config.seed, "replay"), inputs_of(data)
     )

@@ -12,8 +12,16 @@ from cepcli.offline.dataset import ControlData
 from cepcli.offline.regulariser import PushDown, soft_maximum
 from cepcli.rl.perceptrons import Perceptrons
 from tests.offline import slow_cql
+from tests.offline.plain import (
+    CONTROLS,
+    FEATURES,
+    batch,
+    outputs,
+    same_gradient,
+    with_gradients,
+)
 
-FEATURES, CONTROLS, SYMBOLS = 3, 2, 4
+SYMBOLS = 4
 
 
 def config(algorithm="cql", *, control=None, cql=None, symbols=None):
@@ -27,40 +35,6 @@ def config(algorithm="cql", *, control=None, cql=None, symbols=None):
 
 def learner(settings, symbols=0, seed=0):
     return ControlCQL(settings, features=FEATURES, controls=CONTROLS, symbols=symbols, seed=seed)
-
-
-def batch(size=6, symbols=0, seed=1):
-    noise = torch.Generator().manual_seed(seed)
-    log_prior = torch.randn(size, symbols, generator=noise).log_softmax(-1)
-    return ControlBatch(
-        torch.randn(size, FEATURES, generator=noise),
-        torch.rand(size, CONTROLS, generator=noise) * 2 - 1,
-        torch.randn(size, generator=noise),
-        torch.randn(size, FEATURES, generator=noise),
-        (torch.rand(size, generator=noise) > 0.3).float(),
-        log_prior,
-        log_prior.flip(1),
-    )
-
-
-def with_gradients(networks):
-    """The networks' layers as leaves of automatic differentiation."""
-    return [
-        [(w.clone().requires_grad_(), b.clone().requires_grad_()) for w, b in member.layers]
-        for member in networks.members
-    ]
-
-
-def outputs(layers, rows):
-    for number, (weight, bias) in enumerate(layers):
-        rows = rows @ weight + bias
-        if number < len(layers) - 1:
-            rows = rows.relu()
-    return rows
-
-
-def flat(layers):
-    return torch.cat([p.grad.flatten() for pair in layers for p in pair])
 
 
 def spied(made, monkeypatch):
@@ -119,8 +93,7 @@ def test_critic_gradient_is_that_of_automatic_differentiation(algorithm, symbols
         gap = (drawn + weights).logsumexp(-1).mean() - data.mean()
         loss = loss + (data - seen["target"]).square().mean() + 5.0 * gap
     loss.backward()
-    expected = torch.cat([flat(member) for member in layers])
-    torch.testing.assert_close(made.critics.gradient, expected, rtol=1e-4, atol=1e-6)
+    same_gradient(made.critics.gradient, layers)
 
 
 @pytest.mark.parametrize(("algorithm", "symbols"), [("cql", 0), ("cql-prior", SYMBOLS)])
@@ -155,7 +128,7 @@ def test_actor_gradient_is_that_of_automatic_differentiation(algorithm, symbols,
     pairs = torch.cat([given.observation, control], 1)
     lowest = torch.minimum(*(outputs(critic, pairs)[:, 0] for critic in critics))
     (log_prob - lowest).mean().backward()  # the entropy weight begins at 1
-    torch.testing.assert_close(made.actor.gradient, flat(layers), rtol=1e-4, atol=1e-6)
+    same_gradient(made.actor.gradient, [layers])
 
 
 def test_entropy_weight_falls_while_there_is_more_entropy_than_wanted():
