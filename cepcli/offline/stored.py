@@ -119,6 +119,8 @@ def _text_data(path: Path, table: Any, env: str | None, source: str) -> TextData
             f"The action in row {row} of `{path}`, {table['action'][row].as_py()!r}, is not among "
             "the admissible ones."
         )
+    if None in numbers:
+        raise DataError(f"A goal, a text or an action in `{path}` is missing.", "Collect it again.")
     rewards = table["reward"].to_numpy().astype(np.float32)
     if not np.isfinite(rewards).all():
         row = int(np.flatnonzero(~np.isfinite(rewards))[0])

@@ -47,7 +47,7 @@ def test_a_real_simulator_is_collected_from_listed_and_shown(tmp_path):
 
 def test_what_is_solved_in_control_is_listed_and_shown():
     made = answer(
-        "collect", "--env", "metaworld/reach", "--recipe", "expert", "--transitions", "500"
+        "collect", "--env", "metaworld/reach", "--recipe", "expert", "--transitions", "150"
     )
     assert made["success_rate"] == 1
     assert made["normalised_score"] is None
@@ -184,6 +184,9 @@ def test_a_finished_run_is_evaluated_and_only_by_its_own_command():
         (("cql", "--set", "algorithm=iql"), "the command is cql"),
         (("cql", "--device", "gpu"), "no device `gpu`"),
         (("cql", "--dataset", "/none/at-all.hdf5"), "at-all.hdf5"),
+        (("cql", "--env", "waker2d"), "Did you mean `walker2d`?"),
+        (("cql", "--dataset", "mujoco/walker2d/medium"), "no id of a Minari dataset"),
+        (("cql", "--dataset", "walker2d-medium-replay", "--split", "medium"), "--split away"),
         (("cql-prior", "--prior", "nobody"), "no prior `nobody`"),
         (("eval", "none"), "no run `none`"),
     ],

@@ -195,7 +195,7 @@ def test_dropping_small_shares_leaves_the_mean_of_the_gradient():
         return values, critics.gradient.clone()
 
     values, exact = gradient(0.0)
-    drops = [gradient(0.2) for _ in range(600)]
+    drops = [gradient(0.2) for _ in range(300)]
     assert all(torch.equal(values, other) for other, _ in drops)
     found = torch.stack([g for _, g in drops])
     spread = found.std(0) / len(drops) ** 0.5
@@ -219,14 +219,14 @@ def test_learns_the_best_control_that_the_data_holds(algorithm, symbols):
     settings = OfflineConfig(
         algorithm=algorithm,
         control=ControlConfig(
-            hidden=32, batch_size=64, actor_rate=3e-3, critic_rate=3e-3, entropy_rate=3e-3
+            hidden=32, batch_size=64, actor_rate=1e-2, critic_rate=1e-2, entropy_rate=1e-2
         ),
         cql=CQLConfig(weight=0.1, samples=4),
     )
     batches = ControlBatches(data, symbols=symbols, normalise=False)
     made = ControlCQL(settings, features=1, controls=1, symbols=len(symbols), seed=0)
     rng = np.random.default_rng(1)
-    for _ in range(700):
+    for _ in range(250):
         made.update(batches.sample(64, rng))
     found = made.control(batches.standardised(np.ones(1)))
     assert found.shape == (1,)
@@ -239,14 +239,14 @@ def test_conservatism_lowers_what_the_data_lacks():
     def gap(weight):
         settings = OfflineConfig(
             algorithm="cql",
-            control=ControlConfig(hidden=32, batch_size=64, critic_rate=3e-3),
+            control=ControlConfig(hidden=32, batch_size=64, critic_rate=1e-2),
             cql=CQLConfig(weight=weight, samples=4),
         )
         data = bandit()
         batches = ControlBatches(data, symbols=(), normalise=False)
         made = ControlCQL(settings, features=1, controls=1, seed=0)
         rng = np.random.default_rng(1)
-        for _ in range(300):
+        for _ in range(100):
             made.update(batches.sample(64, rng))
         critic = [(w, b) for w, b in made.critics.members[0].layers]
         q = outputs(critic, torch.tensor([[1.0, 0.95], [1.0, 0.3]]))[:, 0]
