@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from cepcli.agents.control_policy import ControlPolicy
-from cepcli.agents.parts import Parts, Tracker
+from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Decision, Policy
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
-from cepcli.seeding import stream_seed, torch_generator
+from cepcli.rl.lanes import Lane, play_lanes
 from cepcli.types import TextState
 
 #: Told every decision: number of the episode, where it was taken, and what it was made from.
@@ -72,23 +71,18 @@ def evaluate(
     """
     telemetry = CacheTelemetry(parts.config.cache.hit_rate_decay)
     policy = parts.eval_policy(telemetry)
-    start = type(parts.tracker)
-    waiting = list(range(episodes))
-    idle = list(parts.eval_envs)
-    running: list[_Lane] = []
-    done: dict[int, Tracker] = {}
     decisions = 0
-    while waiting or running:
-        while waiting and idle:
-            running.append(_started(start, waiting.pop(0), idle.pop(), parts.config.seed))
-        check_interrupt()
-        ended, chosen = _step_all(parts, policy, tau, running, watch)
+
+    def act(lanes: list[Lane]) -> list[Any]:
+        nonlocal decisions
+        if isinstance(policy, ControlPolicy):
+            actions, chosen = _controls(parts, policy, tau, lanes, watch)
+        else:
+            actions, chosen = _commands(parts, policy, tau, lanes, watch), len(lanes)
         decisions += chosen
-        for lane in ended:
-            done[lane.episode] = lane.tracker
-            idle.append(lane.tracker.env)
-        running = [lane for lane in running if lane not in ended]
-    trackers = [done[episode] for episode in range(episodes)]
+        return actions
+
+    trackers = play_lanes(parts.eval_envs, episodes, parts.config.seed, act, check_interrupt)
     return Evaluation(
         episodes,
         [tracker.success for tracker in trackers] if parts.tracker.solvable else None,
@@ -99,38 +93,8 @@ def evaluate(
     )
 
 
-class _Lane(NamedTuple):
-    """One running evaluation episode."""
-
-    episode: int
-    tracker: Tracker
-    noise: torch.Generator
-
-
-def _started(start: Callable[[Any, int], Tracker], episode: int, env: Any, seed: int) -> _Lane:
-    stream = f"eval/{episode}"
-    tracker = start(env, stream_seed(seed, stream) % 2**31)
-    return _Lane(episode, tracker, torch_generator(seed, stream))
-
-
-def _step_all(
-    parts: Parts, policy: Policy | ControlPolicy, tau: float, running: list[_Lane], watch: Watch
-) -> tuple[list[_Lane], int]:
-    """One step in every lane: the lanes whose episode ended, and how many decisions were taken."""
-    if isinstance(policy, ControlPolicy):
-        actions, chosen = _controls(parts, policy, tau, running, watch)
-    else:
-        actions, chosen = _commands(parts, policy, tau, running, watch), len(running)
-    ended = []
-    for lane, action in zip(running, actions, strict=True):
-        _, terminated, truncated = lane.tracker.step(action)
-        if terminated or truncated:
-            ended.append(lane)
-    return ended, chosen
-
-
 def _commands(
-    parts: Parts, policy: Policy, tau: float, running: list[_Lane], watch: Watch
+    parts: Parts, policy: Policy, tau: float, running: list[Lane], watch: Watch
 ) -> list[Any]:
     trackers = [lane.tracker for lane in running if isinstance(lane.tracker, EpisodeTracker)]
     if parts.config.agent == "expert":
@@ -144,7 +108,7 @@ def _commands(
 
 
 def _controls(
-    parts: Parts, policy: ControlPolicy, tau: float, running: list[_Lane], watch: Watch
+    parts: Parts, policy: ControlPolicy, tau: float, running: list[Lane], watch: Watch
 ) -> tuple[list[Any], int]:
     """The mean controls, and how many symbols were chosen for them."""
     trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]

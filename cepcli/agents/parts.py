@@ -34,13 +34,11 @@ from cepcli.prior.load import find_prior, load_prior, prior_inputs
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
 from cepcli.rl.hybrid_sac import CriticErrors, HybridSAC
+from cepcli.rl.lanes import Tracker
 from cepcli.rl.losses import TDLoss
 from cepcli.seeding import generator, stream_seed, torch_generator
 
 Notify = Callable[[str], None]
-
-#: Follows the episodes of an environment of text or of control.
-Tracker = EpisodeTracker | ControlTracker
 
 #: What a gradient step says of itself; both have a loss, a td_error and a q_mean.
 Losses = TDLoss | CriticErrors

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,29 +50,9 @@ _PriorOption = Annotated[
 ]
 
 
-def cql(
-    dataset: DatasetOption = "d4rl",
-    env: DataEnvOption = None,
-    split: SplitOption = None,
-    steps: _StepsOption = None,
-    seed: _SeedOption = None,
-    seeds: _SeedsOption = 1,
-    name: _NameOption = None,
-    eval_env: _EvalEnvOption = None,
-    resume: _ResumeOption = False,
-    overwrite: _OverwriteOption = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Conservative Q-learning, of controls or of text; no prior is asked."""
-    _learn("cql", **locals())
-
-
-def cql_prior(
+def _learn(
+    algorithm: str,
+    *,
     dataset: DatasetOption = "d4rl",
     prior: _PriorOption = None,
     env: DataEnvOption = None,
@@ -90,99 +71,6 @@ def cql_prior(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Conservative Q-learning whose regulariser takes its actions from the prior.
-
-    A dataset without that prior's labels is labelled first, as by `cep offline label`.
-    """
-    _learn("cql-prior", **locals())
-
-
-def bc(
-    dataset: DatasetOption = "d4rl",
-    env: DataEnvOption = None,
-    split: SplitOption = None,
-    steps: _StepsOption = None,
-    seed: _SeedOption = None,
-    seeds: _SeedsOption = 1,
-    name: _NameOption = None,
-    eval_env: _EvalEnvOption = None,
-    resume: _ResumeOption = False,
-    overwrite: _OverwriteOption = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Behaviour cloning, of controls or of text."""
-    _learn("bc", **locals())
-
-
-def iql(
-    dataset: DatasetOption = "d4rl",
-    env: DataEnvOption = None,
-    split: SplitOption = None,
-    steps: _StepsOption = None,
-    seed: _SeedOption = None,
-    seeds: _SeedsOption = 1,
-    name: _NameOption = None,
-    eval_env: _EvalEnvOption = None,
-    resume: _ResumeOption = False,
-    overwrite: _OverwriteOption = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Implicit Q-learning, of controls or of text."""
-    _learn("iql", **locals())
-
-
-def td3_bc(
-    dataset: DatasetOption = "d4rl",
-    env: DataEnvOption = None,
-    split: SplitOption = None,
-    steps: _StepsOption = None,
-    seed: _SeedOption = None,
-    seeds: _SeedsOption = 1,
-    name: _NameOption = None,
-    eval_env: _EvalEnvOption = None,
-    resume: _ResumeOption = False,
-    overwrite: _OverwriteOption = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """TD3 with behaviour cloning, of controls."""
-    _learn("td3-bc", **locals())
-
-
-def evaluate_offline(
-    run: str,
-    episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes to play.")] = 10,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Evaluate a finished offline run on held-out episodes; the run itself is not changed."""
-    from cepcli.offline.runs import evaluate_run
-
-    summary = evaluate_run(open_workspace(workspace), run, episodes, note(quiet))
-    print_json(summary) if json else print_offline_summary(summary)
-
-
-def _learn(
-    algorithm: str, *, dataset: str, env: str | None, split: str | None, steps: int | None,
-    seed: int | None, seeds: int, name: str | None, eval_env: bool | None, resume: bool,
-    overwrite: bool, config: Any, set_: list[str] | None, device: str | None, workspace: Any,
-    json: bool, quiet: bool, prior: str | None = None,
-) -> None:  # fmt: skip
     """One run for each seed, and its summary."""
     from cepcli.config import given, resolve
     from cepcli.offline.config import PRESETS, OfflineConfig
@@ -214,6 +102,47 @@ def _learn(
             print_offline_summary(summaries[-1])
     if json:
         print_json(summaries[0] if seeds == 1 else {"runs": summaries})
+
+
+def _command(algorithm: str, about: str) -> Callable[..., None]:
+    """The command of an algorithm, with `_learn`'s options; `--prior` only where one is used."""
+
+    def command(**typed: Any) -> None:
+        _learn(algorithm, **typed)
+
+    absent = {"algorithm"} if algorithm == "cql-prior" else {"algorithm", "prior"}
+    taken = [p for p in signature(_learn).parameters.values() if p.name not in absent]
+    command.__doc__ = about
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
+    vars(command)["__signature__"] = Signature(taken)
+    return command
+
+
+cql = _command("cql", "Conservative Q-learning, of controls or of text; no prior is asked.")
+cql_prior = _command(
+    "cql-prior",
+    """Conservative Q-learning whose regulariser takes its actions from the prior.
+
+    A dataset without that prior's labels is labelled first, as by `cep offline label`.
+    """,
+)
+bc = _command("bc", "Behaviour cloning, of controls or of text.")
+iql = _command("iql", "Implicit Q-learning, of controls or of text.")
+td3_bc = _command("td3-bc", "TD3 with behaviour cloning, of controls.")
+
+
+def evaluate_offline(
+    run: str,
+    episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes to play.")] = 10,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Evaluate a finished offline run on held-out episodes; the run itself is not changed."""
+    from cepcli.offline.runs import evaluate_run
+
+    summary = evaluate_run(open_workspace(workspace), run, episodes, note(quiet))
+    print_json(summary) if json else print_offline_summary(summary)
 
 
 def _labelled(config: "OfflineConfig", space: "Workspace", quiet: bool) -> "OfflineConfig":

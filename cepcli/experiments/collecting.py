@@ -15,12 +15,13 @@ from cepcli.artifacts import Input, Workspace
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.envs.catalog import make_control_env, spec
 from cepcli.errors import ArtifactError, DataError
-from cepcli.offline.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour, Tracker
+from cepcli.offline.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour
 from cepcli.offline.collect import DEFAULT_TRANSITIONS, CollectConfig, Plan, Stage
 from cepcli.offline.dataset import Notify
 from cepcli.offline.replayed import replay_data
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.hybrid_sac import HybridSAC
+from cepcli.rl.lanes import Tracker
 
 
 class TrainedBehaviour(Behaviour):

@@ -37,6 +37,12 @@ class ControlBatch(NamedTuple):
     log_prior: Float[Tensor, "batch symbols"]
     next_log_prior: Float[Tensor, "batch symbols"]
 
+    def bootstrapped(
+        self, values: Float[Tensor, " batch"], discount: float
+    ) -> Float[Tensor, " batch"]:
+        """Y = r + γ·(1 − terminated)·V(s′)."""
+        return torch.addcmul(self.reward, self.continues, values, value=discount)
+
 
 class ControlBatches:
     """A dataset as a source of minibatches.

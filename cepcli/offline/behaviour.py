@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
-
-Tracker = EpisodeTracker | ControlTracker
+from cepcli.rl.lanes import Tracker
 
 
 class Behaviour(ABC):

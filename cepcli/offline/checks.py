@@ -1,7 +1,7 @@
 """What every dataset of control must satisfy, whichever file it is read from."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Shaped
 from numpy import ndarray
 
 from cepcli.envs.catalog import env_ids, spec
@@ -74,6 +74,17 @@ def check_finite(where: str, column: str, first: int, values: Float[ndarray, "..
         f"`{column}` in {where} holds a value that is not finite, first in row {first + row}.",
         "Leave out the episode that holds it, or collect the data again.",
     )
+
+
+def check_flags(where: str, column: str, values: Shaped[ndarray, " rows"]) -> None:
+    """Refuse flags that are neither 0 nor 1, naming the first row of the file that has one."""
+    flags = (values == 0) | (values == 1)
+    if not flags.all():
+        row = int(np.flatnonzero(~flags)[0])
+        raise DataError(
+            f"`{column}` in {where} holds {values[row]:g} in row {row}, expected 0 or 1.",
+            "Say of each step whether its episode ended there.",
+        )
 
 
 def in_range(

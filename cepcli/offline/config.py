@@ -258,8 +258,9 @@ class OfflineConfig:
     env: str | None = field(
         default=None, metadata={"help": "its environment; default: the one the dataset names"}
     )
-    split: str = field(
-        default="medium-replay", metadata={"help": "which of the sets that d4rl stands for"}
+    split: str | None = field(
+        default=None,
+        metadata={"help": "which of the sets that d4rl stands for; default: medium-replay"},
     )
     prior: str | None = field(
         default=None,
@@ -277,6 +278,9 @@ class OfflineConfig:
     eval_interval: int = field(default=2500, metadata={"help": "gradient steps to an evaluation"})
     eval_episodes: int = field(default=5, metadata={"help": "episodes of an evaluation"})
     final_eval_episodes: int = field(default=10, metadata={"help": "episodes of the last one"})
+    eval_lanes: int = field(
+        default=10, metadata={"help": "of them side by side, of text, sharing calls of the prior"}
+    )
     log_interval: int = field(default=250, metadata={"help": "gradient steps to a metric row"})
     checkpoint_interval: int = field(
         default=1000, metadata={"help": "gradient steps to a checkpoint"}
@@ -296,7 +300,7 @@ class OfflineConfig:
         """Raise a ConfigError where values cannot work, alone or together."""
         for name in (
             "steps", "threads", "eval_interval", "eval_episodes", "final_eval_episodes",
-            "log_interval", "checkpoint_interval",
+            "eval_lanes", "log_interval", "checkpoint_interval",
         ):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}, expected ≥ 1.")

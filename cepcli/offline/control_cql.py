@@ -160,9 +160,7 @@ class ControlCQL:
         pairs = torch.cat([following, control], 1)
         values = lower_value(self.targets, pairs, self._brief.of(len(pairs))) - entropy
         best = values.view(-1, copies).amax(1)
-        return torch.addcmul(
-            batch.reward, batch.continues, best, value=self._config.control.discount
-        )
+        return batch.bootstrapped(best, self._config.control.discount)
 
     def _candidates(self, batch: ControlBatch) -> Float[Tensor, "rows known"]:
         """The next states, each with every symbol that was drawn for it."""

@@ -17,6 +17,7 @@ from cepcli.errors import DataError
 from cepcli.offline.checks import (
     check_env,
     check_finite,
+    check_flags,
     check_plausible,
     check_some,
     check_widths,
@@ -34,6 +35,8 @@ _OPTIONAL = ("next_observations", "timeouts")
 _WIDE = ("observations", "actions", "next_observations")
 #: Rows that are read at once.
 _BLOCK = 2**16
+_LAYOUT = f"D4RL's layout needs {', '.join(_NEEDED)}, a row a step."
+_DAMAGED = "Download or collect it again."
 #: Attribute of the file that says which environment it is of, where cep wrote it.
 _ENV = "env"
 
@@ -57,7 +60,7 @@ def read_d4rl(
         reader = _Reader(path, file, env, notify)
         columns = columns_of_file(path, reader.env, reader.shape, reader.fill, workspace)
     check_plausible(reader.where, reader.known, columns.observations)
-    return ControlData(reader.env, source or f"the file {path}", *columns)
+    return ControlData(reader.env, source or f"the file {path}", *columns, origins=(path,))
 
 
 def _opened(path: Path) -> "h5py.File":
@@ -69,8 +72,7 @@ def _opened(path: Path) -> "h5py.File":
         return h5py.File(path, "r")
     except OSError as error:
         raise DataError(
-            f"`{path}` is no HDF5 file, or a truncated one ({error}).",
-            "Download or collect it again.",
+            f"`{path}` is no HDF5 file, or a truncated one ({error}).", _DAMAGED
         ) from error
 
 
@@ -130,12 +132,22 @@ class _Reader:
 
     def _block(self, name: str, start: int, stop: int) -> ndarray:
         with np.errstate(over="ignore"):  # what does not fit is refused as not finite
-            values = np.asarray(self._columns[name][start:stop]).astype(np.float32)
+            values = self._rows(name, start, stop).astype(np.float32)
         check_finite(self.where, name, start, values)
         return values
 
     def _flags(self, name: str) -> Bool[ndarray, " rows"]:
-        return np.asarray(self._columns[name][:]).reshape(-1).astype(bool)
+        values = self._rows(name, 0, self.rows).reshape(-1)
+        check_flags(self.where, name, values)
+        return values.astype(bool)
+
+    def _rows(self, name: str, start: int, stop: int) -> ndarray:
+        try:
+            return np.asarray(self._columns[name][start:stop])
+        except OSError as error:  # a damaged part of a file that could be opened
+            raise DataError(
+                f"`{name}` in {self.where} cannot be read ({error}).", _DAMAGED
+            ) from error
 
     def _transitions(self) -> tuple[ndarray, Bool[ndarray, " steps"]]:
         """The rows that are transitions, and whether the episode is cut at each."""
@@ -201,22 +213,32 @@ def _checked_columns(where: str, file: "h5py.File") -> dict[str, Any]:
                 there = ", ".join(sorted(file)) or "nothing"
                 raise DataError(
                     f"{where} has no `{name}`; there is {there}.",
-                    f"D4RL's layout needs {', '.join(_NEEDED)}.",
+                    _LAYOUT,
                 )
             continue
         if column.dtype.kind not in "fiub":
-            raise DataError(f"`{name}` in {where} is of type {column.dtype}, expected numbers.")
-        wide = name in _WIDE
-        if column.ndim != 1 + wide and not (column.ndim == 2 and column.shape[1] == 1):
-            expected = "a row of numbers a step" if wide else "a number a step"
-            raise DataError(f"`{name}` in {where} has shape {column.shape}, expected {expected}.")
+            raise DataError(
+                f"`{name}` in {where} is of type {column.dtype}, expected numbers.", _LAYOUT
+            )
+        if not _has_shape(column.shape, wide=name in _WIDE):
+            expected = "a row of numbers a step" if name in _WIDE else "a number a step"
+            raise DataError(
+                f"`{name}` in {where} has shape {column.shape}, expected {expected}.", _LAYOUT
+            )
         found[name] = column
     lengths = {name: column.shape[0] for name, column in found.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"The columns in {where} are of different lengths: {listed}.")
+        raise DataError(f"The columns in {where} are of different lengths: {listed}.", _LAYOUT)
     _check_next(where, found)
     return found
+
+
+def _has_shape(shape: tuple[int, ...], *, wide: bool) -> bool:
+    """Whether it is a row of numbers a step, if that is `wide`, or a number, be it in a column."""
+    if wide:
+        return len(shape) == 2 and shape[1] > 0
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 
 
 def _check_next(where: str, columns: dict[str, Any]) -> None:
@@ -224,7 +246,8 @@ def _check_next(where: str, columns: dict[str, Any]) -> None:
     if following is not None and following.shape != states.shape:
         raise DataError(
             f"`next_observations` in {where} have shape {following.shape}, `observations` "
-            f"{states.shape}."
+            f"{states.shape}.",
+            _LAYOUT,
         )
 
 

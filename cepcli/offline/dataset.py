@@ -6,12 +6,13 @@ are float32, and memory-mapped where they are large.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64
 from numpy import ndarray
 
-from cepcli.artifacts import Workspace
+from cepcli.artifacts import Artifact, Workspace
 from cepcli.rl.replay import NO_ACTION
 from cepcli.types import TextState
 
@@ -61,6 +62,8 @@ class ControlData:
         terminated: whether the task ended there.
         truncated: whether the episode was cut there, by a time limit or the end of the data.
         labels: priors of the states, if any were made.
+        origins: what all this was read from: the dataset, then the labels; each an artifact, or the
+            file or folder of somebody else's dataset.
     """
 
     env: str | None
@@ -72,6 +75,7 @@ class ControlData:
     terminated: Bool[ndarray, " steps"]
     truncated: Bool[ndarray, " steps"]
     labels: PriorLabels | None = None
+    origins: tuple[Artifact | Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -113,6 +117,7 @@ class TextData:
         prior: the name of the prior that gave them.
         fingerprint: of all that determines that prior's answers.
         success: whether each decision solved the task; None where it is not known.
+        origins: the artifacts that all this was read from: of the dataset, then of the labels.
     """
 
     env: str | None
@@ -129,6 +134,7 @@ class TextData:
     prior: str | None = None
     fingerprint: str | None = None
     success: Bool[ndarray, " steps"] | None = None
+    origins: tuple[Artifact | Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rewards)

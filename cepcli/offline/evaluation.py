@@ -5,15 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from numpy import ndarray
 
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.envs.control import ControlEnv
 from cepcli.errors import ConfigError
-from cepcli.offline.parts import ControlParts, Parts, TextParts
+from cepcli.offline.parts import ControlParts, EvalEnvs, Parts, TextParts
 from cepcli.offline.text_batches import TextStates
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
-from cepcli.seeding import stream_seed
+from cepcli.rl.lanes import Lane, play_lanes
+from cepcli.types import TextState
 
 _NO_HITS = 0.99  # decay of a running hit rate that nobody reads
 
@@ -49,83 +51,79 @@ NOTHING_PLAYED: dict[str, Any] = {
 
 
 def play(
-    parts: Parts, env: Any, episodes: int, check_interrupt: Callable[[], None] = lambda: None
+    parts: Parts,
+    envs: EvalEnvs,
+    episodes: int,
+    check_interrupt: Callable[[], None] = lambda: None,
 ) -> Played:
-    """Play `episodes` held-out episodes; every call plays the same ones, without noise.
+    """Play `episodes` held-out episodes, side by side in `envs`; every call plays the same ones.
 
     Raises:
         ConfigError: if what was learned is no finite numbers any more.
     """
     telemetry = CacheTelemetry(_NO_HITS)
-    returns, lengths, successes = [], [], []
-    for episode in range(episodes):
-        seed = stream_seed(parts.config.seed, f"eval/{episode}") % 2**31
+
+    def act(lanes: list[Lane]) -> list[Any]:
         if isinstance(parts, ControlParts):
-            tracker: Any = _controlled(parts, env, seed, check_interrupt)
-        else:
-            tracker = _spoken(parts, env, seed, telemetry, check_interrupt)
-        returns.append(tracker.episode_return)
-        lengths.append(len(tracker.actions))
-        successes.append(tracker.success)
-    solvable = not isinstance(env, ControlEnv) or env.control_spec.solvable
+            return _controls(parts, lanes)
+        return _commands(parts, lanes, telemetry)
+
+    trackers = play_lanes(envs, episodes, parts.config.seed, act, check_interrupt)
+    returns = [tracker.episode_return for tracker in trackers]
     found = parts.data.normalised(np.array(returns))
-    scores = None if found is None else found.tolist()
-    return Played(returns, lengths, successes if solvable else None, scores, telemetry)
+    return Played(
+        returns,
+        [len(tracker.actions) for tracker in trackers],
+        [tracker.success for tracker in trackers] if trackers[0].solvable else None,
+        None if found is None else found.tolist(),
+        telemetry,
+    )
 
 
-def _controlled(
-    parts: ControlParts, env: ControlEnv, seed: int, check_interrupt: Callable[[], None]
-) -> ControlTracker:
-    tracker, ended = ControlTracker(env, seed), False
-    while not ended:
-        check_interrupt()
-        observation = parts.batches.standardised(tracker.observation)
-        control = parts.learner.control(observation)
+def _controls(parts: ControlParts, lanes: list[Lane]) -> list[Float[ndarray, " controls"]]:
+    controls = []
+    for lane in lanes:
+        assert isinstance(lane.tracker, ControlTracker)
+        control = parts.learner.control(parts.batches.standardised(lane.tracker.observation))
         if not np.isfinite(control).all():
             raise diverged("controls")
-        _, terminated, truncated = tracker.step(control)
-        ended = terminated or truncated
-    return tracker
+        controls.append(control)
+    return controls
 
 
-def _spoken(
-    parts: TextParts,
-    env: Any,
-    seed: int,
-    telemetry: CacheTelemetry,
-    check_interrupt: Callable[[], None],
-) -> EpisodeTracker:
-    tracker, ended = EpisodeTracker(env, seed), False
-    while not ended:
-        check_interrupt()
-        scores = parts.learner.scores(_read(parts, tracker, telemetry))[0]
-        if scores.isnan().any():
-            raise diverged("values")
-        action = tracker.state.actions[int(scores.argmax())]
-        _, terminated, truncated = tracker.step(action)
-        ended = terminated or truncated
-    return tracker
-
-
-def _read(parts: TextParts, tracker: EpisodeTracker, telemetry: CacheTelemetry) -> TextStates:
-    """The state as the networks take it, with the prior where one is asked."""
-    state = tracker.state
-    log_prior = np.full(len(state.actions), -np.log(len(state.actions)))
+def _commands(parts: TextParts, lanes: list[Lane], telemetry: CacheTelemetry) -> list[str]:
+    """The best action of each lane; the prior is asked about all of them at once."""
+    states = [lane.tracker.state for lane in lanes if isinstance(lane.tracker, EpisodeTracker)]
+    log_priors = [np.full(len(state.actions), -np.log(len(state.actions))) for state in states]
     if parts.prior is not None:
-        [answer] = parts.prior.log_probs([state])
-        telemetry.record(answer)
-        log_prior = answer.log_prior
+        answers = parts.prior.log_probs(states)
+        for answer in answers:
+            telemetry.record(answer)
+        log_priors = [answer.log_prior for answer in answers]
+    return [
+        state.actions[_best(parts, state, log_prior)]
+        for state, log_prior in zip(states, log_priors, strict=True)
+    ]
+
+
+def _best(parts: TextParts, state: TextState, log_prior: Float[ndarray, " actions"]) -> int:
+    """The action of the highest score; of one state at a time, so that no lane changes another."""
     device = parts.config.device
 
     def embedded(*texts: str) -> torch.Tensor:
         return torch.from_numpy(parts.encoder.encode_many(texts)).to(device)
 
-    return TextStates(
-        embedded(state.goal),
-        embedded(state.text),
-        embedded(*state.actions)[None],
-        torch.from_numpy(log_prior.astype(np.float32))[None].to(device),
-    )
+    scores = parts.learner.scores(
+        TextStates(
+            embedded(state.goal),
+            embedded(state.text),
+            embedded(*state.actions)[None],
+            torch.from_numpy(log_prior.astype(np.float32))[None].to(device),
+        )
+    )[0]
+    if scores.isnan().any():
+        raise diverged("values")
+    return int(scores.argmax())
 
 
 def diverged(what: str) -> ConfigError:

@@ -7,11 +7,11 @@ else the dataset of ours that stands for it; which of these it is, is said first
 from pathlib import Path
 
 from cepcli.artifacts import Artifact, Workspace, data_folder
+from cepcli.envs.catalog import spec
 from cepcli.errors import ArtifactError, DataError
-from cepcli.offline.checks import canonical
 from cepcli.offline.collect import RECIPES
 from cepcli.offline.d4rl import read_d4rl
-from cepcli.offline.dataset import ControlData, Notify, TextData
+from cepcli.offline.dataset import REFERENCE_RETURNS, ControlData, Notify, TextData
 from cepcli.offline.stored import card_of, read_stored
 from cepcli.registry import suggest
 
@@ -86,7 +86,8 @@ def _opened(name: str, workspace: Workspace) -> Artifact:
 
 
 def _d4rl(env: str, split: str, workspace: Workspace, notify: Notify) -> ControlData | TextData:
-    env = canonical(env)
+    if env not in REFERENCE_RETURNS:
+        env = spec(env).id
     if split not in SPLITS:
         raise DataError(f"D4RL has no split `{split}`.", suggest(split, SPLITS))
     for file in _published(env, split, workspace):
@@ -117,7 +118,7 @@ def _installed_minari(env: str, split: str) -> str | None:
 
 def _stand_in(env: str, split: str, workspace: Workspace, notify: Notify) -> ControlData | TextData:
     """The dataset of ours of that environment and split; not D4RL's, and said to be not."""
-    name = f"{env}-{split}"
+    name = f"{env}-{split}".replace("/", "-")
     try:
         artifact = workspace.open("dataset", name)
     except ArtifactError as error:

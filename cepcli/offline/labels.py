@@ -94,16 +94,20 @@ def with_labels(
     if card["prior"] != prior:
         raise _stale(data, artifact, f"the prior `{card['prior']}`, not `{prior}`", name, prior)
     _check_inputs(data, artifact, name, prior, workspace)
+    origins = (*data.origins, artifact)
     if isinstance(data, TextData):
         if found.shape != data.actions.shape:
             raise _stale(data, artifact, "other actions", name, prior)
-        return replace(data, log_prior=found, prior=card["prior"], fingerprint=card["fingerprint"])
+        return replace(
+            data, log_prior=found, prior=card["prior"], fingerprint=card["fingerprint"],
+            origins=origins,
+        )  # fmt: skip
     own, following = state_rows(data)
     symbols = tuple(card["symbols"])
     if found.shape != (len(data) + len(appended_rows(data)), len(symbols)):
         raise _stale(data, artifact, "another number of states", name, prior)
     labels = PriorLabels(card["prior"], card["fingerprint"], symbols, found, own, following)
-    return replace(data, labels=labels)
+    return replace(data, labels=labels, origins=origins)
 
 
 def labels_of(data: ControlData | TextData, workspace: Workspace) -> list[str]:

@@ -101,7 +101,7 @@ def _read(
         folder / "metadata.json", reader.env, reader.shape, reader.fill, workspace
     )
     check_plausible(reader.where, reader.known, columns.observations)
-    return ControlData(reader.env, source, *columns)
+    return ControlData(reader.env, source, *columns, origins=(folder,))
 
 
 def _opened(folder: Path, id_: str) -> "MinariDataset":
@@ -146,6 +146,10 @@ class _Reader:
         start = 0
         for episode in self._dataset.iterate_episodes():
             steps = len(episode.rewards)
+            if not steps:
+                continue
+            if start + steps > len(columns.rewards):
+                raise self._miscounted()
             to = slice(start, start + steps)
             states = self._numbers("observations", start, episode.observations)
             if len(states) != steps + 1 or len(episode.actions) != steps:
@@ -162,6 +166,15 @@ class _Reader:
             columns.truncated[to] = episode.truncations & ~episode.terminations
             start += steps
             columns.truncated[start - 1] = not columns.terminated[start - 1]
+        if start != len(columns.rewards):
+            raise self._miscounted()
+
+    def _miscounted(self) -> DataError:
+        return DataError(
+            f"The episodes of {self.where} do not have the {self._dataset.total_steps} steps that "
+            "are written of it.",
+            "Remove it, and download or collect it again.",
+        )
 
     def _numbers(self, name: str, start: int, values: Any) -> np.ndarray:
         with np.errstate(over="ignore"):  # what does not fit is refused as not finite
@@ -238,7 +251,7 @@ def _check_id(id_: str) -> None:
 
     try:
         parse_dataset_id(id_)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # the former where it has no version
         raise DataError(
             f"`{id_}` names no file, and is no id of a Minari dataset (NAMESPACE/NAME-vN).",
             suggest(id_, {*installed(), *_PUBLISHED}),

@@ -8,19 +8,23 @@ import numpy as np
 import torch
 
 from cepcli.abstraction.encoder import MINILM, MiniLM, TextEncoder
-from cepcli.artifacts import Workspace
+from cepcli.artifacts import Input, Workspace
 from cepcli.device import flush_subnormals, resolve_device
+from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.catalog import make_control_env, make_env, spec
+from cepcli.envs.control import ControlEnv
 from cepcli.errors import ConfigError, DataError
 from cepcli.offline.batches import ControlBatches, symbols_for
 from cepcli.offline.config import OfflineConfig
 from cepcli.offline.control_cql import ControlCQL
+from cepcli.offline.control_networks import Networks
 from cepcli.offline.control_references import ControlBC, ControlIQL, ControlTD3BC
 from cepcli.offline.dataset import ControlData, TextData, load_dataset
-from cepcli.offline.text_batches import TextBatches
+from cepcli.offline.origins import inputs_of
+from cepcli.offline.text_batches import KnownTexts, TextBatches
 from cepcli.offline.text_learner import TextLearner
 from cepcli.prior.base import Prior
-from cepcli.prior.load import load_prior
+from cepcli.prior.load import load_prior, prior_inputs
 from cepcli.seeding import generator
 
 Notify = Callable[[str], None]
@@ -32,29 +36,32 @@ ControlLearner = ControlCQL | ControlBC | ControlIQL | ControlTD3BC
 
 @dataclass(slots=True)
 class ControlParts:
-    """An offline run of continuous control."""
+    """An offline run of continuous control; `inputs` are what its manifest names."""
 
     config: OfflineConfig
     data: ControlData
     batches: ControlBatches
     learner: ControlLearner
     sampling: np.random.Generator
+    inputs: list[Input]
 
 
 @dataclass(slots=True)
 class TextParts:
-    """An offline run of a text world; `encoder` embeds what evaluations read."""
+    """An offline run of a text world; `encoder` embeds what evaluations read, `prior` acts."""
 
     config: OfflineConfig
     data: TextData
     batches: TextBatches
     learner: TextLearner
     sampling: np.random.Generator
+    inputs: list[Input]
     encoder: TextEncoder
     prior: Prior | None
 
 
 Parts = ControlParts | TextParts
+EvalEnvs = list[SymbolicEnv] | list[ControlEnv]
 
 
 def build_parts(
@@ -101,8 +108,10 @@ def _control_parts(config: OfflineConfig, data: ControlData, device: str) -> Con
         learner = ControlCQL(config, symbols=len(symbols), **common)
     else:
         kinds = {"bc": ControlBC, "iql": ControlIQL, "td3-bc": ControlTD3BC}
-        learner = kinds[config.algorithm](config, **common)
-    return ControlParts(config, data, batches, learner, generator(config.seed, "replay"))
+        learner = kinds[config.algorithm](Networks(config, **common))
+    return ControlParts(
+        config, data, batches, learner, generator(config.seed, "replay"), inputs_of(data)
+    )
 
 
 def _vocabulary(data: ControlData) -> tuple[str, ...]:
@@ -135,8 +144,9 @@ def _text_parts(
         raise ConfigError(
             "cql-prior needs a prior, and none is named.", "Name it: --prior embedded, or uniform"
         )
-    prior = None
+    prior, inputs = None, inputs_of(data)
     if with_prior and config.eval_env:
+        inputs += [made_of.reference for made_of in prior_inputs(str(config.prior), workspace)]
         notify(f"Loading the prior `{config.prior}`")
         prior = load_prior(
             str(config.prior), family=spec(str(data.env)).family, workspace=workspace,
@@ -150,15 +160,20 @@ def _text_parts(
     )
     learner = TextLearner(config, batches, seed=config.seed, device=device)
     return TextParts(
-        config, data, batches, learner, generator(config.seed, "replay"), encoder, prior
-    )
+        config, data, batches, learner, generator(config.seed, "replay"), inputs,
+        KnownTexts(data.strings, batches.vectors, encoder), prior,
+    )  # fmt: skip
 
 
-def make_eval_env(parts: Parts, workspace: Workspace, notify: Notify) -> Any:
-    """The environment of held-out episodes."""
+def make_eval_envs(parts: Parts, workspace: Workspace, notify: Notify) -> EvalEnvs:
+    """The environments of held-out episodes: one of control, `eval_lanes` of text."""
     config, env = parts.config, str(parts.data.env)
     if isinstance(parts, ControlParts):
-        return make_control_env(env, split="heldout", options=config.env_options)
-    return make_env(
-        env, split="heldout", workspace=workspace.root, options=config.env_options, progress=notify
-    )
+        return [make_control_env(env, split="heldout", options=config.env_options)]
+    return [
+        make_env(
+            env, split="heldout", workspace=workspace.root, options=config.env_options,
+            progress=notify,
+        )
+        for _ in range(config.eval_lanes)
+    ]  # fmt: skip

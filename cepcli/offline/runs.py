@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from cepcli.checkpoint_files import checkpoints
 from cepcli.config import build, read_toml, to_dict
 from cepcli.offline.config import OfflineConfig
 from cepcli.offline.evaluation import NOTHING_PLAYED, play
-from cepcli.offline.parts import Notify, Parts, TextParts, build_parts, make_eval_env
+from cepcli.offline.finding import D4RL, DEFAULT_ENV, DEFAULT_SPLIT
+from cepcli.offline.parts import Notify, Parts, TextParts, build_parts, make_eval_envs
 from cepcli.offline.training import Hooks, Progress, load_finished, train
 from cepcli.run_directory import (
     check_kind,
@@ -26,15 +28,16 @@ from cepcli.run_directory import (
 def default_name(config: OfflineConfig) -> str:
     """`<env or dataset>_<algorithm>_s<seed>`, with the split under d4rl."""
     parts = [_label(config.dataset)]
-    if config.dataset == "d4rl":
-        parts = [config.env or "walker2d", config.split]
+    if config.dataset == D4RL:
+        parts = [config.env or DEFAULT_ENV, config.split or DEFAULT_SPLIT]
     return check_name("_".join([*parts, config.algorithm, f"s{config.seed}"]).replace("/", "-"))
 
 
 def _label(dataset: str) -> str:
     """A dataset's name, or the last part of the path that it is, as part of a name."""
-    label = Path(dataset).stem if dataset.endswith((".hdf5", ".h5")) else dataset
-    return re.sub(r"[^\w.-]", "-", label)
+    file = dataset.endswith((".hdf5", ".h5")) or Path(dataset).is_file()
+    label = Path(dataset).stem if file else dataset
+    return re.sub(r"[^\w.-]", "-", label).lstrip("-.")
 
 
 def start_run(
@@ -62,14 +65,14 @@ def start_run(
             tell_what_is_new(partial, config, notify)
         # What cannot be built leaves no run behind.
         parts = build_parts(config, workspace, notify)
-        env = make_eval_env(parts, workspace, notify) if config.eval_env else None
+        envs = make_eval_envs(parts, workspace, notify) if config.eval_env else []
         run = run_directory(config, workspace, name, resume=resume, overwrite=overwrite)
         with writing(run):
-            progress = train(parts, env, run, hooks)
+            progress = train(parts, envs, run, hooks)
             summary = _trained(parts, progress, name)
             write_json(run / "summary.json", summary)
             hooks.on_finish(run)
-        workspace.finish("run", name, seed=config.seed)
+        workspace.finish("run", name, seed=config.seed, inputs=parts.inputs)
         return summary
 
 
@@ -87,11 +90,12 @@ def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) ->
 def evaluate_run(workspace: Workspace, name: str, episodes: int, notify: Notify) -> dict[str, Any]:
     """Evaluate a finished run on held-out instances; nothing of it is changed."""
     run = workspace.open("run", name).path
-    parts = build_parts(read_config(run), workspace, notify)
+    # A run that was to be evaluated nowhere is now, which may need what it did without: a prior.
+    parts = build_parts(replace(read_config(run), eval_env=True), workspace, notify)
     progress = load_finished(run, parts)
-    env = make_eval_env(parts, workspace, notify)
+    envs = make_eval_envs(parts, workspace, notify)
     began = time.perf_counter()
-    played = play(parts, env, episodes)
+    played = play(parts, envs, episodes)
     return _summary(
         parts, progress, name, played.summary(), played.telemetry, time.perf_counter() - began
     )

@@ -5,6 +5,7 @@ parquet table of one row a decision. `dataset.json` says what it is and how good
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def read_stored(
     """
     card, where = card_of(artifact), f"The dataset `{artifact.name}`"
     check_env(where, card["env"], env)
+    return replace(_read(artifact, card, workspace, notify), origins=(artifact,))
+
+
+def _read(
+    artifact: Artifact, card: dict[str, Any], workspace: Workspace, notify: Notify
+) -> ControlData | TextData:
     if card["kind"] == "text":
         return read_text(artifact.path / TEXT_FILE, env=card["env"], source=card["source"])
     if "d4rl" in card["layouts"]:
@@ -112,6 +119,8 @@ def _text_data(path: Path, table: Any, env: str | None, source: str) -> TextData
             f"The action in row {row} of `{path}`, {table['action'][row].as_py()!r}, is not among "
             "the admissible ones."
         )
+    if None in numbers:
+        raise DataError(f"A goal, a text or an action in `{path}` is missing.", "Collect it again.")
     rewards = table["reward"].to_numpy().astype(np.float32)
     if not np.isfinite(rewards).all():
         row = int(np.flatnonzero(~np.isfinite(rewards))[0])

@@ -1,5 +1,6 @@
-"""Minibatches of a text world's decisions: embeddings of their texts, by row."""
+"""Minibatches of a text world's decisions: embeddings of their texts, by row or by text."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from cepcli.abstraction.encoder import TextEncoder
+from cepcli.abstraction.encoder import EmbeddingTable, TextEncoder
 from cepcli.errors import DataError
 from cepcli.offline.dataset import TextData
 from cepcli.rl.replay import NO_ACTION
@@ -31,6 +32,23 @@ class TextBatch(NamedTuple):
     reward: Float[Tensor, " batch"]
     next_state: TextStates
     continues: Float[Tensor, " batch"]
+
+
+class KnownTexts(TextEncoder):
+    """Answers with the vectors of a dataset's strings; encodes any other text, once."""
+
+    def __init__(
+        self, strings: Sequence[str], vectors: Float[ndarray, "strings dim"], encoder: TextEncoder
+    ) -> None:
+        self.dim, self.sha256 = encoder.dim, encoder.sha256
+        self._row = {text: row for row, text in enumerate(strings)}
+        self._vectors = vectors
+        self._others = EmbeddingTable(encoder)
+
+    def encode(self, text: str) -> Float[ndarray, " dim"]:
+        """The unit vector of a text, float32."""
+        row = self._row.get(text)
+        return self._others.vector(text) if row is None else self._vectors[row]
 
 
 class TextBatches:

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cepcli.artifacts import Input
 from cepcli.checkpoint_files import (
     check_files,
     check_state,
@@ -26,7 +27,8 @@ from cepcli.checkpoint_files import (
 from cepcli.errors import Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.offline.evaluation import diverged, play
-from cepcli.offline.parts import Parts, TextParts
+from cepcli.offline.origins import check_same_inputs
+from cepcli.offline.parts import EvalEnvs, Parts, TextParts
 
 SCHEMA_VERSION = 1
 _KEYS = {"schema_version", "config_sha256", "progress", "sampling", "learner", "files"}
@@ -34,7 +36,10 @@ _KEYS = {"schema_version", "config_sha256", "progress", "sampling", "learner", "
 
 @dataclass(slots=True)
 class Progress:
-    """Where the loop stands; plain JSON values only. `step` counts gradient steps."""
+    """Where the loop stands; plain JSON values only.
+
+    `step` counts gradient steps; `inputs` are what the run was begun with.
+    """
 
     step: int = 0
     next_eval: int = 0
@@ -42,6 +47,7 @@ class Progress:
     wall_seconds: float = 0.0
     learning_seconds: float = 0.0
     metrics_offset: int = 0
+    inputs: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +60,25 @@ class Hooks:
     stop_requested: Callable[[], bool] = lambda: False
 
 
-def train(parts: Parts, env: Any, run: Path, hooks: Hooks) -> Progress:
+def train(parts: Parts, envs: EvalEnvs, run: Path, hooks: Hooks) -> Progress:
     """Train in the run directory `run` from its last checkpoint, or from the start.
 
     Args:
         parts: what is trained.
-        env: of held-out episodes; None to play none.
+        envs: of held-out episodes; none to play none.
         run: the directory.
         hooks: told what happens.
 
     Raises:
         Interrupted: when `hooks.stop_requested()`; the checkpoint is written before.
-        ArtifactError: when the checkpoint cannot be used or the disk cannot be written.
+        ArtifactError: when the checkpoint cannot be used, the dataset or the labels are others than
+            it was made from, or the disk cannot be written.
         ConfigError: if the learner's numbers are not finite any more.
     """
     config, progress = parts.config, Progress()
     if found := checkpoints(run):
-        progress = Progress(**_load(found[-1], parts))
+        progress = _load(found[-1], parts)
+    progress.inputs = [made_of._asdict() for made_of in parts.inputs]
     began = time.perf_counter() - progress.wall_seconds
     writer = MetricWriter(run, offset=progress.metrics_offset, step=progress.step)
 
@@ -86,8 +94,8 @@ def train(parts: Parts, env: Any, run: Path, hooks: Hooks) -> Progress:
 
     try:
         while True:
-            if env is not None and progress.step >= progress.next_eval:
-                _evaluate(parts, env, progress, writer, hooks, check_interrupt)
+            if envs and progress.step >= progress.next_eval:
+                _evaluate(parts, envs, progress, writer, hooks, check_interrupt)
             if progress.step >= config.steps:
                 save()
                 return progress
@@ -124,7 +132,7 @@ def _log(writer: MetricWriter, step: int, told: dict[str, Tensor]) -> None:
 
 def _evaluate(
     parts: Parts,
-    env: Any,
+    envs: EvalEnvs,
     progress: Progress,
     writer: MetricWriter,
     hooks: Hooks,
@@ -133,7 +141,7 @@ def _evaluate(
     config = parts.config
     finished = progress.step >= config.steps
     episodes = config.final_eval_episodes if finished else config.eval_episodes
-    summary = play(parts, env, episodes, check_interrupt).summary()
+    summary = play(parts, envs, episodes, check_interrupt).summary()
     progress.evaluations.append({"step": progress.step, **summary})
     writer.write(progress.step, {f"eval/{k}": v for k, v in summary.items() if v is not None})
     progress.next_eval = min(
@@ -154,16 +162,18 @@ def _save(run: Path, parts: Parts, progress: Progress) -> None:
         }
 
 
-def _load(path: Path, parts: Parts) -> dict[str, Any]:
+def _load(path: Path, parts: Parts) -> Progress:
     """Put `parts` into the checkpointed state; returns the loop's progress."""
     state = read_state(path)
     check_state(path, state, _KEYS, SCHEMA_VERSION)
     check_files(path, state["files"])
+    progress = Progress(**state["progress"])
+    check_same_inputs([Input(**made_of) for made_of in progress.inputs], parts.inputs, path.parent)
     parts.learner.restore(load_tensors(path / "learner.safetensors"), state["learner"])
     parts.sampling.bit_generator.state = state["sampling"]
-    return state["progress"]
+    return progress
 
 
 def load_finished(run: Path, parts: Parts) -> Progress:
     """Put `parts` into the state in which a run ended."""
-    return Progress(**_load(checkpoints(run)[-1], parts))
+    return _load(checkpoints(run)[-1], parts)

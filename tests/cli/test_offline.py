@@ -47,7 +47,7 @@ def test_a_real_simulator_is_collected_from_listed_and_shown(tmp_path):
 
 def test_what_is_solved_in_control_is_listed_and_shown():
     made = answer(
-        "collect", "--env", "metaworld/reach", "--recipe", "expert", "--transitions", "500"
+        "collect", "--env", "metaworld/reach", "--recipe", "expert", "--transitions", "150"
     )
     assert made["success_rate"] == 1
     assert made["normalised_score"] is None
@@ -138,6 +138,22 @@ def test_every_algorithm_learns_from_what_ships_and_is_listed(algorithm):
     assert f"4 gradient steps of {algorithm}" in shown.stdout
 
 
+def test_learning_commands_take_the_same_options_and_a_prior_where_one_is_used():
+    from typer.main import get_command
+
+    commands = get_command(app).commands["offline"].commands
+    taken = {
+        name: [option.opts[0] for option in commands[name].params]
+        for name in ("cql", "cql-prior", "bc", "iql", "td3-bc")
+    }
+    assert {"--dataset", "--steps", "--seeds", "--eval-env", "--json"} <= set(taken["cql"])
+    assert [option for option in taken["cql-prior"] if option != "--prior"] == taken["cql"]
+    assert "--prior" in taken["cql-prior"]
+    assert taken["cql"] == taken["bc"] == taken["iql"] == taken["td3-bc"]
+    helps = {commands[name].help for name in taken}
+    assert len(helps) == len(taken)
+
+
 def test_cql_prior_under_the_uniform_prior_needs_no_labels():
     summary = answer("cql-prior", "--prior", "uniform", *SHORT, "--quiet", "--seeds", "2")
     assert [run["seed"] for run in summary["runs"]] == [0, 1]
@@ -168,6 +184,9 @@ def test_a_finished_run_is_evaluated_and_only_by_its_own_command():
         (("cql", "--set", "algorithm=iql"), "the command is cql"),
         (("cql", "--device", "gpu"), "no device `gpu`"),
         (("cql", "--dataset", "/none/at-all.hdf5"), "at-all.hdf5"),
+        (("cql", "--env", "waker2d"), "Did you mean `walker2d`?"),
+        (("cql", "--dataset", "mujoco/walker2d/medium"), "no id of a Minari dataset"),
+        (("cql", "--dataset", "walker2d-medium-replay", "--split", "medium"), "--split away"),
         (("cql-prior", "--prior", "nobody"), "no prior `nobody`"),
         (("eval", "none"), "no run `none`"),
     ],

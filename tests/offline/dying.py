@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 from cepcli.artifacts import Workspace
@@ -56,17 +55,16 @@ class DyingModel(test_labelling.Asked):
         return prior
 
 
-def main(what, root, at):
-    """Die at the step or state of that number."""
-    if what == "collect":
-        kept._SECONDS = 0.0
-        collected(root, int(at))
-    labelling.load_prior = DyingModel(int(at)).load
+def collect_and_die(root, at):
+    """Collect until the step of that number; every episode is written at once."""
+    kept._SECONDS = 0.0
+    collected(root, at)
+
+
+def label_and_die(root, at):
+    """Label until the model was asked for so many states; everything is written at once."""
+    labelling.load_prior = DyingModel(at).load
     labelling.prior_inputs = lambda name, workspace: []
     labelling._KEEP_SECONDS = 0.0
-    data = read_text(Path(root) / "t.parquet", env="babyai/goto-local", source="made up")
-    label(data, test_labelling.config("certified"), Workspace(Path(root)))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    data = read_text(root / "t.parquet", env="babyai/goto-local", source="made up")
+    label(data, test_labelling.config("certified"), Workspace(root))

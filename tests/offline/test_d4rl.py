@@ -1,5 +1,6 @@
 import subprocess
 
+import h5py
 import numpy as np
 import pytest
 
@@ -275,3 +276,34 @@ def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
     mapped.rename(mapped.with_name(f"{mapped.name}.{gone.pid}.partial"))
     assert same(read(path, tmp_path)[0], walker())
     assert list((tmp_path / "dataset").iterdir()) == [mapped]
+
+
+@pytest.mark.parametrize("value", [np.nan, 7.0, -1.0])
+def test_a_flag_that_is_none_is_refused_by_its_row(tmp_path, value):
+    terminals = walker().terminated.astype(np.float64)
+    terminals[7] = value
+    with pytest.raises(DataError, match=f"`terminals`.* holds {value:g} in row 7, expected 0 or 1"):
+        read(d4rl_file(tmp_path / "a.hdf5", terminals=terminals), tmp_path)
+
+
+def test_flags_may_be_numbers(tmp_path):
+    data = walker()
+    path = d4rl_file(tmp_path / "a.hdf5", terminals=data.terminated.astype(np.float32))
+    assert same(read(path, tmp_path)[0], data)
+
+
+def test_rows_of_no_numbers_are_refused(tmp_path):
+    path = d4rl_file(tmp_path / "a.hdf5", actions=np.zeros((50, 0), np.float32))
+    with pytest.raises(DataError, match=r"shape \(50, 0\), expected a row of numbers a step"):
+        read(path, tmp_path)
+
+
+def test_a_damaged_column_is_told(tmp_path):
+    path = d4rl_file(tmp_path / "a.hdf5")
+    with h5py.File(path) as file:
+        chunk = file["rewards"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"`rewards`.*cannot be read"):
+        read(path, tmp_path)

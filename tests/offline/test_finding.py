@@ -3,7 +3,7 @@ import pytest
 
 from cepcli.artifacts import Workspace
 from cepcli.envs.catalog import control_spec
-from cepcli.errors import ArtifactError, DataError
+from cepcli.errors import ArtifactError, DataError, EnvError
 from cepcli.offline import finding
 from cepcli.offline.dataset import load_dataset
 from cepcli.offline.labels import labels_of
@@ -124,3 +124,14 @@ def test_a_misspelt_name_is_suggested_for(tmp_path):
 def test_a_dataset_of_another_environment_is_refused(tmp_path):
     with pytest.raises(DataError, match="of the environment `walker2d`, expected `ant`"):
         load("walker2d-medium-replay", tmp_path, env="ant")
+
+
+def test_an_unknown_environment_is_suggested_for(tmp_path):
+    with pytest.raises(EnvError, match="`waker2d` doesn't exist") as error:
+        load("d4rl", tmp_path, env="waker2d")
+    assert error.value.hint == "Did you mean `walker2d`?"
+
+
+def test_what_stands_in_is_looked_for_under_the_name_it_is_collected_by(tmp_path):
+    with pytest.raises(ArtifactError, match="no dataset `metaworld-reach-expert`"):
+        load("d4rl", tmp_path, env="metaworld/reach", split="expert")

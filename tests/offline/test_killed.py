@@ -1,28 +1,19 @@
-import signal
-import subprocess
-import sys
-
 import numpy as np
 
 from cepcli.artifacts import Workspace
 from cepcli.offline.dataset import load_dataset
 from cepcli.offline.labelling import label
 from cepcli.offline.labels import with_labels
+from tests.offline import dying
 from tests.offline.dying import STEPS, collected
+from tests.offline.killed import killed
 from tests.offline.test_labelling import config, model, text  # noqa: F401  (fixtures)
-
-
-def killed(what, root, at):
-    """A process that does it and dies there."""
-    command = [sys.executable, "-m", "tests.offline.dying", what, str(root), str(at)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_a_killed_collection_goes_on_to_the_same_data(tmp_path):
     collected(tmp_path / "whole", STEPS + 1)
     cut = tmp_path / "cut"
-    killed("collect", cut, 150)
+    killed(dying.collect_and_die, cut, 150)
     assert list((cut / "dataset" / "made.partial" / "kept").glob("0-*.parquet"))
     collected(cut, STEPS + 1)
     whole, other = (
@@ -38,7 +29,7 @@ def test_a_killed_labelling_goes_on_and_asks_nothing_twice(model, text, tmp_path
     whole = Workspace(tmp_path / "whole")
     expected = label(text, config("certified"), whole)
     asked = model.states
-    killed("label", tmp_path, 10)
+    killed(dying.label_and_die, tmp_path, 10)
     found = label(text, config("certified"), Workspace(tmp_path))
     assert model.states <= asked - 10
     assert found["queries"] == expected["queries"]

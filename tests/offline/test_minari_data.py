@@ -1,3 +1,4 @@
+import json
 import time
 from dataclasses import replace
 
@@ -94,9 +95,11 @@ def test_switched_off_downloads_are_told(folder, tmp_path, monkeypatch):
         read("mujoco/ant/expert-v0", tmp_path)
 
 
-def test_what_cannot_be_an_id_is_told(folder, tmp_path):
-    with pytest.raises(DataError, match="no id of a Minari dataset"):
-        read("cep/walker2d/medium-vx!", tmp_path)
+@pytest.mark.parametrize("typed", ["cep/walker2d/medium-vx!", "cep/walker2d/medium"])
+def test_what_cannot_be_an_id_is_told(folder, tmp_path, typed):
+    with pytest.raises(DataError, match="no id of a Minari dataset") as error:
+        read(typed, tmp_path)
+    assert ID in error.value.hint
 
 
 def test_a_damaged_dataset_is_told(folder, tmp_path):
@@ -154,3 +157,20 @@ def test_data_of_no_known_environment_are_read(tmp_path, monkeypatch):
     found = read("cep/unknown/medium-v0", tmp_path)
     assert found.env is None
     assert found.normalised(found.returns()) is None
+
+
+@pytest.mark.parametrize("total", [49, 51])
+def test_steps_that_do_not_add_up_are_told(folder, tmp_path, total):
+    about = folder / ID / "data" / "metadata.json"
+    written = json.loads(about.read_text())
+    about.write_text(json.dumps({**written, "total_steps": total}))
+    with pytest.raises(DataError, match=f"do not have the {total} steps"):
+        read(ID, tmp_path)
+
+
+def test_an_empty_dataset_is_refused(folder, tmp_path):
+    about = folder / ID / "data" / "metadata.json"
+    written = json.loads(about.read_text())
+    about.write_text(json.dumps({**written, "total_steps": 0, "total_episodes": 0}))
+    with pytest.raises(DataError, match="holds no transition"):
+        read(ID, tmp_path)

@@ -1,7 +1,4 @@
 import json
-import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -14,6 +11,7 @@ from cepcli.offline.runs import default_name, evaluate_run
 from cepcli.report.comparison import FIGURES, comparison, load_groups
 from cepcli.report.curves import plot_comparison, plot_run
 from tests.offline import worlds
+from tests.offline.killed import killed
 
 KINDS = [
     ("cql", "point"), ("cql-prior", "point"), ("bc", "point"), ("iql", "point"),
@@ -52,9 +50,7 @@ def artifacts(root, name):
 @pytest.mark.parametrize(("algorithm", "dataset"), [KINDS[0], KINDS[1], KINDS[3], KINDS[6]])
 def test_killed_and_resumed_run_ends_as_if_never_stopped(algorithm, dataset, tmp_path):
     worlds.run(tmp_path / "whole", "a", algorithm=algorithm, dataset=dataset)
-    killed = [sys.executable, "-m", "tests.offline.worlds", str(tmp_path / "parts"), "a"]
-    done = subprocess.run([*killed, algorithm, dataset, "37"], check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed(worlds.run_and_die, tmp_path / "parts", "a", algorithm, dataset, 37)
     assert len(checkpoints(Workspace(tmp_path / "parts").partial("run", "a"))) == 1
     worlds.run(tmp_path / "parts", "a", resume=True, algorithm=algorithm, dataset=dataset)
     assert artifacts(tmp_path / "parts", "a") == artifacts(tmp_path / "whole", "a")
@@ -81,8 +77,8 @@ def test_every_algorithm_leaves_a_run_that_is_listed_and_evaluated(algorithm, da
 
 def test_learning_helps_in_the_world(tmp_path):
     summary = worlds.run(
-        tmp_path, "a_s0", algorithm="cql", dataset="corridor", steps=300, final_eval_episodes=8,
-        **{"text.weight": 0.1},
+        tmp_path, "a_s0", algorithm="cql", dataset="corridor", steps=120, final_eval_episodes=8,
+        eval_interval=120, **{"text.weight": 0.1, "text.learning_rate": 5e-3},
     )  # fmt: skip
     assert summary["eval"]["success_rate"] == 1.0
 

@@ -56,6 +56,13 @@ def test_a_reward_that_is_not_finite_is_refused(tmp_path):
         read_text(path, env=None, source="")
 
 
+@pytest.mark.parametrize("name", ["goal", "text"])
+def test_a_text_that_is_missing_is_refused(tmp_path, name):
+    path = written(tmp_path / "t.parquet", **{name: ["here", None, "there"]})
+    with pytest.raises(DataError, match="is missing"):
+        read_text(path, env=None, source="")
+
+
 def test_no_decision_is_refused(tmp_path):
     path = written(tmp_path / "t.parquet", **{name: [] for name in TEXT_COLUMNS})
     with pytest.raises(DataError, match="holds no decision"):

@@ -85,10 +85,12 @@ def world(episodes=200, log_prior=None, behaviour=None, seed=0):
     )
 
 
-def learned(algorithm, data, steps=400, **text):
+def learned(algorithm, data, steps=120, **text):
     settings = OfflineConfig(
         algorithm=algorithm, prior="uniform" if algorithm == "cql-prior" else None,
-        text=TextConfig(**{"hidden": 32, "members": 2, "target_interval": 20, **text}),
+        text=TextConfig(**{
+            "hidden": 32, "members": 2, "target_interval": 10, "learning_rate": 5e-3, **text
+        }),
     )  # fmt: skip
     batches = TextBatches(data, HashEncoder(), with_prior=data.log_prior is not None)
     made = TextLearner(settings, batches, seed=0)

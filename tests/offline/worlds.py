@@ -1,11 +1,7 @@
-"""Small datasets of the point and of the corridor, and offline runs on them.
-
-Run as a script it trains in a directory and dies at a given step, for the tests of resuming.
-"""
+"""Small datasets of the point and of the corridor, and offline runs on them."""
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +110,7 @@ def install(patch):
     patch(parts_module, "make_control_env", control_worlds.make_point)
     patch(parts_module, "make_env", worlds.make_corridor)
     patch(parts_module, "load_prior", worlds.load_fake_prior)
+    patch(parts_module, "prior_inputs", lambda name, workspace: [])
     patch(parts_module, "MiniLM", lambda device: worlds.HashEncoder())
 
 
@@ -137,16 +134,11 @@ def run(root, name, *, resume=False, on_step=None, stop=lambda: False, **flags):
     )  # fmt: skip
 
 
-def main(root, name, algorithm, dataset, die_at):
+def run_and_die(root, name, algorithm, dataset, die_at):
     """Train; be killed by SIGKILL once `die_at` steps are taken."""
-    install(setattr)
 
     def die(parts, progress):
-        if progress.step == int(die_at):
+        if progress.step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run(root, name, resume=True, on_step=die, algorithm=algorithm, dataset=dataset)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
