@@ -59,7 +59,7 @@ class Annotated(NamedTuple):
 
 
 def mislabelled(annotated: Annotated, share: float, random: np.random.Generator) -> Annotated:
-    """The same states, of which a share has the labels of another state that is described otherwise.
+    """The same states, a share of them with the labels of a state that is described otherwise.
 
     Fewer where states do not differ enough. The goals stay: a mistake is about what a state looks
     like and calls for, not about its task.
