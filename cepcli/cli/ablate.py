@@ -21,7 +21,7 @@ from cepcli.cli.prior_display import interruptible
 if TYPE_CHECKING:
     from cepcli.artifacts import Workspace
     from cepcli.experiments.forecast import Forecast
-    from cepcli.experiments.plan import Plan, Task
+    from cepcli.experiments.tasks import Plan, Task
 
 
 def ablate(
@@ -34,6 +34,9 @@ def ablate(
     ] = None,
     agent: Annotated[str | None, typer.Option(help="Another agent.")] = None,
     steps: Annotated[int | None, typer.Option(help="Decisions, or control steps, per run.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Some of the variants, with commas; and the baseline.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of every variant.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 2,
     dry_run: Annotated[
@@ -57,7 +60,10 @@ def ablate(
     flags = {"agent": agent, "steps": steps}
     changes = given(overrides=set_ or [], flags=flags)
     space = open_workspace(workspace)
-    planned = plan(ablation_named(name), range(seeds), space, env=env, prior=prior, changes=changes)
+    planned = plan(
+        ablation_named(name), range(seeds), space, env=env, prior=prior,
+        only=() if only is None else [part.strip() for part in only.split(",")], changes=changes,
+    )  # fmt: skip
     missing = waiting(planned.tasks, space)
     expected = forecast(missing, space, jobs)
     if dry_run:

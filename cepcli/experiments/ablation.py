@@ -1,8 +1,8 @@
 """What an ablation is: variants of one training run, declared as data; see `ablations`.
 
-Words in braces in a table stand for what the sweep knows: `{env}`, `{family}` (of the environment),
-`{slug}` (the environment's id with dashes), `{prior}` (the one given, else the one tuned for the
-environment, else embedded), `{label}` (what the names of the sweep's runs begin with), `{seed}` and
+Words in braces in a table stand for what the sweep knows: `{env}`, its `{family}`, `{slug}` (its id
+with dashes), `{prior}` (the one given, else the one tuned for the environment, else embedded),
+`{label}` (what the names of the sweep's runs begin with), `{steps}` and `{seed}` of a run, and
 `{folder}` (where files that are prepared lie).
 """
 

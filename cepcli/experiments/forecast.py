@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from cepcli.agents.config import PRESETS
 from cepcli.artifacts import Workspace
 from cepcli.config import merge
-from cepcli.experiments.plan import Job, Task
 from cepcli.experiments.sweep import SECONDS, kind_of
+from cepcli.experiments.tasks import Job, Task
 
 #: Records of runs that were published, beside the workspace.
 RECORDS = Path("results")
@@ -71,7 +71,8 @@ def in_words(found: Forecast, parallel: int) -> str:
             "How long it takes is unknown: no run of this environment and agent is finished here."
         )
     least = "at least " if found.unknown else "about "
-    told = f"by {found.runs} finished runs" if found.runs else "by earlier sweeps"
+    runs = f"by {found.runs} finished run{'s' if found.runs > 1 else ''}"
+    told = runs if found.runs else "by earlier sweeps"
     rest = f"; not counting {found.unknown} of {tasks}, which nothing tells" * bool(found.unknown)
     return f"It will take {least}{duration(found.total)}, {parallel} at a time, {told}{rest}."
 

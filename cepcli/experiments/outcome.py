@@ -7,7 +7,7 @@ import tomli_w
 
 from cepcli.artifacts import Artifact, Workspace, read_json, write_json, writing
 from cepcli.experiments.ablation import Ablation, Column
-from cepcli.experiments.plan import Plan
+from cepcli.experiments.tasks import Plan
 from cepcli.report.comparison import FIGURES, Group, estimated, load_groups, score
 from cepcli.report.curves import plot_tradeoff
 from cepcli.report.frontier import plot_frontier, unbeaten
@@ -68,10 +68,10 @@ def frontier_point(group: Group) -> tuple[float, float]:
 
 def shown(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Key, title and format of the columns that say anything: success is none of walking."""
-    columns = [(_RETENTION, f"retention of {plan.world.baseline}", ".0%")]
-    columns += [(key, FIGURES[key][0], FIGURES[key][2]) for key in plan.ablation.figures]
+    columns = [(key, FIGURES[key][0], FIGURES[key][2]) for key in plan.ablation.figures]
     columns += [(one.title, one.title, one.form) for one in plan.ablation.columns]
-    return [column for column in columns if any(row[column[0]] is not None for row in rows)]
+    told = [column for column in columns if any(row[column[0]] is not None for row in rows)]
+    return [(_RETENTION, f"retention of {plan.world.baseline}", ".0%"), *told]
 
 
 def measured_rows(plan: Plan) -> list[dict[str, Any]]:

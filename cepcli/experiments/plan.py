@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cepcli.agents.config import PRESETS, TrainConfig
 from cepcli.artifacts import Workspace
@@ -12,94 +13,9 @@ from cepcli.config import build, merge
 from cepcli.envs.catalog import spec
 from cepcli.errors import ConfigError
 from cepcli.experiments.ablation import FILE, Ablation, Preparation, World
+from cepcli.experiments.tasks import Job, Plan, Task, measuring
 from cepcli.prior.load import EMBEDDED
-
-
-class Job(NamedTuple):
-    """One run of a sweep.
-
-    Attributes:
-        variant: which.
-        seed: of the run.
-        run: its name.
-        config: nested plain values of `cep train`, without what `settings` holds.
-        settings: a file that is prepared and lies under the variant's own settings.
-        own: the variant's own settings, which lie over those of the file.
-    """
-
-    variant: str
-    seed: int
-    run: str
-    config: dict[str, Any]
-    settings: Path | None
-    own: dict[str, Any]
-
-
-class Task(NamedTuple):
-    """One command of a sweep.
-
-    Attributes:
-        key: identity within the sweep.
-        what: for people.
-        command: the arguments of `cep`, without workspace; those of a job are made when it runs.
-        kind: of the artifact that it makes, or `FILE`.
-        name: its name; of a file, the path.
-        needs: keys of tasks that come before.
-        job: the run, if it is one.
-    """
-
-    key: str
-    what: str
-    command: tuple[str, ...]
-    kind: str
-    name: str
-    needs: tuple[str, ...]
-    job: Job | None = None
-
-    def is_done(self, workspace: Workspace) -> bool:
-        """Whether what it makes is there."""
-        if self.kind == FILE:
-            return Path(self.name).is_file()
-        if self.job is not None:
-            return workspace.exists(self.kind, self.name)
-        return self.name in workspace.names(self.kind)
-
-
-class Plan(NamedTuple):
-    """A sweep.
-
-    Attributes:
-        ablation: the table.
-        world: the environment that is played.
-        label: what the names of its runs begin with.
-        tasks: each after those that it needs.
-    """
-
-    ablation: Ablation
-    world: World
-    label: str
-    tasks: list[Task]
-
-    @property
-    def jobs(self) -> list[Job]:
-        """The runs, one seed of every variant before the next seed."""
-        return [task.job for task in self.tasks if task.job is not None]
-
-    @property
-    def name(self) -> str:
-        """Of the artifact that holds the result: the ablation's, and which runs if not the usual.
-
-        The usual ones are in its first world, with the settings of the table.
-        """
-        usual = self.world is self.ablation.worlds[0] and self.label == _label(
-            self.ablation, self.world.env, self.world.base["steps"], {}
-        )
-        return self.ablation.name if usual else self.label.removeprefix("ablate-")
-
-    def measured(self, job: Job) -> Path | None:
-        """Where the measurement of a run lies; None where nothing is measured on it."""
-        found = [task for task in self.tasks if task.key == _measuring(job)]
-        return Path(found[0].name) if found else None
+from cepcli.registry import suggest
 
 
 def plan(
@@ -109,6 +25,7 @@ def plan(
     *,
     env: str | None = None,
     prior: str | None = None,
+    only: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
 ) -> Plan:
     """All that a sweep does, checked before anything of it runs.
@@ -119,6 +36,7 @@ def plan(
         workspace: where it happens.
         env: another environment than the table's first.
         prior: another prior than the one tuned for the environment.
+        only: variants to play, and the baseline; all if empty.
         changes: settings of `cep train` under those of the variants, as nested plain values.
 
     Raises:
@@ -127,15 +45,16 @@ def plan(
         EnvError: if there is no such environment.
     """
     changes = dict(changes or {})
-    world = _world(ablation, env)
+    all_of_it = _world(ablation, env)
+    world = _part(all_of_it, only)
     _check_unvaried(ablation, world, changes)
     steps = changes.get("steps", world.base["steps"])
     label = _label(ablation, world.env, steps, {**changes, **({"prior": prior} if prior else {})})
-    names = _names(world.env, prior, label, workspace)
+    names = {**_names(world.env, prior, label, workspace), "steps": str(steps)}
     preparations = {
         key: _prepared(key, one, names, workspace) for key, one in world.preparations.items()
     }
-    runs, measurements = [], []
+    runs = []
     for seed in seeds:
         for variant, one in world.variants.items():
             filled = {**names, "seed": str(seed)}
@@ -150,7 +69,11 @@ def plan(
             runs.append(_run(job, one.needs))
     measurements = [_measurement(ablation, world, task, runs, workspace) for task in runs]
     needed = _needed(preparations, runs)
-    return Plan(ablation, world, label, [*needed, *runs, *(m for m in measurements if m)])
+    tasks = [*needed, *runs, *(found for found in measurements if found)]
+    first = ablation.worlds[0]
+    usual = label == _label(ablation, first.env, first.base["steps"], {})
+    whole = len(world.variants) == len(all_of_it.variants)
+    return Plan(ablation, world, label, usual, whole, tasks)
 
 
 def _world(ablation: Ablation, env: str | None) -> World:
@@ -163,13 +86,22 @@ def _world(ablation: Ablation, env: str | None) -> World:
             return world
     for world in ablation.worlds:
         if spec(world.env).kind == found.kind:
-            return World(found.id, world.base, world.variants, world.baseline, world.preparations)
+            return replace(world, env=found.id)
     words = {"text": "worlds of text", "control": "continuous control"}
     [kind] = {spec(world.env).kind for world in ablation.worlds}
     raise ConfigError(
         f"The ablation `{ablation.name}` is about {words[kind]}; `{env}` is {words[found.kind]}.",
         f"Try --env {ablation.worlds[0].env}",
     )
+
+
+def _part(world: World, only: Sequence[str]) -> World:
+    """The world with some of its variants, and the baseline."""
+    for name in only:
+        if name not in world.variants:
+            raise ConfigError(f"There is no variant `{name}`.", suggest(name, world.variants))
+    wanted = {*only, world.baseline} if only else {*world.variants}
+    return replace(world, variants={k: v for k, v in world.variants.items() if k in wanted})
 
 
 def _check_unvaried(ablation: Ablation, world: World, changes: Mapping[str, Any]) -> None:
@@ -217,7 +149,7 @@ def usual_prior(env: str, workspace: Workspace) -> str:
     """The prior that has the name of the environment or its family; else the untuned one."""
     known = workspace.names("prior")
     slug = env.replace("/", "-")
-    wanted = (env.rpartition("/")[2], slug, spec(env).family, f"{slug}-50shot", f"{slug}-5shot")
+    wanted = (env.rpartition("/")[2], slug, spec(env).family)
     return next((name for name in wanted if name in known), EMBEDDED)
 
 
@@ -256,10 +188,6 @@ def _run(job: Job, needs: Sequence[str]) -> Task:
     return Task(f"run {job.run}", what, ("train",), "run", job.run, before, job)
 
 
-def _measuring(job: Job) -> str:
-    return f"measure {job.run}"
-
-
 def _measurement(
     ablation: Ablation, world: World, task: Task, runs: Sequence[Task], workspace: Workspace
 ) -> Task | None:
@@ -277,7 +205,7 @@ def _measurement(
     command = (*(part.format(**names) for part in measurement.command), "-o", str(file))
     needs = tuple(dict.fromkeys([task.key, f"run {baseline.run}"]))
     what = f"measuring {job.variant}, seed {job.seed}"
-    return Task(_measuring(job), what, command, FILE, str(file), needs)
+    return Task(measuring(job), what, command, FILE, str(file), needs)
 
 
 def _needed(preparations: Mapping[str, Task], runs: Sequence[Task]) -> list[Task]:

@@ -24,6 +24,7 @@ from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.replay import TracePrior
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.trace import Trace, read_trace
+from cepcli.config import require
 from cepcli.errors import CacheError, ConfigError
 from cepcli.experiments.visits import Visit, Visits, heldout_visits
 from cepcli.posterior.maths import kl_bound, kl_divergence, log_posterior, span
@@ -91,6 +92,10 @@ def staleness(
     config = read_config(path)
     _check(config, name)
     trace = read_trace(path)
+    require(
+        points <= len(trace.decisions),
+        f"`points` is {points}, but `{name}` took {len(trace.decisions)} decisions only.",
+    )
     visits = heldout_visits(workspace, states_of or name, episodes, notify)
     notify(f"Playing {len(trace.decisions)} decisions of `{name}` again")
     moments = [len(trace.decisions) * (number + 1) // points for number in range(points)]

@@ -20,7 +20,7 @@ import tomli_w
 from cepcli.artifacts import Workspace, writing
 from cepcli.config import merge, read_toml
 from cepcli.errors import ArtifactError, CepError
-from cepcli.experiments.plan import Job, Task
+from cepcli.experiments.tasks import Job, Task
 
 #: One row per task that was made: how long it took.
 SECONDS = "ablation/.seconds.jsonl"

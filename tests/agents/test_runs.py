@@ -260,8 +260,9 @@ def test_a_shuffled_prior_misleads_in_training_and_in_evaluation(corridor, tmp_p
         return KnowsTheWay()
 
     monkeypatch.setattr(parts, "load_prior", knows_the_way)
-    right = corridor.run(tmp_path, "right", agent="direct-llm", prior="embedded")
-    wrong = corridor.run(tmp_path, "wrong", agent="direct-llm", prior="embedded", shuffled_prior=True)
+    flags = {"agent": "direct-llm", "prior": "embedded"}
+    right = corridor.run(tmp_path, "right", **flags)
+    wrong = corridor.run(tmp_path, "wrong", **flags, shuffled_prior=True)
     assert right["eval"]["success_rate"] == 1.0
     assert wrong["eval"]["success_rate"] == 0.0
     curve = metrics(tmp_path, "wrong")[-2]

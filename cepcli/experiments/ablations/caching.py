@@ -67,7 +67,7 @@ _FOUND = {
         "run",
         "{label}-trace_s1000",
         ("train", "--env", "{env}", "--agent", "direct-llm", "--prior", "{prior}", "--cache", "off",
-         "--trace", "--steps", "600", "--seed", "1000", "--name", "{label}-trace",
+         "--trace", "--steps", "{steps}", "--seed", "1000", "--name", "{label}-trace",
          "--set", "eval_episodes=1", "--set", "final_eval_episodes=1", "--resume"),
     ),
     "settings": Preparation(

@@ -13,12 +13,13 @@ _TEXT = {**TEXT, "posterior": SAME_TEMPERATURE, "cache": {"mode": "exact"}}
 _FIGURES = ("success", "auc", "return", "queries_per_decision", "llm_seconds")
 
 _SHOTS = (1, 5, 10, 50)
+_EPISODES = f"{{slug}}-{max(_SHOTS)}"
 #: A prior that is worse than chance is kept: that is what is asked.
 _TUNED = {
     f"{shots}": Preparation(
         "prior",
         f"{{slug}}-{shots}shot",
-        ("prior", "finetune", "--env", "{env}", "--shots", f"{shots}", "--demos", "{slug}",
+        ("prior", "finetune", "--env", "{env}", "--shots", f"{shots}", "--demos", _EPISODES,
          "--name", f"{{slug}}-{shots}shot", "--force"),
         needs=("demos",),
     )
@@ -26,8 +27,8 @@ _TUNED = {
 }  # fmt: skip
 _DEMOS = Preparation(
     "demos",
-    "{slug}",
-    ("prior", "demos", "--env", "{env}", "--episodes", f"{max(_SHOTS)}", "--name", "{slug}"),
+    _EPISODES,
+    ("prior", "demos", "--env", "{env}", "--episodes", f"{max(_SHOTS)}", "--name", _EPISODES),
 )
 _KNOWN = (
     Column("top-1 of the expert's", ("after", "top1"), ".2f", "prior"),

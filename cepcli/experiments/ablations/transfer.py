@@ -6,12 +6,12 @@ from cepcli.experiments.ablations.bases import CONTROL, SAME_TEMPERATURE, TEXT
 _CERTIFIED = {"mode": "certified", "head_from": 50, "control_interval": 50}
 
 
-def _source(env: str, prior: str, steps: int, *more: str) -> Preparation:
+def _source(env: str, prior: str, *more: str) -> Preparation:
     """A run on another task, whose cache others start with."""
     return Preparation(
         "run",
         "{label}-source_s1000",
-        ("train", "--env", env, "--prior", prior, "--cache", "certified", "--steps", f"{steps}",
+        ("train", "--env", env, "--prior", prior, "--cache", "certified", "--steps", "{steps}",
          "--set", "cache.head_from=50", "--set", "eval_episodes=1",
          "--set", "final_eval_episodes=1", "--seed", "1000", "--name", "{label}-source",
          "--resume", *more),
@@ -30,7 +30,7 @@ _TEXT = World(
         "no-adapter": Variant({"prior": "embedded"}),
     },
     "own-adapter",
-    {"source": _source("babyai/goto-redball", "goto-redball", 400)},
+    {"source": _source("babyai/goto-redball", "goto-redball")},
 )
 
 #: Of Meta-World's tasks seven are annotated; this is none of them. Adapter and abstraction that
@@ -65,7 +65,7 @@ _CONTROL = World(
         "source": Preparation(
             "run",
             "{label}-source_s1000",
-            _source("metaworld/drawer-open", "{prior}", 5_000, "--set",
+            _source("metaworld/drawer-open", "{prior}", "--set",
                     "abstraction={family}/default").command,
             needs=("abstraction",),
         ),
