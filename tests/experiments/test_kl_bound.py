@@ -95,31 +95,7 @@ def test_the_lipschitz_constant_is_judged_by_pairs_that_it_does_not_know():
     assert _row("flip 1", [same_key], same_key.lipschitz, 1)["lipschitz"] is None
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("a", "--flip", "0.1;0.2"), "is not a comma list of numbers"),
-        (("a", "--flip", "2"), "must be probabilities"),
-        (("a", "--jitter", "-1"), "must be lengths above 0"),
-        (("b",), "no run `b`"),
-        (("plain",), "asks no LLM"),
-    ],
-)
-def test_what_cannot_be_measured_is_said(space, cep, arguments, said):
-    control_worlds.run(space.root, "plain", agent="sac")
-    done = cep("bench", "kl-bound", *arguments, "--workspace", space.root)
-    assert done.code == 2
-    assert said in done.err
-
-
 def test_a_run_of_text_has_no_abstraction(tmp_path, corridor):
     corridor.run(tmp_path, "text", steps=40)
     with pytest.raises(ConfigError, match="describes no states"):
         measure_kl_bound(Workspace(tmp_path), "text", episodes=2)
-
-
-def test_the_command_shows_what_was_measured(space, cep):
-    done = cep("bench", "kl-bound", "a", "--episodes", "2", "--workspace", space.root)
-    assert done.code == 0, done.err
-    assert "jitter 0.3" in done.out
-    assert "over L²(1−δ)" in done.out

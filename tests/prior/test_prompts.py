@@ -72,6 +72,6 @@ def test_a_template_may_be_chosen_by_name_and_says_goal_and_text(name):
 
 
 def test_a_misspelt_template_is_named_with_the_nearest():
-    with pytest.raises(PriorError, match="no prompt template `qestion`") as error:
-        PromptTemplate("babyai", "qestion")
+    with pytest.raises(PriorError, match="no prompt template `questin`") as error:
+        PromptTemplate("babyai", "questin")
     assert "`question`" in error.value.hint
