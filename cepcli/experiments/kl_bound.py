@@ -160,9 +160,8 @@ def _flipped(
             codes = _codes(abstraction, visit)
             for slot, phrases in enumerate(abstraction.phrases):
                 if len(phrases) > 1 and random.random() < probability:
-                    codes[slot] = (codes[slot] + 1 + random.integers(len(phrases) - 1)) % len(
-                        phrases
-                    )
+                    others = int(random.integers(1, len(phrases)))
+                    codes[slot] = (codes[slot] + others) % len(phrases)
             text = _text(abstraction, codes)
             goal = visit.state.goal
             similarity = float(key(goal, visit.state.text) @ key(goal, text))

@@ -101,9 +101,9 @@ def _make(task: Task, workspace: Workspace) -> None:
 
 
 def kind_of(task: Task) -> str:
-    """What tasks take about as long: the command, in which environment, and how much of it."""
-    words = [w for w in task.command[2:] if not w.startswith("-") and "/" not in w and "." not in w]
-    return " ".join([*task.command[:2], *words[:2]])
+    """What tasks take about as long: the command, and its numbers (how many, how long)."""
+    numbers = [word for word in task.command if word.isdecimal()]
+    return " ".join([*task.command[:2], *numbers])
 
 
 def call_cep(what: str, command: Sequence[str], workspace: Workspace) -> None:
