@@ -12,9 +12,8 @@ from cepcli.experiments.staleness import staleness
 @pytest.fixture
 def space(tmp_path, corridor):
     def run(name, mode, **flags):
-        return corridor.run(
-            tmp_path, name, steps=80, trace=True, **{"cache.mode": mode, **flags}
-        )  # fmt: skip
+        own = {"steps": 80, "trace": True, "cache.mode": mode, **flags}
+        return corridor.run(tmp_path, name, **own)
 
     space = Workspace(tmp_path)
     run("off", "off")
