@@ -58,6 +58,24 @@ class Annotated(NamedTuple):
         return [TextState(goal, text, actions) for goal, text in pairs]
 
 
+def mislabelled(annotated: Annotated, share: float, random: np.random.Generator) -> Annotated:
+    """The same states, a share of them with the labels of a state that is described otherwise.
+
+    Fewer where states do not differ enough. The goals stay: a mistake is about what a state looks
+    like and calls for, not about its task.
+    """
+    order = random.permutation(len(annotated.texts))[: round(share * len(annotated.texts))]
+    source = np.arange(len(annotated.texts))
+    texts = np.array(annotated.texts)
+    for row in order.tolist():
+        others = np.flatnonzero(texts != texts[row])
+        if len(others):
+            source[row] = random.choice(others)
+    return annotated.take(source)._replace(
+        observations=annotated.observations, goals=annotated.goals
+    )
+
+
 class Rollout(NamedTuple):
     """Part of an episode: the state before each reward."""
 

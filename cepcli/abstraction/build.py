@@ -10,7 +10,14 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
-from cepcli.abstraction.annotated import WHOLE, Annotated, Rollout, SentenceForm, infer_form
+from cepcli.abstraction.annotated import (
+    WHOLE,
+    Annotated,
+    Rollout,
+    SentenceForm,
+    infer_form,
+    mislabelled,
+)
 from cepcli.abstraction.bank import UNKNOWN, Bank
 from cepcli.abstraction.catalog import Notify, make_encoder
 from cepcli.abstraction.config import AbstractionConfig
@@ -24,7 +31,7 @@ from cepcli.abstraction.picture import plot_map
 from cepcli.abstraction.state_encoder import StateEncoder, feature_scale, standardised
 from cepcli.abstraction.states import Abstraction
 from cepcli.artifacts import Artifact, Input, Workspace, write_json, writing
-from cepcli.config import read_toml, to_dict, write_toml
+from cepcli.config import build, read_toml, write_toml
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.seeding import generator
 from cepcli.types import TextState
@@ -107,7 +114,7 @@ def is_made_so(
     artifact = workspace.open("abstraction", name)
     made_from = [(found["kind"], found["sha256"]) for found in artifact.manifest["inputs"]]
     same = made_from == [(found.kind, found.sha256) for found in inputs]
-    return same and read_toml(artifact.path / "config.toml") == to_dict(config)
+    return same and build(AbstractionConfig, read_toml(artifact.path / "config.toml")) == config
 
 
 class Trained(NamedTuple):
@@ -132,6 +139,7 @@ def train_abstraction(
         taken = "told apart as a whole" if WHOLE in annotated.slots[0] else "no phrases to learn"
         notify(f"{count} of {total} descriptions are in own words: {taken}")
     train, heldout = split(annotated, config)
+    train = mislabelled(train, config.wrong_labels, generator(config.seed, "wrong labels"))
     lesson = _Lesson(sources, train, config, words)
 
     notify(f"Stage 1: contrasting {len(train.texts)} states with their descriptions")

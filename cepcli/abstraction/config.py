@@ -140,6 +140,11 @@ class AbstractionConfig:
     heldout: float = field(
         default=0.2, metadata={"help": "share of the annotations that only judge, 0 to 1 excluded"}
     )
+    wrong_labels: float = field(
+        default=0.0,
+        metadata={"help": "share of the annotations learned from that get the description and "
+                  "primitive of another one, to see what mistakes cost; 0 to 1"},
+    )  # fmt: skip
     seed: int = field(default=0, metadata={"help": "of the split, rollouts, weights and batches"})
 
     def __post_init__(self) -> None:
@@ -156,4 +161,8 @@ class AbstractionConfig:
                 require(value > 0, f"`{name}` is {value}, expected more than 0.")
         require(0 < self.margin <= 1, f"`margin` is {self.margin}, expected > 0, at most 1.")
         require(0 <= self.discount <= 1, f"`discount` is {self.discount}, expected 0 to 1.")
+        require(
+            0 <= self.wrong_labels <= 1,
+            f"`wrong_labels` is {self.wrong_labels}, expected a share between 0 and 1.",
+        )
         require(0 < self.heldout < 1, f"`heldout` is {self.heldout}, expected > 0, below 1.")

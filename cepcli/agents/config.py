@@ -147,6 +147,13 @@ class TrainConfig:
             "default: FAMILY/default"
         },
     )
+    shuffled_prior: bool = field(
+        default=False,
+        metadata={
+            "help": "whether the prior's probabilities change round among each state's actions: a "
+            "wrong prior on purpose"
+        },
+    )
     demos: str | None = field(
         default=None,
         metadata={"help": "demonstrations that the replay begins with: a name, or FILE.jsonl"},
@@ -205,6 +212,12 @@ class TrainConfig:
             raise ConfigError(
                 f"`demos` is {self.demos}, but agent `{self.agent}` learns from none.",
                 f"Leave it out, or use --agent {', '.join(LEARNING[:-1])} or {LEARNING[-1]}.",
+            )
+        if self.shuffled_prior and (self.prior == "uniform" or self.trace):
+            why = "a trace would not tell what the LLM said" if self.trace else "it is uniform"
+            raise ConfigError(
+                f"`shuffled_prior` is set, but {why}.",
+                "Leave `trace` out." if self.trace else "Name a --prior, or leave it out.",
             )
         if self.agent == "react" and self.prior == "uniform":
             raise ConfigError(

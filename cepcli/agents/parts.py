@@ -31,6 +31,7 @@ from cepcli.prior.base import Prior
 from cepcli.prior.embedded import SMOLLM2
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import find_prior, load_prior, prior_inputs
+from cepcli.prior.shuffled import ShuffledPrior
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
 from cepcli.rl.hybrid_sac import CriticErrors, HybridSAC
@@ -79,6 +80,7 @@ class Parts:
         if self.cache is not None:
             unused = np.random.default_rng(0)
             prior = CachedPrior(prior, self.cache.frozen(), self.key, unused, telemetry)
+        prior = _as_configured(prior, self.config)
         return _policy(self.config, prior, self.table, self.learner, self.describer)
 
 
@@ -124,6 +126,7 @@ def build_parts(
         control = Control(make_controller(config.cache), config.cache.control_interval, keys)
         key = keys.key if keys is not None else no_key
         prior = CachedPrior(bare, cache, key, auditing, telemetry, control)
+    prior = _as_configured(prior, config)
     learner: QLearner | HybridSAC | None = None
     if isinstance(tracker, ControlTracker):
         learner = _control_learner(config, tracker, device)
@@ -246,6 +249,11 @@ def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notif
         journal_path=workspace.root / "journal.sqlite" if config.journal else None,
         thinks=config.agent == "react",
     )
+
+
+def _as_configured(prior: Prior, config: TrainConfig) -> Prior:
+    """The prior as the agent sees it: as it is, or shuffled."""
+    return ShuffledPrior(prior, config.seed) if config.shuffled_prior else prior
 
 
 def _cache_keys(

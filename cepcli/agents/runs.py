@@ -134,7 +134,7 @@ def evaluate_run(
     """
     parts, progress = finished_run(workspace, name, notify)
     if not frozen_cache:
-        _switch_off(parts)
+        switch_off(parts)
     return _evaluated(parts, progress, name, episodes, watch)[1]
 
 
@@ -156,7 +156,7 @@ def evaluate_pair(
     cached = _evaluated(parts, progress, name, episodes)
     if other is not None:
         parts, progress = finished_run(workspace, other, notify)
-    _switch_off(parts)
+    switch_off(parts)
     notify(f"Playing {episodes} episodes, asking for every decision")
     return cached, _evaluated(parts, progress, other or name, episodes)
 
@@ -189,7 +189,7 @@ def finished_run(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts
     return parts, Progress(**load_checkpoint(found[-1], parts))
 
 
-def _switch_off(parts: Parts) -> None:
+def switch_off(parts: Parts) -> None:
     """Let evaluations ask the prior itself."""
     if parts.cache is not None:
         off = replace(parts.cache.config, mode="off")

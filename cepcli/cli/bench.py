@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cepcli.cli.cache_tools import KEY_COLUMNS, key_cells
+from cepcli.cli.measured import kl_bound
 from cepcli.cli.options import (
     JsonOption,
     QuietOption,
@@ -18,6 +19,7 @@ from cepcli.cli.options import (
 from cepcli.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Measure scoring, cache and learners on this machine.")
+app.command(name="kl-bound")(kl_bound)
 
 
 @app.command()

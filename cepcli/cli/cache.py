@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cepcli.cli.cache_tools import export, merge, train_head
+from cepcli.cli.measured import staleness
 from cepcli.cli.options import (
     JsonOption,
     WorkspaceOption,
@@ -29,6 +30,7 @@ app.command(name="train-head")(train_head)
 app.command()(export)
 app.command()(merge)
 app.command()(warm)
+app.command()(staleness)
 
 CacheArgument = Annotated[
     str, typer.Argument(metavar="CACHE", help="Name of a run, or path of a cache directory.")

@@ -23,6 +23,10 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where to wri
 def train_head(
     trace: Annotated[str, typer.Argument(help="A run made with --trace, or a trace's path.")],
     output: OutputOption,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file for `cep train --config`: these keys, and their threshold."),
+    ] = None,
     encoder: Annotated[str, typer.Option(help="minilm, static or hash.")] = "hash",
     focus: Annotated[
         bool, typer.Option("--focus/--no-focus", help="Mark what the goal names in the text.")
@@ -53,6 +57,13 @@ def train_head(
     keys = make_key_encoder(encoder, focus=focus, notify=notify)
     head, rows = train_on(recorded, keys, config, per_goal=per_goal, seed=seed, notify=notify)
     head.save(output)
+    if settings is not None:
+        threshold = rows[-1]["threshold"]
+        _write_settings(
+            settings,
+            {"encoder": encoder, "focus": focus, "per_goal": per_goal, "head": str(output),
+             "threshold": 1.0 if threshold is None else threshold},
+        )  # fmt: skip
     if json:
         print_json({"head": str(output), "sha256": head.sha256, "rows": rows})
         return
@@ -64,6 +75,16 @@ def train_head(
         f"--set cache.focus={str(focus).lower()} --set cache.per_goal={str(per_goal).lower()} "
         f"--set cache.head={output}"
     )
+
+
+def _write_settings(path: Path, cache: dict[str, Any]) -> None:
+    """The section `cache` of a configuration."""
+    import tomli_w
+
+    from cepcli.artifacts import writing
+
+    with writing(path.parent):
+        path.write_text(tomli_w.dumps({"cache": cache}), encoding="utf-8")
 
 
 KEY_COLUMNS = ["L (99 % of pairs)", "δ", "hits", "µs a key"]

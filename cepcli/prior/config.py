@@ -62,6 +62,13 @@ class PriorConfig:
         default=0.05,
         metadata={"help": "share of the uniform distribution in the prior, 0 to 1"},
     )
+    template: str | None = field(
+        default=None,
+        metadata={
+            "help": "prompt template: default, bare, question, or a family's; default: that of the "
+            "environment's family. A tuned prior knows only the one it was tuned with"
+        },
+    )
     dtype: Dtype = field(
         default="auto",
         metadata={"help": "precision; auto: bfloat16 where the device has it, else float32"},

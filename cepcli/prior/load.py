@@ -108,8 +108,8 @@ def load_prior(
     from cepcli.prior.llm import LLMPrior
     from cepcli.prior.prompts import PromptTemplate
 
-    template = PromptTemplate(family)
-    _check_template(name, source, family, template.version)
+    template = PromptTemplate(family, config.template)
+    _check_template(name, source, family, template.version, config.template)
     if is_server(source.model):
         scorer = _served(source.model, template.version, config, journal_path)
     else:
@@ -185,10 +185,18 @@ def _check_base(name: str, source: PriorSource, revision: str) -> None:
     )
 
 
-def _check_template(name: str, source: PriorSource, family: str, version: str) -> None:
+def _check_template(
+    name: str, source: PriorSource, family: str, version: str, chosen: str | None
+) -> None:
     tuned_with = list(templates_in(source.card).values())
     if not tuned_with or version in tuned_with:
         return
+    if chosen is not None:
+        raise PriorError(
+            f"The prior `{name}` was tuned with prompt template {', '.join(tuned_with)}, not with "
+            f"`{chosen}` ({version}).",
+            "Leave llm.template out, or use an untuned prior: embedded, a directory or a hub id.",
+        )
     raise PriorError(
         f"The prior `{name}` was tuned with prompt template {', '.join(tuned_with)}, but {family} "
         f"environments use {version}.",

@@ -9,13 +9,18 @@ shortened before (`shortened`).
 import re
 from collections.abc import Callable
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import jinja2
 
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prompt
+from cepcli.registry import suggest
 from cepcli.types import TextState
 
+#: Template of families that have none of their own.
+DEFAULT = "default"
+_SUFFIX = ".j2"
 #: Version of how a thought is asked for.
 THINKING = "react-1"
 _BEFORE_ACTING = "It first says in one short sentence what to do next and why.\n"
@@ -50,15 +55,23 @@ def shortened(text: str, most_tokens: int, count: Callable[[str], int]) -> str:
 class PromptTemplate:
     """The prompt template of an environment family; families without one share the default.
 
+    Args:
+        family: of environments.
+        name: another template than the family's own, by its name.
+
     Attributes:
         version: names template and version; part of every score's fingerprint.
+
+    Raises:
+        PriorError: if no template has that name.
     """
 
-    def __init__(self, family: str) -> None:
-        source = _source(family)
+    def __init__(self, family: str, name: str | None = None) -> None:
+        source = _source(family) if name is None else _named(name)
         found = _VERSION.match(source)
         if not found:
-            raise PriorError(f"The prompt template of `{family}` has no version in its first line.")
+            named = name or family
+            raise PriorError(f"The prompt template `{named}` has no version in its first line.")
         self.version = found.group(1)
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True
@@ -99,6 +112,19 @@ class PromptTemplate:
 
 
 def _source(family: str) -> str:
+    sources = _sources()
+    return sources.get(family, sources[DEFAULT]).read_text(encoding="utf-8")
+
+
+def _named(name: str) -> str:
+    sources = _sources()
+    if name not in sources:
+        raise PriorError(f"There is no prompt template `{name}`.", suggest(name, sources))
+    return sources[name].read_text(encoding="utf-8")
+
+
+def _sources() -> dict[str, Traversable]:
+    """The templates that there are, by name."""
     folder = resources.files("cepcli.prior").joinpath("templates")
-    own = folder.joinpath(f"{family}.j2")
-    return (own if own.is_file() else folder.joinpath("default.j2")).read_text(encoding="utf-8")
+    files = [file for file in folder.iterdir() if file.name.endswith(_SUFFIX)]
+    return {file.name.removesuffix(_SUFFIX): file for file in files}

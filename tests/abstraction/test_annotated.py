@@ -1,6 +1,9 @@
 """The sentence form that descriptions share, read off them."""
 
-from cepcli.abstraction.annotated import WHOLE, infer_form
+import numpy as np
+import pytest
+
+from cepcli.abstraction.annotated import WHOLE, infer_form, mislabelled
 from tests.abstraction.control_worlds import annotated, compose, slots_of
 
 
@@ -56,3 +59,20 @@ def test_slots_are_given_up_where_most_descriptions_are_in_own_words():
 def test_without_a_description_that_says_its_phrases_they_are_listed():
     form = infer_form(["oh"], [{"torso": "upright", "pace": "still"}])
     assert form.compose(["upright", "still"]) == "upright; still"
+
+
+@pytest.mark.parametrize(("share", "wrong"), [(0.0, 0), (0.3, 30), (1.0, 100)])
+def test_a_share_of_the_states_has_the_labels_of_states_described_otherwise(share, wrong):
+    true = annotated(100)
+    found = mislabelled(true, share, np.random.default_rng(0))
+    assert np.array_equal(found.observations, true.observations)
+    assert found.goals == true.goals
+    assert sum(a != b for a, b in zip(found.texts, true.texts, strict=True)) == wrong
+    labels = set(zip(true.texts, true.primitives, strict=True))
+    assert set(zip(found.texts, found.primitives, strict=True)) <= labels
+    assert all(compose(s) == text for s, text in zip(found.slots, found.texts, strict=True))
+
+
+def test_states_that_are_all_described_alike_cannot_be_mislabelled():
+    same = annotated(10)._replace(texts=("It stands.",) * 10)
+    assert mislabelled(same, 1.0, np.random.default_rng(0)).texts == same.texts

@@ -19,7 +19,7 @@ from cepcli.abstraction.config import AbstractionConfig
 from cepcli.abstraction.hashing import HashEncoder
 from cepcli.abstraction.judge import HeldOut, judge
 from cepcli.abstraction.states import Abstraction
-from cepcli.artifacts import Workspace, read_json
+from cepcli.artifacts import Workspace, read_json, sha256, write_json
 from cepcli.errors import ArtifactError, ConfigError
 from tests.abstraction.control_worlds import (
     FEATURES,
@@ -219,3 +219,27 @@ def test_too_little_or_foreign_is_refused(tmp_path):
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         AbstractionConfig(**settings)
+
+
+def test_wrong_labels_are_learned_from_but_do_not_judge(report):
+    config = replace(CONFIG, wrong_labels=0.5)
+    spoilt = train_abstraction(sources(), config, HashEncoder(), ask)
+    true = train_abstraction(sources(), CONFIG, HashEncoder(), ask)
+    assert spoilt.heldout.annotated.texts == true.heldout.annotated.texts
+    worse = judge(spoilt.abstraction, spoilt.heldout, CONFIG.margin)
+    assert worse["prior_kl"]["mean"] > 2 * report["prior_kl"]["mean"]
+
+
+def test_an_abstraction_of_an_earlier_version_is_taken_as_it_is(workspace_root):
+    space = Workspace(workspace_root)
+    made = build_abstraction(sources(), replace(CONFIG, steps=5), space, NAME, ask)
+    file = made.path / "config.toml"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if "wrong_labels" not in line) + "\n")
+    manifest = read_json(made.path / "manifest.json")
+    for output in manifest["outputs"]:
+        if output["file"] == "config.toml":
+            output.update(bytes=file.stat().st_size, sha256=sha256(file))
+    write_json(made.path / "manifest.json", manifest)
+    assert is_made_so(space, NAME, replace(CONFIG, steps=5), INPUTS)
+    assert not is_made_so(space, NAME, replace(CONFIG, steps=5, wrong_labels=0.1), INPUTS)

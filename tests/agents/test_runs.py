@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cepcli.agents import parts
 from cepcli.cache.storage import key_head_of
-from cepcli.errors import ArtifactError, Interrupted
+from cepcli.errors import ArtifactError, ConfigError, Interrupted
+from cepcli.prior.base import Prior, PriorAnswer, PriorShape
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Figures that depend on the clock.
@@ -251,3 +253,34 @@ def test_lost_metrics_are_noticed_and_nothing_is_altered(corridor, tmp_path):
     with pytest.raises(ArtifactError, match=r"metrics\.jsonl.*left untouched"):
         corridor.run(tmp_path, "a", resume=True)
     assert len(rows.read_bytes()) == 20
+
+
+def test_a_shuffled_prior_misleads_in_training_and_in_evaluation(corridor, tmp_path, monkeypatch):
+    def knows_the_way(name, **_):
+        return KnowsTheWay()
+
+    monkeypatch.setattr(parts, "load_prior", knows_the_way)
+    flags = {"agent": "direct-llm", "prior": "embedded"}
+    right = corridor.run(tmp_path, "right", **flags)
+    wrong = corridor.run(tmp_path, "wrong", **flags, shuffled_prior=True)
+    assert right["eval"]["success_rate"] == 1.0
+    assert wrong["eval"]["success_rate"] == 0.0
+    curve = metrics(tmp_path, "wrong")[-2]
+    assert curve["train/success_rate"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [({"prior": "uniform"}, "it is uniform"), ({"trace": True}, "a trace would not tell")],
+)
+def test_what_cannot_be_shuffled_is_said(corridor, flags, said):
+    with pytest.raises(ConfigError, match=said):
+        corridor.config(**{"agent": "direct-llm", "shuffled_prior": True, **flags})
+
+
+class KnowsTheWay(Prior):
+    shape = PriorShape()
+
+    def log_probs(self, states):
+        scores = np.array([-5.0, 0.0])  # go left, go right
+        return [PriorAnswer(self.shape.log_prior(scores), scores, "miss") for _ in states]

@@ -162,6 +162,32 @@ def test_a_head_lowers_the_lipschitz_constant_on_texts_it_has_not_seen():
     assert learned["dim"] == head.dim == 32
 
 
+def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
+    from cepcli.agents.config import TrainConfig
+    from cepcli.cache import heads, trace
+    from cepcli.cli import replay
+    from cepcli.config import resolve
+
+    class Found:
+        def save(self, path):
+            path.write_text("head")
+
+        sha256 = "ab"
+
+    figures = {"keys": "with head", "dim": 2, "lipschitz_q99": 1.0, "hit_rate": 0.5, "key_us": 1.0}
+    monkeypatch.setattr(replay, "find_trace", lambda *given: tmp_path)
+    monkeypatch.setattr(trace, "read_trace", lambda path: None)
+    for found, written in ((0.97, 0.97), (None, 1.0)):
+        rows = [{**figures, "threshold": 0.5}, {**figures, "threshold": found}]
+        monkeypatch.setattr(heads, "train_on", lambda *a, rows=rows, **k: (Found(), rows))
+        head, settings = tmp_path / "h.safetensors", tmp_path / "s.toml"
+        done = cep("cache", "train-head", "t", "-o", head, "--settings", settings, "--per-goal")
+        assert done.code == 0, done.err
+        cache = resolve(TrainConfig, file=settings).cache
+        assert (cache.threshold, cache.head) == (written, str(head))
+        assert (cache.encoder, cache.focus, cache.per_goal) == ("hash", True, True)
+
+
 def test_a_trace_with_too_few_texts_trains_no_head():
     trace = trace_of(["a", "b"], [[0.0, 0.0, 0.0]] * 2, [0, 1])
     with pytest.raises(CacheError, match="2 texts with fresh scores"):

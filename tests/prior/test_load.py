@@ -54,6 +54,12 @@ def test_tuned_prior_is_an_input_of_what_uses_it(workspace):
     assert [a.name for a in prior_inputs("mine", workspace)] == ["mine"]
 
 
+def test_a_tuned_prior_reads_no_template_that_it_was_not_tuned_with(workspace):
+    tuned(workspace)
+    with pytest.raises(PriorError, match="tuned with prompt template babyai-1, not with `bare`"):
+        load("mine", workspace, config=PriorConfig(template="bare"))
+
+
 def test_prior_tuned_with_other_prompts_is_refused(workspace):
     tuned(workspace)
     with pytest.raises(PriorError, match="babyai-1, but textworld environments use textworld-1"):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cepcli.errors import PriorError
 from cepcli.prior.prompts import PromptTemplate, shortened
 from cepcli.types import TextState
 
@@ -56,3 +57,21 @@ def test_prefix_is_the_same_for_every_state():
     other = TextState("pick up the key", "You see a key.", ("toggle",))
     assert template.render(STATE).prefix == template.render(other).prefix
     assert template.neutral().prefix == template.render(STATE).prefix
+
+
+@pytest.mark.parametrize("name", ["default", "bare", "question"])
+def test_a_template_may_be_chosen_by_name_and_says_goal_and_text(name):
+    template = PromptTemplate("babyai", name)
+    assert template.version == f"{name}-1"
+    prompt = template.render(STATE)
+    assert prompt.prefix.strip()
+    assert "go to the red ball" in prompt.state
+    assert "You see a wall." in prompt.state
+    assert not prompt.state.endswith((" ", "\n"))
+    assert "turn left" not in prompt.prefix + prompt.state
+
+
+def test_a_misspelt_template_is_named_with_the_nearest():
+    with pytest.raises(PriorError, match="no prompt template `questin`") as error:
+        PromptTemplate("babyai", "questin")
+    assert "`question`" in error.value.hint

@@ -1,0 +1,100 @@
+"""Where a finished run goes on held-out instances, asking for every decision."""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from cepcli.agents.control_policy import Describer
+from cepcli.agents.evaluation import evaluate
+from cepcli.agents.parts import Notify, Parts
+from cepcli.agents.policy import Decision
+from cepcli.agents.runs import finished_run, switch_off
+from cepcli.agents.training import current_temperature
+from cepcli.artifacts import Workspace
+from cepcli.errors import ConfigError
+from cepcli.types import TextState
+
+
+class Visit(NamedTuple):
+    """One decision on a held-out instance.
+
+    Attributes:
+        episode: its number.
+        state: as the prior reads it.
+        observation: what was described so; None in a world of text.
+        scores: the fresh prior's, one per action.
+        log_prior: the same as log-probabilities.
+        q_values: Q as the posterior took it; zeros where nothing values actions.
+    """
+
+    episode: int
+    state: TextState
+    observation: Float[ndarray, " features"] | None
+    scores: Float[ndarray, " actions"]
+    log_prior: Float[ndarray, " actions"]
+    q_values: Float[ndarray, " actions"]
+
+
+class Visits(NamedTuple):
+    """The decisions, the temperature at which they were taken, and the run's parts."""
+
+    decisions: list[Visit]
+    temperature: float
+    parts: Parts
+
+
+class _Recording:
+    """A describer that remembers what it described."""
+
+    def __init__(self, inner: Describer) -> None:
+        self.inner = inner
+        self.described: deque[ndarray] = deque()
+
+    @property
+    def sha256(self) -> str:
+        """The inner one's."""
+        return self.inner.sha256
+
+    def text(self, observation: Float[ndarray, " features"]) -> str:
+        """The inner one's."""
+        self.described.append(np.array(observation))
+        return self.inner.text(observation)
+
+
+def heldout_visits(workspace: Workspace, run: str, episodes: int, notify: Notify) -> Visits:
+    """Play held-out episodes with a finished run; every prior is the LLM's own answer.
+
+    Raises:
+        ArtifactError: if the run is not finished, or a record alone.
+        ConfigError: if it asks no LLM, or shuffles what that says.
+    """
+    parts, progress = finished_run(workspace, run, notify)
+    if parts.cache is None or parts.config.shuffled_prior:
+        why = "shuffles its prior" if parts.config.shuffled_prior else "asks no LLM"
+        raise ConfigError(
+            f"The run `{run}` {why}, so there is no fresh prior to compare with.",
+            "Name a run with a --prior of its own: cep runs list",
+        )
+    recording = None if parts.describer is None else _Recording(parts.describer)
+    if recording is not None:
+        parts.describer = recording
+    switch_off(parts)
+    found: list[Visit] = []
+
+    def watch(episode: int, state: TextState, decision: Decision) -> None:
+        observation = recording.described.popleft() if recording is not None else None
+        q_values = decision.q_values or [0.0] * len(state.actions)
+        answer = decision.answer
+        found.append(
+            Visit(episode, state, observation, answer.scores, answer.log_prior, np.array(q_values))
+        )
+
+    tau = current_temperature(parts, progress)
+    notify(f"Playing {episodes} held-out episodes with `{run}`, asking for every decision")
+    evaluate(parts, episodes, tau, watch=watch)
+    if recording is not None:
+        parts.describer = recording.inner
+    return Visits(found, tau, parts)
