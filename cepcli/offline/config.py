@@ -258,8 +258,9 @@ class OfflineConfig:
     env: str | None = field(
         default=None, metadata={"help": "its environment; default: the one the dataset names"}
     )
-    split: str = field(
-        default="medium-replay", metadata={"help": "which of the sets that d4rl stands for"}
+    split: str | None = field(
+        default=None,
+        metadata={"help": "which of the sets that d4rl stands for; default: medium-replay"},
     )
     prior: str | None = field(
         default=None,

@@ -11,6 +11,7 @@ from cepcli.checkpoint_files import checkpoints
 from cepcli.config import build, read_toml, to_dict
 from cepcli.offline.config import OfflineConfig
 from cepcli.offline.evaluation import NOTHING_PLAYED, play
+from cepcli.offline.finding import D4RL, DEFAULT_ENV, DEFAULT_SPLIT
 from cepcli.offline.parts import Notify, Parts, TextParts, build_parts, make_eval_env
 from cepcli.offline.training import Hooks, Progress, load_finished, train
 from cepcli.run_directory import (
@@ -26,8 +27,8 @@ from cepcli.run_directory import (
 def default_name(config: OfflineConfig) -> str:
     """`<env or dataset>_<algorithm>_s<seed>`, with the split under d4rl."""
     parts = [_label(config.dataset)]
-    if config.dataset == "d4rl":
-        parts = [config.env or "walker2d", config.split]
+    if config.dataset == D4RL:
+        parts = [config.env or DEFAULT_ENV, config.split or DEFAULT_SPLIT]
     return check_name("_".join([*parts, config.algorithm, f"s{config.seed}"]).replace("/", "-"))
 
 
