@@ -164,6 +164,16 @@ def defined(file):
     return names
 
 
+def test_short_results_are_those_of_the_long_ones():
+    """Every command, table and block of figures in README stands in docs/results.md as well."""
+    whole = (DOCS / "results.md").read_text()
+    blocks = section(README, "Results in short").split("\n\n")
+    figures = [block.strip() for block in blocks if block.startswith(("`cep", "`cd", "|", "```"))]
+    assert len(figures) == 8
+    for block in figures:
+        assert block in whole, f"{block}\ncopy it from docs/results.md"
+
+
 def test_section_that_is_made_by_a_script_has_its_heading():
     assert "\n### Continuous control\n" in (DOCS / "results.md").read_text()
 
