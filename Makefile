@@ -29,7 +29,7 @@ demo: install
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell cepcli examples tests README.md CHANGELOG.md
+	$(BIN)/codespell cepcli docs examples tests README.md CHANGELOG.md
 	$(BIN)/pyright
 	$(BIN)/pytest
 

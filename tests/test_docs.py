@@ -1,38 +1,45 @@
+"""README and the pages under docs/ agree with the code, and with each other."""
+
+import ast
+import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
 
+from cepcli.cli import reference
 from cepcli.cli.main import app
+from tests.docs_pages import (
+    DOCS,
+    PAGES,
+    README,
+    ROOT,
+    anchors,
+    fences,
+    label,
+    links,
+    prose,
+    section,
+)
+from tests.docs_pages import commands as lines_of
+from tests.test_architecture import BOTTOM, LAYERS, SERVICES
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+COMMANDS = dict(reference.commands(typer.main.get_command(app)))
+_FOLDERS = "cepcli|configs|data|docs|examples|results|scripts|tests"
+PATH = re.compile(rf"`((?:{_FOLDERS})/[^`<>… *{{}}A-Z]*)`")
 
 
-def commands(group, words=("cep",)):
-    for name, command in getattr(group, "commands", {}).items():
-        if getattr(command, "commands", None):
-            yield from commands(command, (*words, name))
-        else:
-            yield " ".join((*words, name)), command
-
-
-COMMANDS = dict(commands(typer.main.get_command(app)))
-
-
-def table(heading):
-    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+def table(page, heading):
+    """First cells of the table under a heading, links or not."""
+    return re.findall(r"^\| \[?`([^`]+)`", section(page, heading), re.MULTILINE)
 
 
 def test_readme_lists_every_command_and_no_other():
-    assert sorted(table("Commands")) == sorted(COMMANDS)
+    assert sorted(table(README, "Commands")) == sorted(COMMANDS)
 
 
-def test_readme_lists_every_metric_and_no_other(corridor, tmp_path, monkeypatch):
-    import json
-
+def test_every_metric_is_explained_and_no_other(corridor, tmp_path, monkeypatch):
     from tests.agents import control_worlds
 
     control_worlds.install(monkeypatch.setattr)
@@ -43,7 +50,8 @@ def test_readme_lists_every_metric_and_no_other(corridor, tmp_path, monkeypatch)
         rows += (tmp_path / "run" / mode / "metrics.jsonl").read_text().splitlines()
     rows += offline_rows(tmp_path, monkeypatch)
     written = set().union(*(json.loads(row) for row in rows)) - {"step"}
-    assert sorted(table("Metrics")) == sorted(written)
+    explained = re.findall(r"^\| `([^`]+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(written)
 
 
 def offline_rows(root, monkeypatch):
@@ -60,13 +68,13 @@ def offline_rows(root, monkeypatch):
 
 
 def documented():
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("cep ")]
+    blocks = [f for page in PAGES for f in fences(page.read_text()) if f.language == "console"]
+    lines = [line for block in blocks for line in lines_of(block) if line.startswith("cep ")]
+    return list(dict.fromkeys(lines))
 
 
 @pytest.mark.parametrize("line", documented())
-def test_commands_in_the_readme_parse(line):
+def test_commands_in_the_docs_parse(line):
     words = shlex.split(line)
     name = " ".join(words[:3]) if " ".join(words[:3]) in COMMANDS else " ".join(words[:2])
     command = COMMANDS[name]
@@ -75,8 +83,12 @@ def test_commands_in_the_readme_parse(line):
 
 
 def test_the_first_screen_holds_exactly_two_commands():
-    first = re.search(r"```console\n(.*?)```", README, re.DOTALL)
-    assert first.group(1).split("\n") == ["make demo", "make test", ""]
+    first = next(f for f in fences(README.read_text()) if f.language == "console")
+    assert lines_of(first) == ["make demo", "make test"]
+
+
+def test_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 250
 
 
 def test_every_command_and_option_has_a_help_text():
@@ -85,3 +97,135 @@ def test_every_command_and_option_has_a_help_text():
         for parameter in command.params:
             if isinstance(parameter, typer.core.TyperOption):
                 assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_reference_of_commands_is_up_to_date():
+    made = reference.markdown()
+    assert (DOCS / "commands.md").read_text() == made, "type: scripts/command-reference"
+
+
+def test_reference_has_every_command_that_takes_settings():
+    takes = {name for name, one in COMMANDS.items() if any("--set" in p.opts for p in one.params)}
+    explained = {name for names in reference.SETTINGS.values() for name in names}
+    assert takes == explained | {"cep bench envs"}  # which takes options of the environment
+
+
+# -- links ---------------------------------------------------------------------------------------
+
+
+def local(page):
+    for link in links(page.read_text()):
+        if not re.match(r"[a-z]+:", link.target):
+            path, _, anchor = link.target.partition("#")
+            yield link, (page.parent / path).resolve() if path else page, anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_links_lead_somewhere(page):
+    for link, target, anchor in local(page):
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            waiting += [target for _, target, _ in local(page) if target.suffix == ".md"]
+    assert set(PAGES) <= reached
+
+
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_files_that_are_named_exist(page):
+    for path in PATH.findall(prose(page.read_text())):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_functions_that_are_named_are_in_the_file_linked_to(page):
+    for link, target, _ in local(page):
+        if target.suffix == ".py" and link.text.startswith("`"):
+            assert link.text.strip("`") in defined(target), link
+
+
+def defined(file):
+    """Functions, classes, their methods, and what is assigned, at the top of a module."""
+    names = set()
+    for node in ast.parse(file.read_text()).body:
+        names |= {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
+        if isinstance(node, ast.ClassDef):
+            inner = (n for n in node.body if isinstance(n, ast.FunctionDef))
+            names |= {f"{node.name}.{method.name}" for method in inner}
+        if isinstance(node, ast.Assign):
+            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+    return names
+
+
+def test_short_results_are_those_of_the_long_ones():
+    """Every command, table and block of figures in README stands in docs/results.md as well."""
+    whole = (DOCS / "results.md").read_text()
+    blocks = section(README, "Results in short").split("\n\n")
+    figures = [block.strip() for block in blocks if block.startswith(("`cep", "`cd", "|", "```"))]
+    assert len(figures) == 8
+    for block in figures:
+        assert block in whole, f"{block}\ncopy it from docs/results.md"
+
+
+def test_section_that_is_made_by_a_script_has_its_heading():
+    assert "\n### Continuous control\n" in (DOCS / "results.md").read_text()
+
+
+# -- the diagram of packages ---------------------------------------------------------------------
+
+
+def diagram():
+    page = (DOCS / "architecture.md").read_text()
+    (body,) = (fence.body for fence in fences(page) if fence.language == "mermaid")
+    boxes = dict(re.findall(r'^ +(\w+)\["([^"]+)"\]$', body, re.MULTILINE))
+    arrows = re.findall(r'^ +(\w+) -(?:- "([^"]+)" -)?-> (\w+)$', body, re.MULTILINE)
+    return boxes, arrows
+
+
+def reach(name, arrows):
+    """What a package may import by the diagram: arrows lead on, but those with a label do not."""
+    found = set()
+    for start, only, end in arrows:
+        if start != name:
+            continue
+        if only and end == "services":
+            found |= set(only.split(", "))
+        elif only:
+            found.add(only.removesuffix(" alone"))
+        else:
+            found |= {end} | reach(end, arrows)
+    return found
+
+
+def test_diagram_of_packages_is_what_the_tests_of_imports_enforce():
+    boxes, arrows = diagram()
+    assert set(boxes["services"].split(", ")) == SERVICES
+    assert set(boxes["bottom"].split(", ")) == BOTTOM
+    packages = {name for name in LAYERS if name not in SERVICES | BOTTOM}
+    assert boxes.keys() - {"services", "bottom", "cli"} == packages
+    for name in packages - {"report"}:
+        allowed = {n for n in LAYERS[name] if n not in SERVICES | BOTTOM}
+        reached = reach(name, arrows)
+        extra = {"prior.base"} if "prior" in reached else set()
+        assert reached - {"services", "bottom"} - extra - report_only(reached) == allowed, name
+        assert {"services", "bottom"} <= reached, name
+    assert reach("report", arrows) == LAYERS["report"]
+    assert reach("cli", arrows) >= packages
+
+
+def report_only(reached):
+    """The services that `report` may import, which all others may, too."""
+    return (LAYERS["report"] & (SERVICES | BOTTOM)) if "report" in reached else set()
+
+
+def test_scripts_name_pages_that_are_there():
+    for script in (ROOT / "scripts").iterdir():
+        for name in re.findall(r"docs/[\w./-]+\.(?:md|png)", script.read_text()):
+            assert (ROOT / name).is_file() or name.endswith(".new"), (script, name)

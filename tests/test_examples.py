@@ -63,8 +63,8 @@ def test_own_loop_fits_on_a_page():
     assert len((ROOT / "examples/own_loop.py").read_text().splitlines()) <= 40
 
 
-def test_the_lines_in_the_readme_run():
-    section = (ROOT / "README.md").read_text().split("## In your own loop\n")[1].split("\n## ")[0]
+def test_the_lines_in_the_guide_run():
+    section = (ROOT / "docs/cache.md").read_text().split("## In your own loop\n")[1]
     (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len([line for line in snippet.splitlines() if line]) == 3
     given = {
@@ -79,7 +79,7 @@ def test_the_lines_in_the_readme_run():
     assert np.exp(answer.log_prior).sum() == pytest.approx(1.0)
     assert prior.telemetry.summary()["queries"]["total"] == 1
     assert prior.certificate.threshold is None
-    for example in re.findall(r"\]\((examples/\w+\.py)\)", section):
+    for example in re.findall(r"\]\(\.\./(examples/\w+\.py)\)", section):
         assert (ROOT / example).is_file()
 
 

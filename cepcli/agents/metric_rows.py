@@ -1,4 +1,4 @@
-"""Rows of `metrics.jsonl` while a run trains; README explains every name."""
+"""Rows of `metrics.jsonl` while a run trains; docs/metrics.md explains every name."""
 
 from cepcli.agents.parts import Losses, Parts
 from cepcli.agents.progress import Progress

@@ -26,7 +26,8 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A TOML file with configuration.")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="A configuration key, as key=value; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A configuration key; repeatable."),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default cpu.")

