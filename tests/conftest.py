@@ -1,6 +1,7 @@
 """Every test gets a workspace of its own and one torch thread; nothing here imports cepcli."""
 
 import os
+import shutil
 import sys
 
 import pytest
@@ -8,6 +9,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +32,30 @@ def subnormal_numbers():
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium of this machine."""
+    from playwright.sync_api import expect, sync_playwright
+
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    expect.set_options(timeout=10_000)
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def context(browser):
+    """What a person's browser is to pages: nothing kept, nothing shared."""
+    made = browser.new_context()
+    made.set_default_timeout(10_000)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from cepcli.cli import abstract, annotate, bench, cache, envs, offline, prior, r
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
 from cepcli.cli.evaluate import evaluate
+from cepcli.cli.report import report
 from cepcli.cli.train import train
 from cepcli.errors import CepError
 
@@ -49,6 +50,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(offline.app, name="offline")
 app.add_typer(bench.app, name="bench")
 app.command()(ablate)
+app.command()(report)
 app.command()(doctor)
 
 

@@ -1,40 +1,9 @@
 """The page in a real browser."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from cepcli.annotate.records import read_annotations
-
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium on this machine: apt-get install chromium"
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def context(browser):
-    made = browser.new_context()
-    made.set_default_timeout(10_000)
-    expect.set_options(timeout=10_000)
-    yield made
-    made.close()
 
 
 @pytest.fixture
