@@ -45,7 +45,7 @@ def test_a_file_without_annotations_is_refused(tmp_path):
     space = Workspace(tmp_path)
     (space.begin("annotations", "ant") / "annotations.jsonl").write_text("\n")
     space.finish("annotations", "ant", seed=0)
-    with pytest.raises(ArtifactError, match="There is no annotation in"):
+    with pytest.raises(ArtifactError, match="There is no annotation of ant in"):
         open_annotations(space, "ant")
 
 

@@ -9,7 +9,12 @@ from tests.report.test_warnings import row
 @pytest.fixture
 def space(workspace_root, monkeypatch):
     """Runs of two settings in two worlds; pictures are drawn, but not rendered."""
-    monkeypatch.setattr(curves, "save_picture", lambda figure, path: path.touch())
+
+    def save_nothing(figure, path):
+        curves.plt.close(figure)
+        path.touch()
+
+    monkeypatch.setattr(curves, "save_picture", save_nothing)
     found = Workspace(workspace_root)
     for seed, score in enumerate((100.0, 200.0)):
         stored.finished(found, "ant-off", seed, score, env="ant", cache="off")
