@@ -25,6 +25,11 @@ an input: Q averages over it.
 actor that has not learned to tell symbols apart acts as plain soft actor-critic does, and what it
 learns under one symbol it has learned under all.
 
+**Relabelling.** Where symbols suggest no controls, the world answers a control in the same way
+under every symbol. A transition is then as true of another symbol as of the one that was held, and
+a share `relabel` of each batch learns under symbols drawn uniformly: what one symbol finds out
+all know (hindsight relabelling, Andrychowicz et al., arXiv 1707.01495, of symbols for goals).
+
 **Losses.** ½·Σ_i mean (Q_i − y)² for the critics; mean α·log π_θ − min_i Q_i for the actor, under
 the symbol that was held; −log α·mean(log π_θ + H̄) for the entropy weight α, H̄ its target. An
 update takes them in this order, the critics stepping before the actor, all with the α of before.
@@ -269,8 +274,20 @@ class HybridSAC:
         errors = None
         for _ in range(self._config.gradient_steps):
             batch = self.replay.sample(self._config.batch_size, self._sampling, self._device)
+            self._relabel(batch)
             errors = self.update(batch, temperature)
         return errors
+
+    def _relabel(self, batch: ControlBatch) -> None:
+        """Let a share of the batch have been held under other symbols; see the module's docstring."""
+        share = self._config.relabel
+        if self._symbols == 1 or self.nominal or not share:
+            return
+        size = len(batch.reward)
+        drawn = torch.from_numpy(self._sampling.integers(self._symbols, size=size))
+        chosen = torch.from_numpy(self._sampling.random(size) < share)
+        held = batch.pairs[:, self._features : self._known]
+        held[chosen] = self._one_hot[drawn[chosen]]
 
     def update(self, batch: ControlBatch, temperature: float) -> CriticErrors:
         """One gradient step of everything on `batch`; τ weighs the symbols in the target."""

@@ -39,6 +39,10 @@ class SACConfig:
     symbol_steps: int = field(
         default=10, metadata={"help": "control steps that a symbolic action is held, ≥ 1"}
     )
+    relabel: float = field(
+        default=0.0,
+        metadata={"help": "share of a batch that learns as if another symbol were held, in [0, 1]"},
+    )
     residual: float = field(
         default=0.2,
         metadata={"help": "how far from a nominal control the actor may go, in (0, 2]"},
@@ -52,6 +56,7 @@ class SACConfig:
         """Raise a ConfigError where a value cannot work."""
         require(0 <= self.discount < 1, f"sac.discount is {self.discount}, expected in [0, 1).")
         require(0 < self.polyak <= 1, f"sac.polyak is {self.polyak}, expected in (0, 1].")
+        require(0 <= self.relabel <= 1, f"sac.relabel is {self.relabel}, expected in [0, 1].")
         require(0 < self.residual <= 2, f"sac.residual is {self.residual}, expected in (0, 2].")
         require(
             0 < self.learning_rate < math.inf,

@@ -263,6 +263,33 @@ def test_at_first_symbols_make_no_difference_and_all_else_is_as_without_them():
         assert control == pytest.approx(plain.control(observation, 0, None, None), abs=1e-6)
 
 
+def relabelled(share, *, nominal=False, rows=400):
+    """A batch whose symbol was 2 throughout, before and after."""
+    made = learner(4, nominal=nominal, relabel=share)
+    fill(made, symbols=4, nominal=nominal)
+    batch = made.replay.sample(rows, np.random.default_rng(0))
+    symbols = batch.pairs[:, FEATURES : FEATURES + 4]
+    symbols.copy_(torch.eye(4)[2].expand(rows, -1))
+    before = batch.pairs.clone()
+    made._relabel(batch)
+    others = [*range(FEATURES), *range(FEATURES + 4, before.shape[1])]
+    torch.testing.assert_close(batch.pairs[:, others], before[:, others], rtol=0, atol=0)
+    assert (symbols.sum(1) == 1).all()
+    return symbols.mean(0)
+
+
+def test_a_share_of_a_batch_learns_under_symbols_drawn_uniformly():
+    torch.testing.assert_close(relabelled(0.0), torch.tensor([0.0, 0.0, 1.0, 0.0]))
+    torch.testing.assert_close(relabelled(1.0), torch.full((4,), 0.25), rtol=0, atol=0.08)
+    half = torch.tensor([0.125, 0.125, 0.625, 0.125])
+    torch.testing.assert_close(relabelled(0.5), half, rtol=0, atol=0.08)
+
+
+def test_where_symbols_suggest_controls_the_held_one_stays():
+    held = torch.tensor([0.0, 0.0, 1.0, 0.0])
+    torch.testing.assert_close(relabelled(1.0, nominal=True), held)
+
+
 def test_each_environment_waits_for_its_own_prior():
     made = HybridSAC(
         SACConfig(hidden=8, envs=2), features=FEATURES, controls=CONTROLS, symbols=3,
