@@ -169,7 +169,7 @@ def test_short_results_are_those_of_the_long_ones():
     whole = (DOCS / "results.md").read_text()
     blocks = section(README, "Results in short").split("\n\n")
     figures = [block.strip() for block in blocks if block.startswith(("`cep", "`cd", "|", "```"))]
-    assert len(figures) == 8
+    assert len(figures) == 10
     for block in figures:
         assert block in whole, f"{block}\ncopy it from docs/results.md"
 
