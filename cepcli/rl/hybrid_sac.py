@@ -279,7 +279,7 @@ class HybridSAC:
         return errors
 
     def _relabel(self, batch: ControlBatch) -> None:
-        """Let a share of the batch have been held under other symbols; see the module's docstring."""
+        """Let a share of the batch be as if other symbols had been held; see the module."""
         share = self._config.relabel
         if self._symbols == 1 or self.nominal or not share:
             return
