@@ -6,7 +6,6 @@ Run as a script it trains in a directory and dies at a given step, for the tests
 import contextlib
 import os
 import signal
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -146,14 +145,9 @@ def several(agent, cache, envs):
 
 def main(root, name, agent, cache, envs, die_at):
     """Train; be killed by SIGKILL once `die_at` steps are taken."""
-    install(setattr)
 
     def die(parts, progress):
-        if progress.step >= int(die_at):
+        if progress.step >= die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run(root, name, resume=True, on_step=die, agent=agent, **several(agent, cache, int(envs)))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(root, name, resume=True, on_step=die, agent=agent, **several(agent, cache, envs))

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +14,8 @@ from cepcli.report.comparison import area_under_curve
 from cepcli.report.curves import plot_run
 from cepcli.rl.control_episodes import ControlTracker
 from tests.agents import control_worlds
-from tests.agents.test_runs import ROOT, metrics, timeless
+from tests.agents.test_runs import metrics, timeless
+from tests.killed import killed
 
 
 @pytest.fixture
@@ -34,12 +33,8 @@ def test_run_killed_at_any_moment_ends_as_if_never_killed(point, tmp_path, agent
     flags = point.several(agent, cache, envs)
     whole = point.run(tmp_path / "whole", "a", agent=agent, **flags)
     root = tmp_path / "killed"
-    for die_at in ("47", "93"):
-        command = [sys.executable, "-m", "tests.agents.control_worlds", str(root), "a", agent]
-        done = subprocess.run(
-            [*command, cache, str(envs), die_at], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == -9, done.stderr
+    for die_at in (47, 93):
+        killed(point.main, root, "a", agent, cache, envs, die_at)
     resumed = point.run(root, "a", resume=True, agent=agent, **flags)
     assert timeless(resumed) == timeless(whole)
     assert metrics(root, "a") == metrics(tmp_path / "whole", "a")

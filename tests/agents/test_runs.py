@@ -1,8 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +8,8 @@ from cepcli.agents import parts
 from cepcli.cache.storage import key_head_of
 from cepcli.errors import ArtifactError, ConfigError, Interrupted
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
+from tests.killed import killed
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Figures that depend on the clock.
 TIMES = ("seconds", "latency", "_ms")
 
@@ -44,10 +41,8 @@ def test_same_seed_twice_gives_the_same_metrics_and_another_seed_does_not(corrid
 def test_run_killed_at_any_moment_ends_as_if_never_killed(corridor, tmp_path, agent, cache):
     whole = corridor.run(tmp_path / "whole", "a", agent=agent, **{"cache.mode": cache})
     root = tmp_path / "killed"
-    for die_at in ("7", "47", "93"):
-        command = [sys.executable, "-m", "tests.agents.worlds", str(root), "a", agent, cache]
-        done = subprocess.run([*command, die_at], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == -9, done.stderr
+    for die_at in (7, 47, 93):
+        killed(corridor.main, root, "a", agent, cache, die_at)
     resumed = corridor.run(root, "a", resume=True, agent=agent, **{"cache.mode": cache})
     assert timeless(resumed) == timeless(whole)
     assert metrics(root, "a") == metrics(tmp_path / "whole", "a")

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +9,8 @@ from cepcli.artifacts import sha256
 from cepcli.cache.storage import HEAD, read
 from cepcli.errors import ArtifactError, CacheError, ConfigError, Interrupted
 from tests.agents.test_runs import metrics, timeless
+from tests.killed import killed
 
-ROOT = Path(__file__).resolve().parents[2]
 #: τ must not follow the hit rate where decisions are compared.
 STEADY = {"posterior.schedule": "constant"}
 
@@ -64,10 +61,7 @@ def test_a_killed_run_goes_on_without_the_cache_it_started_from(corridor, tmp_pa
     start = {"cache.mode": "certified", "cache.start": str(warm)}
     whole = corridor.run(tmp_path / "whole", "a", **start)
     root = tmp_path / "killed"
-    words = [str(root), "a", "posterior-q", "certified", "47", str(warm)]
-    command = [sys.executable, "-m", "tests.agents.worlds", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr
+    killed(corridor.main, root, "a", "posterior-q", "certified", 47, str(warm))
     shutil.rmtree(warm)
     resumed = corridor.run(root, "a", resume=True, **start)
     assert timeless(resumed) == timeless(whole)

@@ -6,7 +6,6 @@ Run as a script it trains in a directory and dies at a given decision, for the t
 import hashlib
 import os
 import signal
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -151,15 +150,10 @@ def run(root, name, *, resume=False, overwrite=False, on_step=None, stop=lambda:
 
 def main(root, name, agent, cache, die_at, start=None):
     """Train; be killed by SIGKILL once `die_at` decisions are taken."""
-    install(setattr)
 
     def die(parts, progress):
-        if progress.step == int(die_at):
+        if progress.step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     flags = {"cache.mode": cache, "cache.start": start}
     run(root, name, resume=True, on_step=die, agent=agent, **flags)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

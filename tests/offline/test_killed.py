@@ -4,9 +4,9 @@ from cepcli.artifacts import Workspace
 from cepcli.offline.dataset import load_dataset
 from cepcli.offline.labelling import label
 from cepcli.offline.labels import with_labels
+from tests.killed import killed
 from tests.offline import dying
 from tests.offline.dying import STEPS, collected
-from tests.offline.killed import killed
 from tests.offline.test_labelling import config, model, text  # noqa: F401  (fixtures)
 
 

@@ -10,8 +10,8 @@ from cepcli.offline.config import OfflineConfig
 from cepcli.offline.runs import default_name, evaluate_run
 from cepcli.report.comparison import FIGURES, comparison, load_groups
 from cepcli.report.curves import plot_comparison, plot_run
+from tests.killed import killed
 from tests.offline import worlds
-from tests.offline.killed import killed
 
 KINDS = [
     ("cql", "point"), ("cql-prior", "point"), ("bc", "point"), ("iql", "point"),
