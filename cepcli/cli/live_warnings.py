@@ -47,7 +47,8 @@ class LiveWarnings:
         if progress.decisions < WARM_UP + LEAST:
             return []
         mode = parts.cache.config.mode
-        config = as_typed(self._workspace.partial("run", self._run) / "config.toml")
+        # where it lies once the run has ended, which is when the next command is typed
+        config = as_typed(self._workspace.directory("run", self._run) / "config.toml")
         subject = Subject(self._run, mode, self._rows, to_dict(parts.config), config)
         found = answer_warnings(subject)
         uncached = self._until(progress.step, mode)

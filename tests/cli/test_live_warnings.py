@@ -48,6 +48,8 @@ def test_a_warning_is_told_once_and_never_while_the_cache_warms_up(decide, displ
     assert warnings_in(capsys.readouterr().err) == []
     decide(display.step, 60, "miss")
     [line] = warnings_in(capsys.readouterr().err)
+    assert "/config.toml" in line
+    assert ".partial" not in line, "the command is typed when the run has ended"
     step = int(line.split("at step ")[1].split(":")[0])
     assert WARM_UP + LEAST <= step <= WARM_UP + LEAST + 20
     assert "less than 60%" in line

@@ -1,7 +1,5 @@
 """A shop of four hand-made products, in the format of WebShop's files."""
 
-from pathlib import Path
-
 import numpy as np
 
 from cepcli.envs.webshop_goals import Goal
@@ -9,9 +7,6 @@ from cepcli.envs.webshop_options import WebShopOptions
 from cepcli.envs.webshop_pages import Shop
 from cepcli.envs.webshop_products import parse_products, search_text
 from cepcli.envs.webshop_search import SearchEngine
-
-#: WebShop's files for a thousand products, where somebody put them.
-REAL = Path("/work/shared/data/webshop")
 
 
 def item(asin, **fields):

@@ -17,7 +17,8 @@ from cepcli.envs.webshop_options import WebShopOptions
 from cepcli.envs.webshop_pages import Place
 from cepcli.envs.webshop_world import open_world
 from cepcli.errors import ConfigError, EnvError
-from tests.envs.shops import ITEMS, KNOWN, REAL, item, option
+from tests.envs.real_data import WEBSHOP
+from tests.envs.shops import ITEMS, KNOWN, item, option
 
 SMALL = {"generated": True, "products": 150}
 
@@ -358,9 +359,9 @@ def test_every_text_is_in_the_observation_space(folder, games):
         assert env.observation_space.contains(env.world.shop.text(place))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"there are no files of WebShop in {REAL}")
+@pytest.mark.skipif(not WEBSHOP.is_dir(), reason=f"there are no files of WebShop in {WEBSHOP}")
 def test_the_real_shop_is_played_and_the_oracle_buys_what_was_asked(games):
-    options = WebShopOptions(folder=str(REAL))
+    options = WebShopOptions(folder=str(WEBSHOP))
     world = open_world(options, games)
     assert len(world.goals) == 6910
     env = WebShopEnv("webshop", "train", options, world)

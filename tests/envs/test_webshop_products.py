@@ -13,7 +13,8 @@ from cepcli.envs.webshop_products import (
     search_text,
 )
 from cepcli.errors import EnvError
-from tests.envs.shops import ITEMS, KNOWN, REAL, item, option, products, rng
+from tests.envs.real_data import WEBSHOP
+from tests.envs.shops import ITEMS, KNOWN, item, option, products, rng
 
 
 @pytest.fixture
@@ -198,12 +199,12 @@ def test_attributes_of_other_products_are_named(folder, content):
     assert error.value.hint.startswith("Fetch both again.")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"there are no files of WebShop in {REAL}")
+@pytest.mark.skipif(not WEBSHOP.is_dir(), reason=f"there are no files of WebShop in {WEBSHOP}")
 def test_the_real_files_are_read_as_webshop_has_processed_them():
-    made = read_products(REAL, "1000")
-    processed = json.loads((REAL / "products_1000.json").read_text())
-    known = json.loads((REAL / "items_ins_v2_1000.json").read_text())
-    lines = (REAL / "documents_1k.jsonl").read_text().splitlines()
+    made = read_products(WEBSHOP, "1000")
+    processed = json.loads((WEBSHOP / "products_1000.json").read_text())
+    known = json.loads((WEBSHOP / "items_ins_v2_1000.json").read_text())
+    lines = (WEBSHOP / "documents_1k.jsonl").read_text().splitlines()
     documents = {d["id"]: d["contents"] for d in map(json.loads, lines)}
     assert len(made) == len(processed) == 1000
     for product, theirs in zip(made, processed, strict=True):

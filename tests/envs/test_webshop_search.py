@@ -6,7 +6,7 @@ import pytest
 
 from cepcli.envs.webshop_products import read_products, search_text
 from cepcli.envs.webshop_search import SearchEngine
-from tests.envs.shops import REAL
+from tests.envs.real_data import WEBSHOP
 
 
 def test_terms_are_stems_of_words_that_are_no_stop_words():
@@ -54,9 +54,9 @@ def test_equal_scores_are_in_the_order_of_the_documents():
     assert engine.search("red lamp", limit=900) == [*reds, *others]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"there are no files of WebShop in {REAL}")
+@pytest.mark.skipif(not WEBSHOP.is_dir(), reason=f"there are no files of WebShop in {WEBSHOP}")
 def test_instructions_find_their_products_in_the_real_shop():
-    products = read_products(REAL, "1000")
+    products = read_products(WEBSHOP, "1000")
     engine = SearchEngine([search_text(product) for product in products])
     ranks = []
     for number, product in enumerate(products):
