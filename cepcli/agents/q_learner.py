@@ -64,7 +64,6 @@ class QLearner:
             self._tensor(vectors[[state.goal]]),
             self._tensor(vectors[[state.text]]),
             self._tensor(vectors[list(state.actions)])[None],
-            torch.tensor([state.log_prior], dtype=torch.float32, device=self._device),
         )
         valid = torch.ones(1, len(state.actions), dtype=torch.bool, device=self._device)
         return self._for_posterior(q_values, valid)[0].cpu()
@@ -177,7 +176,6 @@ class QLearner:
             self._tensor(vectors[states.goal]),
             self._tensor(vectors[states.text]),
             self._tensor(vectors[np.maximum(states.actions, 0)]),
-            self._tensor(states.log_prior),
         )
 
     def _fit_standardisers(self) -> None:

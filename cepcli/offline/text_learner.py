@@ -1,7 +1,7 @@
 """Offline learners of text worlds: conservative Q-learning, implicit Q-learning, cloning.
 
-All are ensembles of `TextQNetwork` on frozen embeddings of goal, text and action. The networks are
-told no prior (they see the uniform one), so that what they learn is theirs.
+All are ensembles of `TextQNetwork` on frozen embeddings of goal, text and action. The networks see
+no prior, so that what they learn is theirs.
 
 - `cql`: double Q-learning plus w·mean (T·log Σ_a exp(Q(s,a)/T) − Q(s, a_data)), over admissible
   actions (Kumar et al., arXiv 2006.04779; there T = 1).
@@ -197,8 +197,7 @@ class TextLearner:
     def _value(self, states: TextStates) -> Float[Tensor, " batch"]:
         """V(s): the network's answer to no action at all."""
         nothing = states.actions.new_zeros(len(states.goal), 1, states.actions.shape[2])
-        log_prior = states.log_prior.new_zeros(len(states.goal), 1)
-        return self.networks["value"](states.goal, states.text, nothing, log_prior)[0, :, 0]
+        return self.networks["value"](states.goal, states.text, nothing)[0, :, 0]
 
     def _values(self, name: str, states: TextStates) -> Float[Tensor, "members batch actions"]:
         return self._network_values(self.networks[name], states)
@@ -207,10 +206,7 @@ class TextLearner:
     def _network_values(
         network: TextQNetwork, states: TextStates
     ) -> Float[Tensor, "members batch actions"]:
-        padded = states.log_prior.isneginf()
-        count = (~padded).sum(-1, keepdim=True)
-        uniform = (-count.float().log()).expand(padded.shape).masked_fill(padded, -torch.inf)
-        return network(states.goal, states.text, states.actions, uniform)
+        return network(states.goal, states.text, states.actions)
 
     # -- checkpoints ---------------------------------------------------------------------------
 

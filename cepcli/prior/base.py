@@ -16,6 +16,10 @@ import numpy as np
 from cepcli.errors import PriorError
 from cepcli.types import TextState
 
+#: The tokens scored are those of prompt and action as one text, special ones where the tokenizer
+#: adds them. Named in every fingerprint, so that answers under another rule are not reused.
+WHOLE_TEXT = "whole-text-1"
+
 #: How a decision was answered. "free" is a prior that asks no LLM (the uniform one).
 AnswerKind = Literal["exact", "semantic", "partial", "miss", "audit", "free"]
 
@@ -29,7 +33,16 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScorerFingerprint:
-    """What determines a raw score: two scorers with the same fingerprint give the same answers."""
+    """What determines a raw score: two scorers with the same fingerprint give the same answers.
+
+    Attributes:
+        backend: "hf", "server", or what stands for a language model in an own loop.
+        model: its name; `revision`: what tells its weights from others of that name.
+        adapter_sha256: of the adapter that was merged, or "".
+        template: version of the prompt template.
+        dtype: precision of the computation.
+        tokens: which tokens are scored, `WHOLE_TEXT` for a language model.
+    """
 
     backend: str
     model: str
@@ -37,6 +50,7 @@ class ScorerFingerprint:
     adapter_sha256: str
     template: str
     dtype: str
+    tokens: str = ""
 
     def __str__(self) -> str:
         """One line with every field, for error messages and as a database key."""

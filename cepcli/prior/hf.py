@@ -16,7 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cepcli.errors import PriorError
-from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.base import (
+    WHOLE_TEXT,
+    ActionScores,
+    Completion,
+    Prompt,
+    Scorer,
+    ScorerFingerprint,
+)
 from cepcli.prior.language_model import LanguageModel
 from cepcli.prior.token_tree import Branch, TokenTree, build_tree, pack
 
@@ -52,6 +59,7 @@ class HFScorer(Scorer):
             adapter_sha256=language_model.adapter_sha256,
             template=template,
             dtype=language_model.dtype,
+            tokens=WHOLE_TEXT,
         )
 
     @property

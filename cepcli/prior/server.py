@@ -17,7 +17,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cepcli.errors import CacheError, PriorError
-from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.base import (
+    WHOLE_TEXT,
+    ActionScores,
+    Completion,
+    Prompt,
+    Scorer,
+    ScorerFingerprint,
+)
 from cepcli.prior.config import ServerConfig
 from cepcli.prior.journal import Journal, Record, prompt_hash
 from cepcli.prior.server_address import ServerAddress
@@ -88,6 +95,7 @@ class ServerScorer(Scorer):
             adapter_sha256="",
             template=template,
             dtype="",
+            tokens=WHOLE_TEXT,
         )
 
     @property

@@ -24,10 +24,11 @@ class EnsembleLinear(nn.Module):
 
 
 class TextQNetwork(nn.Module):
-    """An ensemble of Q(s,a) from the embeddings of goal, state and action, and from log p̂(a|s).
+    """An ensemble of Q(s,a) from the embeddings of goal, state and action.
 
-    Where the members disagree there was too little data to know better than the prior. The first
-    layer is dense on the concatenation of its inputs, computed once per state and once per action.
+    It never sees the prior: the posteriors of a cached and of a fresh prior then share one Q, which
+    the bound KL ≤ span²/8 rests on. Where the members disagree there was too little data to know
+    better than the prior. The first layer is dense on the concatenation of its inputs, computed once per state and once per action.
     The last layer starts at zero: an untrained network says nothing.
 
     Sentence embeddings of one world are nearly parallel, so inputs are standardised by the mean
@@ -38,7 +39,7 @@ class TextQNetwork(nn.Module):
         super().__init__()
         self.members = members
         self.state_tower = EnsembleLinear(members, 2 * dim, hidden)
-        self.action_tower = EnsembleLinear(members, dim + 1, hidden)
+        self.action_tower = EnsembleLinear(members, dim, hidden)
         self.body = EnsembleLinear(members, hidden, hidden)
         self.head = EnsembleLinear(members, hidden, 1)
         nn.init.zeros_(self.head.weight)
@@ -63,13 +64,11 @@ class TextQNetwork(nn.Module):
         goal: Float[Tensor, "batch dim"],
         text: Float[Tensor, "batch dim"],
         actions: Float[Tensor, "batch actions dim"],
-        log_prior: Float[Tensor, "batch actions"],
     ) -> Float[Tensor, "members batch actions"]:
         """Every member's Q-values; padded actions get finite values that the caller masks."""
-        batch, count = log_prior.shape
+        batch, count = actions.shape[:2]
         state = torch.cat([self._standard("goal", goal), self._standard("text", text)], dim=-1)
-        finite = log_prior.masked_fill(log_prior.isneginf(), 0.0)[..., None]
-        action = torch.cat([self._standard("action", actions), finite], dim=-1)
+        action = self._standard("action", actions)
         hidden = self.state_tower(self._shared(state)).unsqueeze(2) + self.action_tower(
             self._shared(action.flatten(0, 1))
         ).unflatten(1, (batch, count))

@@ -13,7 +13,7 @@ def test_members_of_an_ensemble_do_not_touch_each_other():
 
 def test_untrained_network_says_nothing():
     network = TextQNetwork(6, 8, members=2)
-    q = network(torch.randn(3, 6), torch.randn(3, 6), torch.randn(3, 4, 6), torch.zeros(3, 4))
+    q = network(torch.randn(3, 6), torch.randn(3, 6), torch.randn(3, 4, 6))
     assert q.shape == (2, 3, 4)
     assert (q == 0).all()
 
