@@ -6,7 +6,7 @@ afterwards, so that there is a complete one at every moment.
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,35 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
         return load_file(path)
     except SafetensorError as error:
         raise ArtifactError(f"`{path}` cannot be read: {error}") from error
+
+
+def take_over(saved: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]") -> None:
+    """Copy saved tensors into those of the same names, in place.
+
+    Raises:
+        ValueError: if one is missing, left over or of another shape; nothing is copied then.
+    """
+    for name in sorted(saved.keys() ^ own.keys()):
+        raise ValueError(f"{'lacks' if name in own else 'has no use for'} `{name}`")
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape:
+            shapes = f"{tuple(saved[name].shape)}, expected {tuple(tensor.shape)}"
+            raise ValueError(f"has a `{name}` of shape {shapes}")
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+
+
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what a learner cannot take over from a checkpoint into one sentence."""
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(
+            f"The checkpoint `{path}` does not fit its learner: {reason}; it was left untouched.",
+            "Another version of cep wrote it: go on with that one, or start another run.",
+        ) from error
 
 
 def read_state(path: Path) -> Any:

@@ -10,6 +10,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,12 @@ class MiniLM(TextEncoder):
         try:
             self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
             with quiet_transformers():
-                self._model = AutoModel.from_pretrained(path, local_files_only=True)
+                loaded: Any = AutoModel.from_pretrained(
+                    path, local_files_only=True, output_loading_info=True
+                )
+            self._model, report = loaded
+            if report["missing_keys"]:  # they would be filled at random
+                raise ValueError(f"it lacks {min(report['missing_keys'])}")
         except Exception as error:  # tokenizers raises nothing more special
             raise PriorError(
                 f"The text encoder in `{path}` is damaged ({error}).",

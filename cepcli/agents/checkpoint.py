@@ -15,6 +15,7 @@ from cepcli.cache.store import PriorCache
 from cepcli.checkpoint_files import (
     check_files,
     check_state,
+    fitting,
     load_arrays,
     load_tensors,
     read_state,
@@ -122,4 +123,6 @@ def _load_learner(path: Path, parts: Parts, scalars: dict[str, Any]) -> None:
     if parts.learner is None:
         return
     tensors = load_tensors(path / "learner.safetensors")
-    parts.learner.restore(tensors, load_arrays(path / "replay.npz"), scalars)
+    arrays = load_arrays(path / "replay.npz")
+    with fitting(path):
+        parts.learner.restore(tensors, arrays, scalars)

@@ -31,6 +31,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from cepcli.checkpoint_files import take_over
 from cepcli.offline.batches import ControlBatch
 from cepcli.offline.config import OfflineConfig
 from cepcli.offline.regulariser import PushDown
@@ -319,7 +320,7 @@ class ControlCQL:
 
     def restore(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        for name, tensor in self._tensors.items():
-            tensor.copy_(tensors[name])
-        self._noise.set_state(tensors["noise_rng"])
+        noise = self._noise.get_state()
+        take_over(tensors, {**self._tensors, "noise_rng": noise})
+        self._noise.set_state(noise)
         self.updates = scalars["updates"]

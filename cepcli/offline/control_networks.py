@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from cepcli.checkpoint_files import take_over
 from cepcli.offline.config import OfflineConfig
 from cepcli.rl.perceptrons import Perceptrons, Room, Rooms, VectorAdam
 from cepcli.seeding import stream_seed, torch_generator
@@ -114,9 +115,9 @@ class Networks:
 
     def restore(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        for name, tensor in self._kept.items():
-            tensor.copy_(tensors[name])
-        self.noise.set_state(tensors["noise_rng"])
+        noise = self.noise.get_state()
+        take_over(tensors, {**self._kept, "noise_rng": noise})
+        self.noise.set_state(noise)
         self.updates = scalars["updates"]
 
 

@@ -20,6 +20,7 @@ from cepcli.checkpoint_files import (
     check_files,
     check_state,
     checkpoints,
+    fitting,
     load_tensors,
     read_state,
     writing_checkpoint,
@@ -169,7 +170,9 @@ def _load(path: Path, parts: Parts) -> Progress:
     check_files(path, state["files"])
     progress = Progress(**state["progress"])
     check_same_inputs([Input(**made_of) for made_of in progress.inputs], parts.inputs, path.parent)
-    parts.learner.restore(load_tensors(path / "learner.safetensors"), state["learner"])
+    tensors = load_tensors(path / "learner.safetensors")
+    with fitting(path):
+        parts.learner.restore(tensors, state["learner"])
     parts.sampling.bit_generator.state = state["sampling"]
     return progress
 

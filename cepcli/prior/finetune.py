@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cepcli.errors import PriorError
 from cepcli.prior.base import PriorShape
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.evaluate import quality
@@ -226,11 +227,19 @@ class Tuner:
         )
 
     def _restore(self) -> None:
-        saved = read_checkpoint(self._checkpoint)
-        self._progress = _Progress(**saved.progress)
-        self._best = saved.best
-        self.adapter.set_weights(saved.current)
-        set_moments(self._optimizer, self.adapter, saved.moments, self._progress.step)
+        try:
+            saved = read_checkpoint(self._checkpoint)
+            self._progress = _Progress(**saved.progress)
+            for weights in (saved.best, saved.current):
+                self.adapter.set_weights(weights)
+            self._best = saved.best
+            set_moments(self._optimizer, self.adapter, saved.moments, self._progress.step)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PriorError(
+                f"The unfinished tuning in `{self._checkpoint.parent}` cannot go on: its "
+                f"checkpoint is damaged or of another version of cep ({error}).",
+                f"Start over: rm -r {self._checkpoint.parent}",
+            ) from error
 
 
 def _branch(model: LanguageModel, lesson: Lesson, config: FinetuneConfig) -> Branch:

@@ -17,16 +17,15 @@ from typing import Any
 
 import torch
 
-from cepcli.artifacts import cache_home, read_json, sha256
+from cepcli.artifacts import cache_home, sha256
 from cepcli.device import resolve_device
 from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
+from cepcli.prior.adapter import adapter_sha256, merge_adapter
 from cepcli.prior.embedded import embedded_path
 from cepcli.prior.server_address import is_server
 
 EMBEDDED = "embedded"
-_ADAPTER_FILE = "adapter_model.safetensors"
-_NOT_PLAIN_LORA = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
 _HUB_SECONDS = 5.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -107,14 +106,15 @@ def load_language_model(
     with quiet_transformers():
         model, tokenizer = _from_pretrained(name, source, first)
         if adapter:
-            model = _merged(model, adapter).to(_DTYPES[precision])
+            merge_adapter(model, adapter)
+            model = model.to(_DTYPES[precision])
     model.requires_grad_(False).eval().to(place)
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
         name=name,
         revision=_revision(path) if path else str(model.config._commit_hash or ""),
-        adapter_sha256=sha256(adapter / _ADAPTER_FILE) if adapter else "",
+        adapter_sha256=adapter_sha256(adapter) if adapter else "",
         dtype=precision,
         device=place,
     )
@@ -214,55 +214,6 @@ def _hub_answers() -> bool:
         return True  # an answer, if an unfriendly one
     except OSError:
         return False
-
-
-def _merged(model: Any, adapter: Path) -> Any:
-    """`model` with a LoRA adapter merged into its float32 weights: W + (alpha/r)·B·A.
-
-    Done here and not by peft, whose import takes seconds and which multiplies in the precision of
-    the stored adapter.
-    """
-    if not (adapter / _ADAPTER_FILE).is_file():
-        raise PriorError(f"`{adapter}` holds no adapter.", "Make one: cep prior finetune --env ID")
-    config = read_json(adapter / "adapter_config.json")
-    unusual = [key for key in _NOT_PLAIN_LORA if config.get(key) not in (None, False, {}, [])]
-    if config.get("peft_type") != "LORA" or unusual:
-        raise PriorError(
-            f"`{adapter}` is not a plain LoRA adapter ({', '.join(unusual) or 'other peft_type'}).",
-            "Make one: cep prior finetune --env ID",
-        )
-    weights = _adapter_weights(adapter / _ADAPTER_FILE)
-    try:
-        scale = float(config["lora_alpha"]) / int(config["r"])
-        for key, down in weights.items():
-            if key.endswith(".lora_A.weight"):
-                up = weights[key.replace(".lora_A.", ".lora_B.")]
-                name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-                change = scale * (up @ down)
-                with torch.no_grad():
-                    model.get_submodule(name).weight += (
-                        change.T if config.get("fan_in_fan_out") else change
-                    )
-    except (KeyError, AttributeError, RuntimeError) as error:
-        raise PriorError(
-            f"The adapter `{adapter}` does not fit its model: {error}.",
-            "Make it again: cep prior finetune --env ID --overwrite",
-        ) from error
-    return model
-
-
-def _adapter_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The matrices of an adapter, float32."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return {key: value.float() for key, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise PriorError(
-            f"The adapter `{path}` is truncated or damaged ({error}); it was left untouched.",
-            "Make it again: cep prior finetune --env ID --overwrite",
-        ) from error
 
 
 def _revision(path: Path) -> str:

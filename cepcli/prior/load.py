@@ -7,7 +7,7 @@ directory with a language model, a hub id, or `server:URL` of a server that hold
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cepcli.artifacts import Artifact, Workspace, read_json, server_key
 from cepcli.errors import PriorError
@@ -15,6 +15,9 @@ from cepcli.prior.base import Prior, PriorShape, Scorer, UniformPrior
 from cepcli.prior.config import TEXT_TOKENS, Normalisation, PriorConfig
 from cepcli.prior.server_address import is_server, server_address
 from cepcli.registry import suggest
+
+if TYPE_CHECKING:
+    from cepcli.prior.language_model import LanguageModel
 
 UNIFORM = "uniform"
 EMBEDDED = "embedded"
@@ -145,7 +148,7 @@ def _local(
         source.model, dtype=config.dtype, device=device, adapter=source.adapter
     )
     if source.artifact is not None:
-        _check_base(name, source, loaded.revision)
+        _check_base(name, source, loaded)
     scorer = HFScorer(loaded, template=template, row_tokens=config.row_tokens)
     return scorer if journal_path is None else JournaledScorer(scorer, Journal(journal_path))
 
@@ -172,16 +175,28 @@ def _shape(config: PriorConfig, source: PriorSource) -> PriorShape:
     return PriorShape(temperature=float(temperature), smoothing=config.smoothing)
 
 
-def _check_base(name: str, source: PriorSource, revision: str) -> None:
-    """Refuse an adapter whose base model has other weights now than when it was tuned."""
+def _check_base(name: str, source: PriorSource, model: "LanguageModel") -> None:
+    """Refuse an adapter whose base model has other weights or token ids than it was tuned on."""
+    from cepcli.prior.adapter import vocabulary_sha256
+
+    again = (
+        f"Give the former model, or tune it anew: cep prior finetune --env ID --name {name} "
+        f"--set model={source.model} --overwrite"
+    )
+    vocabulary = source.card.get("vocabulary")
+    if vocabulary and vocabulary != vocabulary_sha256(model.tokenizer):
+        raise PriorError(
+            f"The prior `{name}` was tuned on another vocabulary than `{source.model}` has now: "
+            "token ids stand for other words.",
+            again,
+        )
     tuned_on = source.card.get("revision")
-    if source.model == EMBEDDED or not tuned_on or tuned_on == revision:
+    if source.model == EMBEDDED or not tuned_on or tuned_on == model.revision:
         return  # the weights of the embedded model are pinned; their file may be written otherwise
     raise PriorError(
         f"The prior `{name}` was tuned on other weights of `{source.model}` (revision "
-        f"{tuned_on[:12]}) than are there now ({revision[:12]}).",
-        f"Give the former weights, or tune it anew: cep prior finetune --env ID --name {name} "
-        f"--set model={source.model} --overwrite",
+        f"{tuned_on[:12]}) than are there now ({model.revision[:12]}).",
+        again,
     )
 
 

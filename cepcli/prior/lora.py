@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cepcli.checkpoint_files import take_over
 from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.config import FinetuneConfig
@@ -62,8 +63,7 @@ class Adapter:
     def set_weights(self, weights: Weights) -> None:
         """Take over what `weights` returned."""
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(weights[name])
+            take_over(weights, self.parameters)
 
     def save(self, directory: Path) -> None:
         """Write the adapter as peft reads it, in bfloat16: half the size, below its noise."""
@@ -146,13 +146,20 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What `write_checkpoint` wrote."""
-    from safetensors import safe_open
+    """What `write_checkpoint` wrote.
+
+    Raises:
+        ValueError, KeyError: if it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     parts: dict[str, Weights] = {"current": {}, "best": {}, "moments": {}}
-    with safe_open(path, framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118 - a file, not a dict
-            part, _, name = key.partition("/")
-            parts[part][name] = file.get_tensor(key)
-        progress = json.loads(file.metadata()["progress"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - a file, not a dict
+                part, _, name = key.partition("/")
+                parts[part][name] = file.get_tensor(key)
+            progress = json.loads(file.metadata()["progress"])
+    except SafetensorError as error:
+        raise ValueError(f"it cannot be read ({error})") from error
     return Checkpoint(**parts, progress=progress)

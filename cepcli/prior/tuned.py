@@ -13,6 +13,7 @@ from cepcli.artifacts import Artifact, Workspace, read_json, write_json, writing
 from cepcli.config import build, read_toml, to_dict, write_toml
 from cepcli.errors import PriorError
 from cepcli.posterior.maths import kl_divergence
+from cepcli.prior.adapter import vocabulary_sha256
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape, UniformPrior
 from cepcli.prior.choice import choose_shots
 from cepcli.prior.config import FinetuneConfig
@@ -129,6 +130,7 @@ def tune_prior(
         card = {
             "model": config.model,
             "revision": model.revision,
+            "vocabulary": vocabulary_sha256(model.tokenizer),
             "env": ", ".join(one.env_id for one in data),
             "templates": templates,
             "normalisation": config.normalisation,

@@ -51,6 +51,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from cepcli.checkpoint_files import take_over
 from cepcli.posterior.maths import log_posterior, state_value
 from cepcli.rl.control_replay import ControlBatch, ControlReplay, ControlTransition
 from cepcli.rl.perceptrons import Perceptrons, Room, Rooms, VectorAdam
@@ -406,9 +407,9 @@ class HybridSAC:
         self, tensors: dict[str, Tensor], arrays: dict[str, ndarray], scalars: dict[str, Any]
     ) -> None:
         """Take over what `state` returned."""
-        for name, tensor in self._tensors.items():
-            tensor.copy_(tensors[name])
-        self._noise.set_state(tensors["noise_rng"])
+        noise = self._noise.get_state()
+        take_over(tensors, {**self._tensors, "noise_rng": noise})
+        self._noise.set_state(noise)
         self.replay.restore(arrays)
         self.steps, self.updates = scalars["steps"], scalars["updates"]
         self._spread.restore(scalars["spread"])

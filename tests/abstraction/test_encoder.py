@@ -1,7 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cepcli.abstraction.encoder import EmbeddingTable, MiniLM, TextEncoder, unit
+from cepcli.errors import PriorError
 
 
 class Counting(TextEncoder):
@@ -47,6 +51,19 @@ def test_minilm_gives_unit_vectors_that_know_meaning(minilm):
     assert cat.shape == (minilm.dim,) == (384,)
     assert np.linalg.norm(cat) == pytest.approx(1.0, abs=1e-6)
     assert cat @ kitten > cat @ tax + 0.3
+
+
+def test_minilm_without_one_of_its_weights_is_damaged(minilm, tmp_path, monkeypatch):
+    """transformers would fill it at random, and every key would be another on each start."""
+    monkeypatch.setenv("CEP_CACHE", str(tmp_path))
+    folder = tmp_path / minilm.directory.name
+    shutil.copytree(minilm.directory, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.0.attention.self.query.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PriorError, match=r"damaged \(it lacks encoder\.layer\.0") as error:
+        MiniLM()
+    assert f"Remove `{folder}`" in error.value.hint
 
 
 def test_minilm_is_deterministic_to_the_bit(minilm):

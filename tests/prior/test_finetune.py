@@ -19,6 +19,7 @@ from cepcli.prior.finetune import (
 from cepcli.prior.hf import HFScorer
 from cepcli.prior.lessons import Lesson, TuningData, ask_lessons, lessons_in_file, split_heldout
 from cepcli.prior.llm import LLMPrior
+from cepcli.prior.lora import read_checkpoint, write_checkpoint
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.types import TextState
 
@@ -141,6 +142,16 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
     assert whole.history[-1]["nll"] != whole.history[0]["nll"]
     for name, weight in whole.adapter.weights().items():
         torch.testing.assert_close(resumed.adapter.weights()[name], weight, rtol=0, atol=0)
+
+    checkpoint = tmp_path / "cut"
+    saved = read_checkpoint(checkpoint)
+    write_checkpoint(checkpoint, saved._replace(best={"another": torch.zeros(1)}))
+    with pytest.raises(PriorError, match=r"cannot go on: .*has no use for `another`"):
+        tuner(checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(PriorError, match="cannot go on: its checkpoint is damaged") as error:
+        tuner(checkpoint)
+    assert error.value.hint == f"Start over: rm -r {tmp_path}"
 
 
 @pytest.fixture

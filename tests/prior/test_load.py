@@ -8,6 +8,7 @@ import pytest
 from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError, PriorError
 from cepcli.prior import language_model
+from cepcli.prior.adapter import vocabulary_sha256
 from cepcli.prior.base import UniformPrior
 from cepcli.prior.config import FinetuneConfig, PriorConfig
 from cepcli.prior.load import PriorSource, _shape, find_prior, load_prior, prior_inputs
@@ -123,12 +124,31 @@ def test_values_out_of_range_are_refused(cls, values):
         cls(**values)
 
 
+def served(monkeypatch, vocabulary):
+    """A model with this vocabulary, whatever is loaded."""
+    tokenizer = SimpleNamespace(get_vocab=lambda: vocabulary)
+    there = SimpleNamespace(
+        name="models/mine", revision="b" * 64, adapter_sha256="", dtype="float32",
+        tokenizer=tokenizer,
+    )  # fmt: skip
+    monkeypatch.setattr(language_model, "load_language_model", lambda *_, **__: there)
+    return there
+
+
+def test_a_prior_tuned_on_another_vocabulary_is_refused(workspace, monkeypatch):
+    """The same weights under other token ids are another model, also where they are pinned."""
+    there = served(monkeypatch, {"go": 0, "stop": 1})
+    tuned(workspace, "same", vocabulary=vocabulary_sha256(there.tokenizer))
+    load("same", workspace)
+    served(monkeypatch, {"go": 1, "stop": 0})
+    with pytest.raises(PriorError, match=r"`same` was tuned on another vocabulary") as told:
+        load("same", workspace)
+    assert "--name same --set model=embedded --overwrite" in told.value.hint
+
+
 def test_a_prior_tuned_on_other_weights_of_its_model_is_refused(workspace, monkeypatch):
     """An adapter fits every model of the same shape, so fitting is no reason to take it."""
-    there = SimpleNamespace(
-        name="models/mine", revision="b" * 64, adapter_sha256="", dtype="float32"
-    )
-    monkeypatch.setattr(language_model, "load_language_model", lambda *_, **__: there)
+    served(monkeypatch, {})
     tuned(workspace, "same", model="models/mine", revision="b" * 64)
     tuned(workspace, "other", model="models/mine", revision="a" * 64)
     tuned(workspace, "pinned", model="embedded", revision="a" * 64)
