@@ -8,6 +8,7 @@ import typer
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
+    InsecureOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -48,6 +49,7 @@ def train(
         typer.Option(help="Whose answers shape the keys; default: the family's, else embedded."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
+    insecure: InsecureOption = False,
     overwrite: OverwriteOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -65,7 +67,9 @@ def train(
     settings = resolve(AbstractionConfig, file=config, overrides=set_ or [], flags=flags)
     space = open_workspace(workspace)
     with interruptible("Nothing is kept but the prior's answers; type the command again."):
-        artifact = make_abstraction(settings, space, name, device or "cpu", overwrite, quiet)
+        artifact = make_abstraction(
+            settings, space, name, device or "cpu", overwrite, quiet, insecure
+        )
     _show(artifact, _stored_report(artifact), json)
 
 

@@ -65,7 +65,7 @@ def default_name(spec: "ControlSpec") -> str:
 
 def make_abstraction(
     config: "AbstractionConfig", space: "Workspace", name: str | None, device: str,
-    overwrite: bool, quiet: bool,
+    overwrite: bool, quiet: bool, insecure: bool = False,
 ) -> "Artifact":  # fmt: skip
     """Train an abstraction on annotations, rollouts and a prior; take it as it is if made so."""
     from dataclasses import replace
@@ -89,6 +89,7 @@ def make_abstraction(
         say(f"Taking the abstraction `{name}` as it is: it was made so")
         return space.open("abstraction", name)
     space.check_new("abstraction", name, overwrite=overwrite)
+    ask = _asker(prior, spec.family, space, device, insecure, quiet)
     sources = Sources(
         family=spec.family,
         features=tuple(feature.name for feature in spec.features),
@@ -100,7 +101,6 @@ def make_abstraction(
         prior=prior,
         inputs=inputs,
     )
-    ask = _asker(prior, spec.family, space, device, quiet)
     return build_abstraction(sources, config, space, name, ask, overwrite=overwrite, notify=say)
 
 
@@ -214,16 +214,19 @@ def _rollouts(
     return played
 
 
-def _asker(name: str, family: str, space: "Workspace", device: str, quiet: bool) -> "AskPrior":
+def _asker(
+    name: str, family: str, space: "Workspace", device: str, insecure: bool, quiet: bool
+) -> "AskPrior":
     """Asks a prior through the journal, each distinct state once."""
     import numpy as np
 
-    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.config import PriorConfig, ServerConfig
     from cepcli.prior.load import load_prior
 
     announce_first_use(name, quiet)
     prior = load_prior(
-        name, family=family, workspace=space, config=PriorConfig(), device=device,
+        name, family=family, workspace=space,
+        config=PriorConfig(server=ServerConfig(insecure=insecure)), device=device,
         journal_path=space.root / "journal.sqlite",
     )  # fmt: skip
     known: dict[TextState, ndarray] = {}

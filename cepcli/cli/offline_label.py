@@ -8,6 +8,7 @@ from cepcli.cli.offline_data import DataEnvOption, DatasetOption, SplitOption
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
+    InsecureOption,
     JsonOption,
     QuietOption,
     SetOption,
@@ -20,6 +21,7 @@ from cepcli.errors import DataError
 
 if TYPE_CHECKING:
     from cepcli.artifacts import Workspace
+    from cepcli.offline.dataset import ControlData, TextData
     from cepcli.offline.labelling import LabelConfig, Words
 
 
@@ -41,6 +43,7 @@ def label(
     no_journal: Annotated[
         bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
     ] = False,
+    insecure: InsecureOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Label again.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -53,40 +56,60 @@ def label(
     from cepcli.config import given, resolve
     from cepcli.offline.dataset import load_dataset
     from cepcli.offline.labelling import LabelConfig
-    from cepcli.offline.labelling import label as label_dataset
 
     space, say = open_workspace(workspace), note(quiet)
     data = load_dataset(dataset, env=env, split=split, workspace=space, notify=say)
-    if data.env is None:
-        raise DataError(
-            f"It is not known which environment `{dataset}` is of, so nothing describes its "
-            "states.",
-            "Name it: --env ID",
-        )
+    known = _env_of(dataset, data)
     flags = {
         "prior": prior, "cache.mode": cache, "states": states, "seed": seed, "device": device,
-        "journal": False if no_journal else None,
+        "journal": False if no_journal else None, "llm.server.insecure": insecure or None,
     }  # fmt: skip
     named = given(file=config, overrides=set_ or [], flags=flags)
     flags["prior"] = (
         None
         if "prior" in named and prior is None
-        else (prior or default_prior(data.env, space, quiet))
+        else (prior or default_prior(known, space, quiet))
     )
     if "mode" not in named.get("cache", {}):
         flags["cache.mode"] = "certified"
     settings = resolve(LabelConfig, file=config, overrides=set_ or [], flags=flags)
-    settings, words = _described(settings, data.env, space, quiet)
+    found = labelled(dataset, data, settings, space, overwrite=overwrite, quiet=quiet)
+    print_json(found) if json else print_labels(dataset, found)
+
+
+def labelled(
+    dataset: str,
+    data: "ControlData | TextData",
+    settings: "LabelConfig",
+    space: "Workspace",
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Label a dataset of a known environment, showing how far it is; the labels' figures."""
+    from cepcli.offline.labelling import label as label_dataset
+
+    settings, words = _described(settings, _env_of(dataset, data), space, quiet)
     announce_first_use(settings.prior, quiet)
     total = settings.states or len(data)
     with (
         interruptible("What was answered is kept; type the command again to go on."),
         progress_bar(f"Labelling {dataset}", total, quiet) as advance,
     ):
-        found = label_dataset(
-            data, settings, space, words=words, overwrite=overwrite, advance=advance, notify=say
+        return label_dataset(
+            data, settings, space, words=words, overwrite=overwrite, advance=advance,
+            notify=note(quiet),
+        )  # fmt: skip
+
+
+def _env_of(dataset: str, data: "ControlData | TextData") -> str:
+    if data.env is None:
+        raise DataError(
+            f"It is not known which environment `{dataset}` is of, so nothing describes its "
+            "states.",
+            "Name it: --env ID",
         )
-    print_json(found) if json else _print(dataset, found)
+    return data.env
 
 
 def default_prior(env: str, space: "Workspace", quiet: bool) -> str:
@@ -120,7 +143,8 @@ def _described(
     return replace(config, abstraction=name), words
 
 
-def _print(dataset: str, found: dict[str, Any]) -> None:
+def print_labels(dataset: str, found: dict[str, Any]) -> None:
+    """What labels cost, in a few lines."""
     queries = found["queries"]["total"]
     typer.echo(
         f"{found['states']} states of {dataset} labelled by {found['prior']}: {queries} queries "

@@ -12,6 +12,7 @@ from cepcli.cli.offline_label import default_prior
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
+    InsecureOption,
     JsonOption,
     QuietOption,
     SetOption,
@@ -62,6 +63,7 @@ def _learn(
     seeds: _SeedsOption = 1,
     name: _NameOption = None,
     eval_env: _EvalEnvOption = None,
+    insecure: InsecureOption = False,
     resume: _ResumeOption = False,
     overwrite: _OverwriteOption = False,
     config: ConfigOption = None,
@@ -85,7 +87,7 @@ def _learn(
         "algorithm": None if "algorithm" in named else algorithm,
         "dataset": None if dataset == "d4rl" and "dataset" in named else dataset,
         "env": env, "split": split, "steps": steps, "seed": seed, "eval_env": eval_env,
-        "device": device, "prior": prior,
+        "device": device, "prior": prior, "llm.server.insecure": insecure or None,
     }  # fmt: skip
     first = resolve(
         OfflineConfig, file=config, overrides=set_ or [], flags=flags,
@@ -105,12 +107,12 @@ def _learn(
 
 
 def _command(algorithm: str, about: str) -> Callable[..., None]:
-    """The command of an algorithm, with `_learn`'s options; `--prior` only where one is used."""
+    """The command of an algorithm, with `_learn`'s options; a prior's only where one is used."""
 
     def command(**typed: Any) -> None:
         _learn(algorithm, **typed)
 
-    absent = {"algorithm"} if algorithm == "cql-prior" else {"algorithm", "prior"}
+    absent = {"algorithm"} if algorithm == "cql-prior" else {"algorithm", "prior", "insecure"}
     taken = [p for p in signature(_learn).parameters.values() if p.name not in absent]
     command.__doc__ = about
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
@@ -149,8 +151,9 @@ def _labelled(config: "OfflineConfig", space: "Workspace", quiet: bool) -> "Offl
     """`config` with its prior, whose labels of the dataset are made if they are missing."""
     if config.algorithm != "cql-prior":
         return config
-    from cepcli.cli.offline_label import label
+    from cepcli.cli.offline_label import labelled, print_labels
     from cepcli.offline.dataset import load_dataset
+    from cepcli.offline.labelling import LabelConfig
     from cepcli.offline.labels import labels_of
     from cepcli.prior.load import UNIFORM, find_prior
 
@@ -171,12 +174,10 @@ def _labelled(config: "OfflineConfig", space: "Workspace", quiet: bool) -> "Offl
         note(quiet)(
             f"No labels of `{config.prior}` yet: asking it about the dataset's states, once"
         )
-        label(
-            dataset=config.dataset, prior=config.prior, env=config.env, split=config.split,
-            device=config.device, workspace=space.root, quiet=quiet,
-            cache=None, states=None, seed=None, no_journal=False, overwrite=False, config=None,
-            set_=None, json=False,
-        )  # fmt: skip
+        how = LabelConfig(prior=str(config.prior), device=config.device, llm=config.llm)
+        found = labelled(config.dataset, data, how, space, overwrite=False, quiet=quiet)
+        if not quiet:
+            print_labels(config.dataset, found)
     return config
 
 

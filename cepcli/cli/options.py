@@ -32,6 +32,10 @@ SetOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:N; default cpu.")
 ]
+InsecureOption = Annotated[
+    bool,
+    typer.Option("--insecure", help="Send CEP_SERVER_KEY to another machine over plain http, too."),
+]
 
 
 def open_workspace(option: Path | None) -> Any:

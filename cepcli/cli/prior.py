@@ -9,6 +9,7 @@ from cepcli.cli.finetune import finetune
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
+    InsecureOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -97,6 +98,7 @@ def evaluate(
     set_: SetOption = None,
     device: DeviceOption = None,
     no_journal: NoJournalOption = False,
+    insecure: InsecureOption = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -109,7 +111,8 @@ def evaluate(
     from cepcli.prior.load import load_prior
     from cepcli.prior.tuned import measure_uniform, report_row
 
-    settings = resolve(PriorConfig, file=config, overrides=set_ or [])
+    flags = {"server.insecure": insecure or None}
+    settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
     space = open_workspace(workspace)
     announce_first_use(name, quiet)
     prior = load_prior(
@@ -139,6 +142,7 @@ def score(
     set_: SetOption = None,
     device: DeviceOption = None,
     no_journal: NoJournalOption = False,
+    insecure: InsecureOption = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -148,7 +152,8 @@ def score(
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.load import load_prior
 
-    settings = resolve(PriorConfig, file=config, overrides=set_ or [])
+    flags = {"server.insecure": insecure or None}
+    settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
     space = open_workspace(workspace)
     announce_first_use(prior, json)
     state = _state_of(env, text, goal, seed, space)

@@ -7,6 +7,7 @@ import typer
 from cepcli.cli.options import (
     ConfigOption,
     DeviceOption,
+    InsecureOption,
     JsonOption,
     QuietOption,
     SetOption,
@@ -54,6 +55,7 @@ def train(
     no_journal: Annotated[
         bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
     ] = False,
+    insecure: InsecureOption = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Record every decision for `cep cache replay`.")
     ] = False,
@@ -75,6 +77,7 @@ def train(
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
         "seed": seed, "device": device, "journal": False if no_journal else None,
         "trace": trace or None, "cache.start": cache_from, "demos": demos,
+        "llm.server.insecure": insecure or None,
     }  # fmt: skip
     named = given(file=config, overrides=set_ or [], flags=flags)
     first = resolve(

@@ -11,6 +11,7 @@ import typer
 
 from cepcli.cli.options import (
     DeviceOption,
+    InsecureOption,
     JsonOption,
     QuietOption,
     SetOption,
@@ -68,6 +69,7 @@ def warm(
         str | None, typer.Option(help="Whose scores: embedded, a tuned prior's name, a model.")
     ] = None,
     capacity: Annotated[int | None, typer.Option(help="Entries kept, the latest visited.")] = None,
+    insecure: InsecureOption = False,
     set_: SetOption = None,
     device: DeviceOption = None,
     workspace: WorkspaceOption = None,
@@ -91,7 +93,9 @@ def warm(
             source = _from_trace(trace, prior, workspace)
         elif env is not None:
             name = _named(prior)
-            source = _from_demos(env, demos or _DEMOS, name, config, space, device or "cpu", quiet)
+            source = _from_demos(
+                env, demos or _DEMOS, name, config, space, device or "cpu", insecure, quiet
+            )
         else:
             raise ConfigError("There is nothing to fill it from.", "Add --trace RUN, or --env ID.")
         note(quiet)(f"Making the keys of {len(source.scores)} texts")
@@ -179,26 +183,27 @@ def _from_trace(name: str, prior: str | None, workspace: Path | None) -> _Source
 
 def _from_demos(
     env: str, episodes: int, name: str, config: "CacheConfig", space: "Workspace", device: str,
-    quiet: bool,
+    insecure: bool, quiet: bool,
 ) -> _Source:  # fmt: skip
     """What the prior says of the states of an expert's first episodes, by way of the journal."""
     from cepcli.cache.warm import ask, distinct
     from cepcli.cli.demos import demos_for
     from cepcli.envs.catalog import spec
-    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.config import PriorConfig, ServerConfig
     from cepcli.prior.llm import LLMPrior
     from cepcli.prior.load import load_prior
     from cepcli.rl.demonstrations import demos_decisions
 
-    found = demos_decisions(demos_for(env, None, episodes, space, quiet), "train")
-    states = distinct(d.state for d in found if d.episode < episodes)[-config.capacity :]
     family = spec(env).family
     announce_first_use(name, quiet)
     prior = load_prior(
-        name, family=family, workspace=space, config=PriorConfig(), device=device,
+        name, family=family, workspace=space,
+        config=PriorConfig(server=ServerConfig(insecure=insecure)), device=device,
         journal_path=space.root / "journal.sqlite",
     )  # fmt: skip
     assert isinstance(prior, LLMPrior), name
+    found = demos_decisions(demos_for(env, None, episodes, space, quiet), "train")
+    states = distinct(d.state for d in found if d.episode < episodes)[-config.capacity :]
     with progress_bar(f"Asking {name}", len(states), quiet) as advance:
         asked = ask(prior, states, advance)
     return _Source(

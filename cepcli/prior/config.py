@@ -31,6 +31,10 @@ class ServerConfig:
     backoff: float = field(
         default=0.5, metadata={"help": "seconds before the first of them; doubles; >= 0"}
     )
+    insecure: bool = field(
+        default=False,
+        metadata={"help": "whether CEP_SERVER_KEY may go to another machine over plain http"},
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -123,6 +123,16 @@ class ServerScorer(Scorer):
         seconds = (time.perf_counter() - started) / len(prompts)
         return [_summed(answer, seconds) for answer in scored]
 
+    @property
+    def prompts_at_once(self) -> int:
+        """As many as keep all requests busy, be there one action each."""
+        return self._config.concurrency * self._found.batch
+
+    @property
+    def lines_at_once(self) -> int:
+        """A request each."""
+        return self._config.concurrency
+
     def count_tokens(self, text: str) -> int:
         """By the server's tokenizer; texts that come again are asked about once."""
         self._loop.run(self._learn([text]))

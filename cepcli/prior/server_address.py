@@ -1,5 +1,6 @@
 """The name of a prior that a server answers: `server:URL`, or `server:URL#MODEL`."""
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,16 @@ class ServerAddress:
     def label(self) -> str:
         """A short name: the model's last part, else host and port."""
         return PurePosixPath(self.model).name if self.model else urlsplit(self.url).netloc
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether what is sent to `url` stays on this machine: loopback, or no address at all."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def is_server(name: str) -> bool:

@@ -9,16 +9,23 @@ import json
 import random
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import httpx
 
 from cepcli.errors import ConfigError, PriorError
 from cepcli.prior.config import ServerConfig
+from cepcli.prior.server_address import is_this_machine
 
 T = TypeVar("T")
-#: Another attempt may succeed: timeouts, rate limits, overload, gateways without a server behind.
-_BUSY = frozenset({408, 425, 429, 502, 503, 504})
+#: Another attempt may succeed after timeouts and rate limits, and where the fault is the server's,
+_BUSY = frozenset({408, 425, 429})
+#: but not where it says that it cannot do this at all.
+_NEVER = frozenset({501, 505})
+_INTERNAL_ERROR = 500
 _LONGEST_WAIT = 60.0
 _SHOWN = 160
 _KEPT = "What was answered before is kept in the journal."
@@ -37,7 +44,7 @@ class Connection:
         config: time limit, retries and how many requests at once.
 
     Raises:
-        ConfigError: if the key cannot be part of a header.
+        ConfigError: if the key cannot be part of a header, or others could read it on its way.
     """
 
     def __init__(self, url: str, key: str | None, config: ServerConfig) -> None:
@@ -45,6 +52,14 @@ class Connection:
             raise ConfigError(
                 "The key in CEP_SERVER_KEY holds blanks or characters that no key has.",
                 "Set it again, without quotes or line breaks inside.",
+            )
+        here = is_this_machine(url)
+        if key is not None and not (here or config.insecure or url.startswith("https:")):
+            raise ConfigError(
+                f"The key in CEP_SERVER_KEY would go to {url} unencrypted, where others can read "
+                "it on its way.",
+                "Give an address of https://, or a tunnel's (ssh -L 8000:localhost:8000 HOST), or "
+                "allow it: --insecure",
             )
         self.url = url
         self._key = key
@@ -55,6 +70,7 @@ class Connection:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=config.timeout,
             limits=httpx.Limits(max_connections=None),
+            trust_env=not here,  # no proxy stands between this machine and itself
         )
 
     async def close(self) -> None:
@@ -86,8 +102,7 @@ class Connection:
             except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
                 trouble = self._failure(error)
             else:
-                status = response.status_code
-                if status in _BUSY:
+                if _may_pass(response.status_code, probing):
                     trouble, wait = f"it answered {self._status(response)}", _retry_after(response)
                 else:
                     try:
@@ -123,6 +138,8 @@ class Connection:
     def _content(self, response: httpx.Response, probing: bool) -> dict[str, Any]:
         """The object that was answered, or an error that says what came instead."""
         status = response.status_code
+        if response.has_redirect_location:
+            raise self._redirected(response, probing)
         if status in (401, 403):
             raise PriorError(
                 f"The server at {self.url} refuses {'the' if self._key else 'to answer without a'} "
@@ -139,6 +156,21 @@ class Connection:
                 "--prior server:URL",
             )
         return _parsed(response, self._clean)
+
+    def _redirected(self, response: httpx.Response, probing: bool) -> Exception:
+        """A redirect is named and not followed: the key is for the server that was named."""
+        path, status = response.request.url.path, response.status_code
+        there = urlsplit(urljoin(str(response.request.url), response.headers["location"]))
+        netloc = there.netloc.rpartition("@")[2]
+        target = self._clean(urlunsplit((there.scheme, netloc, there.path, "", "")))
+        if probing:
+            return UnusableError(f"{status}, a redirect to {target}")
+        base = target.removesuffix("/").removesuffix(path.removeprefix(urlsplit(self.url).path))
+        return PriorError(
+            f"The server at {self.url} redirects {path} to {target} ({status}); that is not "
+            "followed, for the key is not for another address.",
+            f"If that is where the model is served: --prior server:{base}",
+        )
 
     def _status(self, response: httpx.Response) -> str:
         """Status code and the server's own words."""
@@ -196,9 +228,37 @@ def _message(data: Any) -> str:
     return error if isinstance(error, str) else json.dumps(error)
 
 
+def _may_pass(status: int, probing: bool) -> bool:
+    """Whether the same request may succeed later; a probe takes 500 for an answer.
+
+    Some servers answer 500 to what they have not been made for, such as several prompts at once.
+    """
+    if status in _BUSY:
+        return True
+    return status >= _INTERNAL_ERROR and status not in _NEVER and not (
+        probing and status == _INTERNAL_ERROR
+    )  # fmt: skip
+
+
 def _retry_after(response: httpx.Response) -> float | None:
-    text = response.headers.get("retry-after", "")
-    return float(text) if re.fullmatch(r"\d{1,6}(\.\d+)?", text) else None
+    """Seconds for which the server wants to be left alone: told as a number, or as a date."""
+    text = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,6}(\.\d+)?", text):
+        return float(text)
+    until = _date(text)
+    if until is None:
+        return None
+    now = _date(response.headers.get("date", "")) or datetime.now(UTC)  # by the server's own clock
+    return max((until - now).total_seconds(), 0.0)
+
+
+def _date(text: str) -> datetime | None:
+    """The time that a header of HTTP names."""
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _remedy(trouble: str) -> str:

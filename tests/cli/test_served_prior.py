@@ -2,6 +2,8 @@
 
 import pytest
 
+from cepcli.errors import PriorError
+from cepcli.prior import load
 from tests.prior import served as trouble
 from tests.prior.served import Served
 
@@ -33,6 +35,36 @@ def test_key_comes_from_the_environment(cep, server, monkeypatch):
     assert "CEP_SERVER_KEY" in refused.err
     monkeypatch.setenv("CEP_SERVER_KEY", "sk-secret")
     assert len(cep(*words).json["actions"]) == 6
+
+
+AWAY = "server:http://10.0.0.7:8000"
+ASKING = [
+    ("train", *ENV, "--prior", AWAY),
+    ("prior", "score", *ENV, "--prior", AWAY),
+    ("prior", "eval", AWAY, *ENV),
+    ("cache", "warm", *ENV, "--prior", AWAY, "--demos", "1", "-o", "WARM"),
+    ("abstract", "train", "--env", "walker2d", "--prior", AWAY),
+    ("offline", "label", "--dataset", "babyai-goto-redball-random", "--prior", AWAY),
+    ("offline", "cql-prior", "--dataset", "babyai-goto-redball-random", "--prior", AWAY),
+]
+
+
+@pytest.mark.parametrize("words", ASKING, ids=lambda words: " ".join(words[:2]))
+def test_key_goes_over_plain_http_only_where_that_is_allowed(cep, monkeypatch, tmp_path, words):
+    words = [str(tmp_path / "warm") if word == "WARM" else word for word in words]
+    monkeypatch.setenv("CEP_SERVER_KEY", "sk-secret")
+    if words[0] == "offline":
+        cep("offline", "collect", *ENV, "--recipe", "random", "--transitions", "30", "--quiet")
+    refused = cep(*words)
+    assert refused.code == 2
+    assert "unencrypted" in refused.err
+    assert "--insecure" in refused.err
+
+    def served(name, template, config, journal_path):
+        raise PriorError(f"asked {name}, insecure {config.server.insecure}")
+
+    monkeypatch.setattr(load, "_served", served)
+    assert f"asked {AWAY}, insecure True" in cep(*words, "--insecure").err
 
 
 def test_name_that_is_no_address_is_refused_by_every_command(cep):

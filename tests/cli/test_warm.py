@@ -88,7 +88,7 @@ def test_warm_from_demonstrations_pays_once_though_it_was_killed(
 
     with monkeypatch.context() as patch:
         patch.setattr(FakeScorer, "score", killed)
-        patch.setattr("cepcli.prior.journal._PROMPTS_PER_COMMIT", 1)
+        patch.setattr(FakeScorer, "prompts_at_once", 1)
         assert cep(*command).code == 9
     assert not warm.exists()
     assert asked(scorers) == 2

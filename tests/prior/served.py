@@ -247,3 +247,16 @@ def die(handler):
 
 def fail(handler):
     handler.answer({"error": {"message": "CUDA error: out of memory"}}, 500)
+
+
+def refuse(handler):
+    handler.answer({"error": {"message": "logprobs are switched off"}}, 400)
+
+
+def cannot(handler):
+    handler.answer({"error": {"message": "not implemented"}}, 501)
+
+
+def redirect(handler):
+    there = "https://u:p@other.example/deep/v1/completions?token=1"
+    handler.raw(b"", "text/plain", 308, [("Location", there)])

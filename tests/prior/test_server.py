@@ -5,8 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cepcli.artifacts import Workspace
@@ -18,6 +22,7 @@ from cepcli.prior.language_model import load_language_model
 from cepcli.prior.load import load_prior
 from cepcli.prior.server import ServerScorer
 from cepcli.prior.server_address import server_address
+from cepcli.prior.server_connection import Connection, _retry_after
 from cepcli.types import TextState
 from tests.prior import served as trouble
 from tests.prior.served import Served, log_likelihood
@@ -168,7 +173,18 @@ def test_texts_that_come_again_are_tokenized_once(serve, connect):
 
 @pytest.mark.parametrize(
     "what",
-    ["limit", "page", "truncated", "wrong_type", "too_few", "not_numbers", "hang", "drip", "die"],
+    [
+        "limit",
+        "fail",
+        "page",
+        "truncated",
+        "wrong_type",
+        "too_few",
+        "not_numbers",
+        "hang",
+        "drip",
+        "die",
+    ],
 )
 def test_what_passes_is_overcome(serve, connect, what):
     server = serve()
@@ -181,6 +197,7 @@ def test_what_passes_is_overcome(serve, connect, what):
     ("what", "message", "hint"),
     [
         ("limit", r"answered 429 \(rate limit\)", "server.concurrency=1"),
+        ("fail", r"answered 500 \(CUDA error: out of memory\)", "Look at the server's log"),
         ("page", r"an HTML page \(title: 502 Bad Gateway\) instead of JSON", "NO_PROXY"),
         ("truncated", r"only a part of it, beginning with `\{\"choices\": \[", "log"),
         ("wrong_type", "JSON of type list", "log"),
@@ -237,23 +254,88 @@ def test_interrupted_caller_need_not_wait_and_nothing_goes_on(serve, connect):
     check(scorer.score(PROMPTS[:1], [ACTIONS]), PROMPTS[:1])
 
 
+def test_many_states_reach_the_server_together_though_each_answer_is_recorded(
+    serve, workspace_root
+):
+    server = serve()
+    prior = load(server, workspace_root)
+    before = len(server.scorings())
+    states = [replace(STATE, text=f"You see {number} balls.") for number in range(40)]
+    prior.log_probs(states)
+    sizes = [len(body["prompt"]) for body in server.scorings()[before:]]
+    assert sizes == [16] * 10, "40 states of 4 actions, 16 of them a request"
+
+
+def test_lines_are_written_side_by_side(serve, workspace_root):
+    server = serve(seconds=0.05)
+    prior = load(server, workspace_root)
+    server.most = 0
+    prior.scorer.complete([Prompt("", f"{number} balls") for number in range(8)], 9)
+    assert server.most == 8
+    asked = len(server.scorings())
+    prior.scorer.complete([Prompt("", f"{number} balls") for number in range(8)], 9)
+    assert len(server.scorings()) == asked
+
+
 def test_one_failure_calls_off_the_other_requests(serve, connect):
     server = serve()
     scorer = connect(server, ServerConfig(concurrency=1, batch=1))
-    server.troubles = [trouble.fail]
+    server.troubles = [trouble.refuse]
     before = len(server.scorings())
-    with pytest.raises(PriorError, match="500"):
+    with pytest.raises(PriorError, match="400"):
         scorer.score(PROMPTS, [ACTIONS] * 3)
     assert len(server.scorings()) - before <= 2
 
 
-def test_what_no_retry_will_mend_is_not_tried_again(serve, connect):
+@pytest.mark.parametrize(
+    ("what", "words"), [("refuse", r"400 \(logprobs are"), ("cannot", r"501 \(not implemented")]
+)
+def test_what_no_retry_will_mend_is_not_tried_again(serve, connect, what, words):
     server = serve()
     scorer = connect(server)
-    server.troubles = [trouble.fail] * 9
-    with pytest.raises(PriorError, match=r"refused /v1/completions: 500 \(CUDA error"):
+    server.troubles = [getattr(trouble, what)] * 9
+    with pytest.raises(PriorError, match=rf"refused /v1/completions: {words}"):
         scorer.score(PROMPTS[:1], [ACTIONS])
     assert len(server.troubles) == 8
+
+
+def test_redirect_is_named_and_not_followed(serve, connect):
+    server = serve(key="sk-secret")
+    scorer = connect(server, key="sk-secret")
+    server.troubles = [trouble.redirect] * 9
+    with pytest.raises(PriorError, match="308") as error:
+        scorer.score(PROMPTS[:1], [ACTIONS])
+    assert "redirects /v1/completions to https://other.example/deep/v1/comp" in error.value.message
+    assert error.value.hint.endswith("--prior server:https://other.example/deep")
+    assert len(server.troubles) == 8
+
+
+@pytest.mark.parametrize("location", ["/v2/v1/models", "//host/v1/models", "v1/models/", ""])
+def test_redirect_of_any_form_is_a_sentence(serve, connect, location):
+    def moved(handler):
+        handler.raw(b"", "text/plain", 302, [("Location", location)])
+
+    server = serve()
+    scorer = connect(server)
+    server.troubles = [moved]
+    with pytest.raises(PriorError, match="302"):
+        scorer.score(PROMPTS[:1], [ACTIONS])
+
+
+def test_time_to_wait_may_be_told_as_a_date():
+    def wait(**headers):
+        told = {name.replace("_", "-"): value for name, value in headers.items()}
+        return _retry_after(httpx.Response(503, headers=told))
+
+    assert wait(retry_after="7") == 7.0
+    late, sent = "Wed, 21 Oct 2065 07:28:00 GMT", "Wed, 21 Oct 2065 07:27:30 GMT"
+    assert wait(retry_after=late, date=sent) == 30.0
+    assert wait(retry_after="Wednesday, 21-Oct-65 07:28:00 GMT", date=sent) == 30.0
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    assert wait(retry_after=soon) == pytest.approx(20.0, abs=2.0)
+    assert wait(retry_after="Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert [wait(retry_after=text) for text in ("soon", "-3", "")] == [None] * 3
+    assert wait() is None
 
 
 def test_server_that_is_gone_is_named(serve, connect):
@@ -293,6 +375,34 @@ def test_key_that_cannot_be_sent_is_refused_unseen(serve, connect):
     with pytest.raises(ConfigError, match="CEP_SERVER_KEY") as error:
         connect(serve(), key="sk-secret\nX-Header: 1")
     assert "secret" not in error.value.message + error.value.hint
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "10.0.0.7:8000", "[fd00::1]", "localhost.evil.org"]
+)
+def test_key_goes_to_no_other_machine_in_the_clear(host):
+    url = f"http://{host}"
+    with pytest.raises(ConfigError, match="unencrypted, where others can read it") as error:
+        Connection(url, "sk-secret", QUICK)
+    assert url in error.value.message
+    assert "--insecure" in error.value.hint
+    assert "secret" not in error.value.message + error.value.hint.replace("--insecure", "")
+    Connection(url, None, QUICK)
+    Connection(url, "sk-secret", replace(QUICK, insecure=True))
+    Connection(f"https://{host}", "sk-secret", QUICK)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2:80", "[::1]", "0.0.0.0:8000"])
+def test_key_may_stay_on_this_machine(host):
+    Connection(f"http://{host}", "sk-secret", QUICK)
+
+
+def test_no_proxy_gets_what_is_for_this_machine(serve, connect, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    check(connect(serve(), key="sk-secret").score(PROMPTS[:1], [ACTIONS]), PROMPTS[:1])
 
 
 def test_which_of_several_models_must_be_said(serve, connect):
