@@ -128,6 +128,19 @@ class Scorer(ABC):
     def count_tokens(self, text: str) -> int:
         """How many tokens the model reads in a text."""
 
+    @property
+    def prompts_at_once(self) -> int:
+        """How many prompts it takes well in one call: so many are recorded together.
+
+        That is what a kill can lose, and what keeps it busy: about a second's worth.
+        """
+        return 64
+
+    @property
+    def lines_at_once(self) -> int:
+        """The same of prompts that a line is to be written after."""
+        return 1
+
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """What the model most likely writes after each prompt, one token after the other.
 

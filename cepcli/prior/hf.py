@@ -29,6 +29,8 @@ from cepcli.prior.token_tree import Branch, TokenTree, build_tree, pack
 
 #: Fixed prefixes whose keys and values are kept; one run uses one or two.
 _KEPT_PREFIXES = 8
+#: Prompts scored at a time.
+_ON_CPU, _ON_ACCELERATOR = 4, 64
 
 
 class _Prefix(NamedTuple):
@@ -77,6 +79,11 @@ class HFScorer(Scorer):
             members = [i for i, prompt in enumerate(prompts) if prompt.prefix == prefix]
             self._score_under(prefix, members, prompts, action_sets, answers)
         return [answers[i] for i in range(len(prompts))]
+
+    @property
+    def prompts_at_once(self) -> int:
+        """About a second's worth; four short prompts share a row, and more gain a CPU nothing."""
+        return _ON_CPU if self._lm.device.type == "cpu" else _ON_ACCELERATOR
 
     def count_tokens(self, text: str) -> int:
         """By the model's tokenizer."""

@@ -22,9 +22,6 @@ from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFi
 SCHEMA_VERSION = 1
 _APPLICATION_ID = int.from_bytes(b"cepj", "big")
 _BUSY_SECONDS = 60.0
-#: Prompts per call of the inner scorer, and so per commit: about a second of the embedded model on
-#: one CPU core, which is what a kill can lose. Four short prompts still share a row.
-_PROMPTS_PER_COMMIT = 4
 _SCHEMA = """
 CREATE TABLE scorers (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE);
 CREATE TABLE scores (
@@ -160,22 +157,19 @@ class Journal:
             ).fetchone()
         return None if row is None else Completion(*row, live_seconds=0.0)
 
-    def write_completion(
-        self,
-        fingerprint: ScorerFingerprint,
-        prompt: bytes,
-        most_tokens: int,
-        completion: Completion,
+    def write_completions(
+        self, fingerprint: ScorerFingerprint, most_tokens: int, lines: Mapping[bytes, Completion]
     ) -> None:
-        """Record what was written, durably; what is known already stays."""
+        """Record what was written, in one durable commit; what is known already stays."""
         with self._errors(), self._transaction():
-            self._db.execute(
+            scorer = self._number_of(fingerprint)
+            self._db.executemany(
                 "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (
-                    self._number_of(fingerprint), prompt, most_tokens, completion.text,
-                    completion.tokens, completion.seconds,
-                ),
-            )  # fmt: skip
+                [
+                    (scorer, prompt, most_tokens, line.text, line.tokens, line.seconds)
+                    for prompt, line in lines.items()
+                ],
+            )
 
     def _number_of(self, fingerprint: ScorerFingerprint) -> int:
         """The row of a scorer, made if it is new; within a transaction."""
@@ -296,31 +290,46 @@ class JournaledScorer(Scorer):
             for key, actions in zip(keys, action_sets, strict=True)
         ]
 
+    @property
+    def prompts_at_once(self) -> int:
+        """The inner scorer's."""
+        return self._inner.prompts_at_once
+
+    @property
+    def lines_at_once(self) -> int:
+        """The inner scorer's."""
+        return self._inner.lines_at_once
+
     def count_tokens(self, text: str) -> int:
         """The inner scorer's."""
         return self._inner.count_tokens(text)
 
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
-        """Recorded lines; `inner` is asked for what is missing, each line kept before the next."""
-        return [self._line(prompt, most_tokens) for prompt in prompts]
+        """Recorded lines; `inner` is asked for what is missing, a few prompts per call."""
+        by_key = {prompt_hash(prompt): prompt for prompt in prompts}
+        known = {key: self._line(key, most_tokens) for key in by_key}
+        live: dict[bytes, float] = {}
+        missing = [key for key, line in known.items() if line is None]
+        for part in _parts(missing, self._inner.lines_at_once):
+            written = self._inner.complete([by_key[key] for key in part], most_tokens)
+            lines = dict(zip(part, written, strict=True))
+            self._journal.write_completions(self.fingerprint, most_tokens, lines)
+            for key, line in lines.items():
+                known[key], live[key] = self._line(key, most_tokens), line.live_seconds
+        answers = []
+        for key in map(prompt_hash, prompts):
+            line = known[key]
+            assert line is not None
+            answers.append(replace(line, live_seconds=live.pop(key, 0.0)))
+        return answers
 
-    def _line(self, prompt: Prompt, most_tokens: int) -> Completion:
-        key = prompt_hash(prompt)
-        known = self._journal.read_completion(self.fingerprint, key, most_tokens)
-        if known is not None:
-            return known
-        [written] = self._inner.complete([prompt], most_tokens)
-        self._journal.write_completion(self.fingerprint, key, most_tokens, written)
-        first = self._journal.read_completion(self.fingerprint, key, most_tokens)
-        assert first is not None
-        return replace(first, live_seconds=written.live_seconds)
+    def _line(self, prompt: bytes, most_tokens: int) -> Completion | None:
+        return self._journal.read_completion(self.fingerprint, prompt, most_tokens)
 
     def _ask(self, missing: Mapping[bytes, tuple[Prompt, dict[str, None]]]) -> dict[bytes, float]:
         """Score and record what is missing; the seconds spent on each prompt just now."""
         live: dict[bytes, float] = {}
-        keys = list(missing)
-        for start in range(0, len(keys), _PROMPTS_PER_COMMIT):
-            part = keys[start : start + _PROMPTS_PER_COMMIT]
+        for part in _parts(list(missing), self._inner.prompts_at_once):
             action_sets = [tuple(missing[key][1]) for key in part]
             answers = self._inner.score([missing[key][0] for key in part], action_sets)
             records = {
@@ -330,6 +339,10 @@ class JournaledScorer(Scorer):
             self._journal.write(self.fingerprint, records)
             live |= {key: a.live_seconds for key, a in zip(part, answers, strict=True)}
         return live
+
+
+def _parts(keys: list[bytes], size: int) -> list[list[bytes]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
 def _records(actions: Sequence[str], answer: ActionScores) -> dict[str, Record]:

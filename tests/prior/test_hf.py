@@ -64,6 +64,10 @@ def test_fingerprint_names_model_revision_and_precision(scorer):
     assert found.template == "test-1"
 
 
+def test_few_prompts_go_together_on_a_cpu(scorer):
+    assert (scorer.prompts_at_once, scorer.lines_at_once) == (4, 1)
+
+
 def test_empty_prompt_is_an_error(scorer):
     with pytest.raises(PriorError, match="empty"):
         scorer.score([Prompt("", "")], [["toggle"]])

@@ -70,10 +70,17 @@ def test_what_is_missing_of_few_prompts_goes_into_one_call_and_duplicates_are_as
     assert answers[0].log_likelihood[0] == answers[2].log_likelihood[0]
 
 
-def test_few_prompts_are_asked_at_a_time_and_each_part_is_on_disk_before_the_next(journal):
+@pytest.mark.parametrize(("at_once", "calls"), [(4, [4, 4, 2]), (1, [1] * 10), (16, [10])])
+def test_scorer_says_how_many_go_together_and_each_part_is_on_disk_before_the_next(
+    journal, at_once, calls
+):
     recorded = []
 
     class Watched(FakeScorer):
+        @property
+        def prompts_at_once(self):
+            return at_once
+
         def score(self, prompts, action_sets):
             with Journal(journal.path) as other:
                 recorded.append(sum(stats.prompts for stats in other.stats()))
@@ -81,11 +88,33 @@ def test_few_prompts_are_asked_at_a_time_and_each_part_is_on_disk_before_the_nex
 
     prompts = [Prompt("p", str(i)) for i in range(10)]
     answers = JournaledScorer(inner := Watched(), journal).score(prompts, [ACTIONS] * 10)
-    assert [len(call) for call in inner.calls] == [4, 4, 2]
-    assert recorded == [0, 4, 8]
+    assert [len(call) for call in inner.calls] == calls
+    assert recorded == [sum(calls[:n]) for n in range(len(calls))]
     for answer, direct in zip(answers, FakeScorer().score(prompts, [ACTIONS] * 10), strict=True):
         assert answer.log_likelihood.tolist() == direct.log_likelihood.tolist()
         assert answer.live_seconds == 0.25
+
+
+@pytest.mark.parametrize(("at_once", "calls"), [(1, [1, 1, 1]), (2, [2, 1]), (9, [3])])
+def test_lines_go_together_as_the_scorer_says_and_each_is_asked_for_once(journal, at_once, calls):
+    asked = []
+
+    class Watched(FakeScorer):
+        @property
+        def lines_at_once(self):
+            return at_once
+
+        def complete(self, prompts, most_tokens):
+            asked.append(len(prompts))
+            return super().complete(prompts, most_tokens)
+
+    prompts = [Prompt("p", str(i)) for i in (0, 1, 0, 2)]
+    scorer = JournaledScorer(Watched(), journal)
+    lines = scorer.complete(prompts, 8)
+    assert asked == calls
+    assert [line.live_seconds for line in lines] == [0.25, 0.25, 0.0, 0.25]
+    assert [line.text for line in scorer.complete(prompts, 8)] == [line.text for line in lines]
+    assert asked == calls
 
 
 @pytest.mark.parametrize("component", [f.name for f in dataclasses.fields(FINGERPRINT)])
