@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/cep train $(DEMO) --name demo --agent posterior-q --prior goto-redball --cache exact
-	$(BIN)/cep train $(DEMO) --name demo-no-prior --agent dqn
+	$(BIN)/cep train $(DEMO) --name demo-no-prior --agent posterior-q --prior uniform
 	$(BIN)/cep runs compare demo_s0 demo-no-prior_s0 --columns $(DEMO_COLUMNS)
 
 test: install

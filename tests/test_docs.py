@@ -48,6 +48,8 @@ def test_every_metric_is_explained_and_no_other(corridor, tmp_path, monkeypatch)
     for mode in ("lru", "certified"):
         corridor.run(tmp_path, mode, **{"cache.mode": mode})
         rows += (tmp_path / "run" / mode / "metrics.jsonl").read_text().splitlines()
+    corridor.run(tmp_path, "dqn", agent="dqn")
+    rows += (tmp_path / "run/dqn/metrics.jsonl").read_text().splitlines()
     rows += offline_rows(tmp_path, monkeypatch)
     written = set().union(*(json.loads(row) for row in rows)) - {"step"}
     explained = re.findall(r"^\| `([^`]+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE)

@@ -1,10 +1,12 @@
 """Configuration of a training run, and what each agent's name stands for. Loads no torch."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from cepcli.cache.config import CacheConfig
-from cepcli.config import require
+from cepcli.config import build, given, merge, require, to_dict
 from cepcli.errors import ConfigError
 from cepcli.prior.config import PriorConfig
 from cepcli.rl.sac_config import SACConfig
@@ -34,11 +36,22 @@ _CONTROL_RUN: dict[str, Any] = {
 #: What an agent's name sets, under anything the user sets.
 PRESETS: dict[str, dict[str, Any]] = {
     "posterior-q": {},
-    "dqn": {"prior": "uniform", "posterior": {"schedule": "linear"}},
+    # double DQN (van Hasselt et al. 2016) as it is: one network, one step, ε-greedy
+    "dqn": {
+        "prior": "uniform",
+        "posterior": {"mode": "epsilon-greedy", "normalise_q": False},
+        "learner": {"backup": "max", "members": 1, "doubt": 0.0, "n_step": 1},
+    },
+    # arXiv 2410.07927; τ and γ as in the code published with it (logits 10·Q, 0.99)
     "yan": {
         "cache": {"mode": "exact"},
-        "posterior": {"mode": "k-candidates", "with_replacement": True},
-        "learner": {"backup": "max-candidates"},
+        "posterior": {
+            "mode": "k-candidates", "with_replacement": True, "normalise_q": False,
+            "schedule": "constant", "temperature": 0.1,
+        },
+        "learner": {
+            "backup": "max-candidates", "members": 1, "doubt": 0.0, "n_step": 1, "discount": 0.99,
+        },
     },
     "direct-llm": {},
     "react": {"cache": {"mode": "off"}},
@@ -46,15 +59,29 @@ PRESETS: dict[str, dict[str, Any]] = {
     "expert": {"prior": "uniform"},
     "sac": {"prior": "uniform", **_CONTROL_RUN},
     "hybrid-sac": {"eval_greedy": True, **_CONTROL_RUN},  # as sac, whose mean control is evaluated
-}
+}  # fmt: skip
+
+#: What makes a published agent what it is, by its preset: ensemble, shrinkage and scale are ours.
+_OF_THE_AGENT = (
+    "posterior.mode", "posterior.with_replacement", "posterior.normalise_q", "learner.backup",
+    "learner.members", "learner.doubt",
+)  # fmt: skip
+#: Agents whose policy is π ∝ p̂·exp(Q/τ) with a τ that a schedule gives.
+_OF_A_POSTERIOR = ("posterior-q", "hybrid-sac")
+#: Schedules of τ that need a cache.
+_BY_HITS = ("hit-rate", "reliable-hit-rate")
 
 
 @dataclass(frozen=True, slots=True)
 class PosteriorConfig:
     """How prior and Q-values become a policy: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ)."""
 
-    mode: Literal["exact", "k-candidates"] = field(
-        default="exact", metadata={"help": "over all actions, or over k drawn from the prior"}
+    mode: Literal["exact", "k-candidates", "epsilon-greedy"] = field(
+        default="exact",
+        metadata={
+            "help": "exact: over all actions; k-candidates: over k drawn from the prior; "
+            "epsilon-greedy, dqn's: the best action, and with probability ε any"
+        },
     )
     candidates: int = field(default=5, metadata={"help": "k of k-candidates, ≥ 1"})
     with_replacement: bool = field(
@@ -65,7 +92,8 @@ class PosteriorConfig:
         default="hit-rate",
         metadata={
             "help": "τ = initial·exp(−decay·hit rate), over all hits or over those known to be "
-            "right (exact, or certified); or linear in steps"
+            "right (exact, or certified); or linear in steps, as under the uniform prior, which no "
+            "cache answers"
         },
     )
     temperature: float = field(default=0.8, metadata={"help": "initial τ, > 0"})
@@ -80,10 +108,28 @@ class PosteriorConfig:
     q_range: float = field(
         default=0.3, metadata={"help": "spread of Q across actions after normalising, > 0"}
     )
+    epsilon: float = field(
+        default=1.0, metadata={"help": "epsilon-greedy: ε at the beginning, in [0, 1]"}
+    )
+    final_epsilon: float = field(
+        default=0.05,
+        metadata={"help": "epsilon-greedy: ε in the end, and in evaluations, in [0, 1]"},
+    )
+    exploration: float = field(
+        default=0.5,
+        metadata={"help": "epsilon-greedy: share of the steps in which ε falls, in (0, 1]"},
+    )
 
     def __post_init__(self) -> None:
         """Raise a ConfigError where a value cannot work."""
         require(self.candidates >= 1, f"posterior.candidates is {self.candidates}, expected ≥ 1.")
+        for name in ("epsilon", "final_epsilon"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"posterior.{name} is {value}, expected in [0, 1].")
+        require(
+            0 < self.exploration <= 1,
+            f"posterior.exploration is {self.exploration}, expected in (0, 1].",
+        )
         for name in ("temperature", "final_temperature", "q_range"):
             value = getattr(self, name)
             require(value > 0, f"posterior.{name} is {value}, expected > 0.")
@@ -96,8 +142,13 @@ class LearnerConfig:
 
     discount: float = field(default=0.97, metadata={"help": "γ per decision, in [0, 1)"})
     n_step: int = field(default=3, metadata={"help": "steps before bootstrapping, ≥ 1"})
-    backup: Literal["expected", "soft", "max-candidates"] = field(
-        default="expected", metadata={"help": "value of the next state"}
+    backup: Literal["expected", "soft", "max", "max-candidates"] = field(
+        default="expected",
+        metadata={
+            "help": "value of the next state: expected, of the posterior; soft, with its entropy; "
+            "max, of the best action (double DQN); max-candidates, of the best of the candidates "
+            "drawn from its prior (arXiv 2410.07927)"
+        },
     )
     members: int = field(default=5, metadata={"help": "Q-networks in the ensemble, ≥ 1"})
     doubt: float = field(
@@ -231,6 +282,7 @@ class TrainConfig:
         Raises:
             ConfigError: in one sentence.
         """
+        self._check_agent()
         if self.agent not in CONTROL:
             return
         if self.agent == "hybrid-sac" and self.posterior.mode != "exact":
@@ -249,3 +301,50 @@ class TrainConfig:
                 f"`steps` is {self.steps}, which {envs} environments cannot share evenly.",
                 f"Try --steps {(self.steps // envs + 1) * envs}",
             )
+
+    def _check_agent(self) -> None:
+        """Refuse what would make the agent another one, or keep its τ where it began."""
+        values = to_dict(self)
+        for key in _OF_THE_AGENT if self.agent in ("dqn", "yan") else ():
+            section, name = key.split(".")
+            own = PRESETS[self.agent].get(section, {}).get(name)
+            if own is not None and values[section][name] != own:
+                raise ConfigError(
+                    f"`{key}` is {values[section][name]}, but `{self.agent}` as published has "
+                    f"{own}.",
+                    "Leave it out, or use --agent posterior-q, which may have any.",
+                )
+        if self.agent in _OF_A_POSTERIOR and self.posterior.mode == "epsilon-greedy":
+            raise ConfigError(
+                f"`posterior.mode` is epsilon-greedy, but `{self.agent}` acts from its posterior.",
+                "Leave it out, or use --agent dqn.",
+            )
+        if (
+            self.agent in _OF_A_POSTERIOR
+            and self.prior == "uniform"
+            and self.posterior.schedule in _BY_HITS
+        ):
+            raise ConfigError(
+                f"`posterior.schedule` is {self.posterior.schedule}, but no cache answers under "
+                f"the uniform prior, so τ would stay at {self.posterior.temperature:g}.",
+                "Use posterior.schedule=linear, or constant for that.",
+            )
+
+
+def training_config(
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """What the user has set, over what the agent's name sets; see `cepcli.config.resolve`."""
+    return build(TrainConfig, with_presets(given(file=file, overrides=overrides, flags=flags)))
+
+
+def with_presets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` over the agent's preset; τ is linear where the uniform prior leaves no hit rate."""
+    agent = values.get("agent", TrainConfig.__dataclass_fields__["agent"].default)
+    merged = merge(PRESETS.get(agent, {}), values)
+    if agent in _OF_A_POSTERIOR and merged.get("prior") == "uniform":
+        return merge({"posterior": {"schedule": "linear"}}, merged)
+    return merged

@@ -9,10 +9,11 @@ def metric_row(
     parts: Parts, progress: Progress, tau: float, losses: Losses | None
 ) -> dict[str, float]:
     """How training, the prior and its cache did so far, and the last gradient step."""
+    greedy = parts.config.posterior.mode == "epsilon-greedy"
     row = {
         "train/return_mean": progress.recent_return,
         "train/episodes": sum(tracker.episodes for tracker in parts.trackers),
-        "posterior/temperature": tau,
+        f"posterior/{'epsilon' if greedy else 'temperature'}": tau,
         "posterior/kl_to_prior": progress.kl_to_prior,
         **answer_row(parts),
     }

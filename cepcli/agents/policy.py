@@ -1,4 +1,7 @@
-"""How an agent decides: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ), and the agents that are limits of it."""
+"""How an agent decides: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ), and the agents that are limits of it.
+
+`dqn` alone has no posterior: it is ε-greedy, and ε takes the place of τ.
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,6 +18,7 @@ from cepcli.agents.q_learner import QLearner
 from cepcli.posterior.maths import (
     kl_divergence,
     log_candidate_posterior,
+    log_epsilon_greedy,
     log_multiplicity_posterior,
     log_posterior,
     sample_action,
@@ -50,7 +54,14 @@ class Decision(NamedTuple):
 def temperature(
     config: PosteriorConfig, hit_rate: float, reliable_hit_rate: float, progress: float
 ) -> float:
-    """τ now, from the windowed cache hit rate or from the fraction of the run done."""
+    """τ now, from the windowed cache hit rate or from the fraction of the run done.
+
+    ε where the policy is ε-greedy: linear over the first `exploration` of the run, then constant
+    (Mnih et al. 2015).
+    """
+    if config.mode == "epsilon-greedy":
+        fallen = min(max(progress / config.exploration, 0.0), 1.0)
+        return config.epsilon + fallen * (config.final_epsilon - config.epsilon)
     if config.schedule == "hit-rate":
         return temperature_schedule(hit_rate, config.temperature, config.decay)
     if config.schedule == "reliable-hit-rate":
@@ -161,6 +172,8 @@ def _posterior(
     tau: float,
     generator: torch.Generator,
 ) -> Float[Tensor, " actions"]:
+    if config.mode == "epsilon-greedy":
+        return log_epsilon_greedy(q_values, tau)
     if config.mode == "exact":
         return log_posterior(log_prior, q_values, tau)
     if config.with_replacement:

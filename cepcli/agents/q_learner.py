@@ -141,16 +141,17 @@ class QLearner:
         online, target = self._q(self.online, states), self._q(self.target, states)
         valid = self._tensor(states.actions) != NO_ACTION
         self._track_scale(online, valid)
-        candidates = None
-        if self._config.backup == "max-candidates":
+        backup, candidates = self._config.backup, None
+        if backup == "max-candidates":
             candidates = self._draw_candidates(torch.from_numpy(states.log_prior))
         return next_state_value(
-            self._config.backup,
+            backup,
             self._tensor(states.log_prior),
-            self._for_posterior(online, valid),
+            # only a posterior takes Q shrunk and scaled; the best action is that of Q itself
+            online.mean(0) if backup == "max" else self._for_posterior(online, valid),
             target,
             # the soft value takes Q̄ as it is, so τ is brought to its scale instead
-            temperature / self._gain if self._config.backup == "soft" else temperature,
+            temperature / self._gain if backup == "soft" else temperature,
             candidates,
         )
 

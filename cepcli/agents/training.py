@@ -103,6 +103,8 @@ def _evaluated(
     config = parts.config
     finished = progress.step >= config.steps
     episodes = config.final_eval_episodes if finished else config.eval_episodes
+    if config.posterior.mode == "epsilon-greedy":
+        tau = config.posterior.final_epsilon
     try:
         return evaluate(parts, episodes, tau, check_interrupt)
     except EnvError as error:
@@ -114,7 +116,7 @@ def _evaluated(
 
 
 def current_temperature(parts: Parts, progress: Progress) -> float:
-    """τ at this moment of the run."""
+    """τ at this moment of the run, or the ε of an ε-greedy policy."""
     config, telemetry = parts.config, parts.telemetry
     done = progress.step / config.steps
     return temperature(config.posterior, telemetry.hit_rate, telemetry.reliable_hit_rate, done)

@@ -243,9 +243,9 @@ def sb3(
 
     It is evaluated as `cep train --agent sac` would be, on the same episodes.
     """
-    from cepcli.agents.config import PRESETS, TrainConfig
+    from cepcli.agents.config import training_config
     from cepcli.cli.train import print_summary
-    from cepcli.config import given, resolve
+    from cepcli.config import given
     from cepcli.envs.catalog import full_options
     from cepcli.experiments.sb3_run import COUNTING, train_sb3
 
@@ -255,10 +255,9 @@ def sb3(
                 f"`{key}` means nothing to Stable-Baselines3, which keeps to its own defaults.",
                 f"Leave it out; what counts: {', '.join(COUNTING)}.",
             )
-    config = resolve(
-        TrainConfig, overrides=set_ or [], presets=PRESETS, preset_key="agent",
-        flags={"env": env, "agent": "sac", "steps": steps, "seed": seed},
-    )  # fmt: skip
+    config = training_config(
+        overrides=set_ or [], flags={"env": env, "agent": "sac", "steps": steps, "seed": seed}
+    )
     config = replace(config, env_options=full_options(config.env, config.env_options))
     label = f"{name or config.env.replace('/', '-') + '-sb3'}_s{config.seed}"
     summary = train_sb3(

@@ -69,8 +69,8 @@ def train(
     """Train an agent on one environment; leaves a run that can be evaluated and compared."""
     from dataclasses import replace
 
-    from cepcli.agents.config import CONTROL, PRESETS, TrainConfig
-    from cepcli.config import given, resolve
+    from cepcli.agents.config import CONTROL, training_config
+    from cepcli.config import given
     from cepcli.envs.catalog import full_options, spec
 
     flags: dict[str, Any] = {
@@ -80,16 +80,11 @@ def train(
         "llm.server.insecure": insecure or None,
     }  # fmt: skip
     named = given(file=config, overrides=set_ or [], flags=flags)
-    first = resolve(
-        TrainConfig, file=config, overrides=set_ or [], flags=flags,
-        presets=PRESETS, preset_key="agent",
-    )  # fmt: skip
+    first = training_config(file=config, overrides=set_ or [], flags=flags)
     if "agent" not in named and spec(first.env).kind == "control" and first.agent not in CONTROL:
         typer.echo(f"`{first.env}` is continuous control: training hybrid-sac", err=True)
-        first = resolve(
-            TrainConfig, file=config, overrides=set_ or [], flags={**flags, "agent": "hybrid-sac"},
-            presets=PRESETS, preset_key="agent",
-        )  # fmt: skip
+        flags["agent"] = "hybrid-sac"
+        first = training_config(file=config, overrides=set_ or [], flags=flags)
     if first.prior == "uniform":
         _refuse_idle(given(overrides=set_ or [], flags=flags))
     if not resume:  # a setting that no run begins with is said before anything is made for it

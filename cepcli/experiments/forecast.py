@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cepcli.agents.config import PRESETS
+from cepcli.agents.config import with_presets
 from cepcli.artifacts import Workspace
-from cepcli.config import merge
 from cepcli.experiments.sweep import SECONDS, kind_of
 from cepcli.experiments.tasks import Job, Task
 
@@ -118,7 +117,7 @@ def _alike(job: Job, runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def _settings(job: Job) -> dict[str, Any]:
-    return merge(PRESETS.get(job.config.get("agent", ""), {}), job.config)
+    return with_presets(job.config)
 
 
 def _made(workspace: Workspace) -> dict[str, list[float]]:

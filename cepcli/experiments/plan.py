@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cepcli.agents.config import PRESETS, TrainConfig
+from cepcli.agents.config import TrainConfig, with_presets
 from cepcli.artifacts import Workspace
 from cepcli.config import build, merge
 from cepcli.envs.catalog import spec
@@ -163,8 +163,7 @@ def _filled(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    agent = config.get("agent", TrainConfig.__dataclass_fields__["agent"].default)
-    build(TrainConfig, merge(PRESETS.get(agent, {}), config)).check_new()
+    build(TrainConfig, with_presets(config)).check_new()
 
 
 def _name(variant: str) -> str:

@@ -81,6 +81,14 @@ def log_multiplicity_posterior(
     return log_posterior(multiplicities.to(q_values.dtype).log(), q_values, temperature)
 
 
+def log_epsilon_greedy(
+    q_values: Float[Tensor, "*batch actions"], epsilon: float
+) -> Float[Tensor, "*batch actions"]:
+    """Log of the ε-greedy policy: the best action, and with probability ε any, all admissible."""
+    best = torch.zeros_like(q_values).scatter_(-1, q_values.argmax(-1, keepdim=True), 1.0)
+    return ((1.0 - epsilon) * best + epsilon / q_values.shape[-1]).log()
+
+
 def sample_action(
     log_probs: Float[Tensor, "*batch actions"], generator: torch.Generator
 ) -> Int[Tensor, "*batch"]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cepcli.posterior.maths import log_posterior, soft_value, state_value
 
-Backup = Literal["expected", "soft", "max-candidates"]
+Backup = Literal["expected", "soft", "max", "max-candidates"]
 
 
 class TDLoss(NamedTuple):
@@ -27,21 +27,25 @@ def next_state_value(
     temperature: float,
     candidates: Bool[Tensor, "batch actions"] | None = None,
 ) -> Float[Tensor, "members batch"]:
-    """V(s′) under the stored prior of s′; the online network chooses, the target network values.
+    """V(s′) under the stored prior of s′, Q̄ the target network.
 
-    `online_q` is what the posterior takes (one for the ensemble), `target_q` one per member.
+    `online_q` is one for the ensemble: what the posterior takes, or Q itself for `max`; `target_q`
+    is one per member.
 
     - expected: Σ_a π(a|s′)·Q̄(s′,a) with π ∝ p̂·exp(Q/τ), double Q-learning's split
       (van Hasselt et al. 2016) carried over to a stochastic policy;
     - soft: τ·log Σ_a p̂·exp(Q̄/τ);
-    - max-candidates: Q̄ of the best of the drawn candidates (Yan et al., arXiv 2410.07927).
+    - max: Q̄(s′, argmax_a Q(s′,a)), double DQN (van Hasselt et al. 2016);
+    - max-candidates: max Q̄(s′,a) over the drawn candidates (Yan et al., arXiv 2410.07927).
     """
     if backup == "soft":
         return soft_value(log_prior, target_q, temperature)
+    if backup == "max":
+        best = online_q.masked_fill(log_prior.isneginf(), -torch.inf).argmax(-1, keepdim=True)
+        return target_q.gather(-1, best.expand(len(target_q), -1, -1))[..., 0]
     if backup == "max-candidates":
         assert candidates is not None
-        best = online_q.masked_fill(~candidates, -torch.inf).argmax(-1, keepdim=True)
-        return target_q.gather(-1, best.expand(len(target_q), -1, -1))[..., 0]
+        return target_q.masked_fill(~candidates, -torch.inf).amax(-1)
     return state_value(log_posterior(log_prior, online_q, temperature), target_q)
 
 

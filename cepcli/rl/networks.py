@@ -28,8 +28,9 @@ class TextQNetwork(nn.Module):
 
     It never sees the prior: the posteriors of a cached and of a fresh prior then share one Q, which
     the bound KL ≤ span²/8 rests on. Where the members disagree there was too little data to know
-    better than the prior. The first layer is dense on the concatenation of its inputs, computed once per state and once per action.
-    The last layer starts at zero: an untrained network says nothing.
+    better than the prior. The first layer is dense on the concatenation of its inputs, computed
+    once per state and once per action. The last layer starts at zero: an untrained network says
+    nothing.
 
     Sentence embeddings of one world are nearly parallel, so inputs are standardised by the mean
     and standard deviation of the texts seen during warm-up (`fit_standardiser`).

@@ -13,11 +13,10 @@ import numpy as np
 
 import cepcli.agents.parts as parts_module
 from cepcli.agents import runs
-from cepcli.agents.config import PRESETS, TrainConfig
+from cepcli.agents.config import training_config
 from cepcli.agents.runs import resume_run, start_run
 from cepcli.agents.training import Hooks
 from cepcli.artifacts import Workspace
-from cepcli.config import resolve
 from cepcli.envs.control import ControlEnv, ControlSpec, Feature, Primitive
 from cepcli.errors import Interrupted
 from tests.agents import worlds
@@ -121,7 +120,7 @@ def config(**flags):
         "log_interval": 10, "sac.learning_starts": 20, "sac.batch_size": 16, "sac.hidden": 16,
         "sac.symbol_steps": 3, "sac.replay_capacity": 80, "cache.encoder": "hash",
     }  # fmt: skip
-    return resolve(TrainConfig, flags={**small, **flags}, presets=PRESETS, preset_key="agent")
+    return training_config(flags={**small, **flags})
 
 
 def run(root, name, *, resume=False, on_step=None, stop=lambda: False, **flags):

@@ -36,7 +36,13 @@ def test_same_seed_twice_gives_the_same_metrics_and_another_seed_does_not(corrid
 
 @pytest.mark.parametrize(
     ("agent", "cache"),
-    [("posterior-q", "lru"), ("posterior-q", "certified"), ("yan", "exact"), ("expert", "off")],
+    [
+        ("posterior-q", "lru"),
+        ("posterior-q", "certified"),
+        ("yan", "exact"),
+        ("dqn", "off"),
+        ("expert", "off"),
+    ],
 )
 def test_run_killed_at_any_moment_ends_as_if_never_killed(corridor, tmp_path, agent, cache):
     whole = corridor.run(tmp_path / "whole", "a", agent=agent, **{"cache.mode": cache})
@@ -119,12 +125,19 @@ def test_finished_run_is_neither_repeated_nor_overwritten(corridor, tmp_path):
         corridor.run(tmp_path, "a")
 
 
-@pytest.mark.parametrize("agent", ["posterior-q", "dqn", "yan"])
-def test_learning_agents_solve_the_corridor_that_chance_does_not(corridor, tmp_path, agent):
+@pytest.mark.parametrize(
+    ("agent", "flags"),
+    [
+        ("posterior-q", {"posterior.schedule": "linear", "posterior.q_range": 4.0}),
+        ("posterior-q", {"prior": "uniform", "posterior.q_range": 4.0}),
+        ("dqn", {}),
+        ("yan", {"posterior.temperature": 0.01, "learner.discount": 0.9}),  # gaps of a tenth
+    ],
+)
+def test_learning_agents_solve_the_corridor_that_chance_does_not(corridor, tmp_path, agent, flags):
     learned = corridor.run(
-        tmp_path, "a", agent=agent, steps=1200, eval_interval=1200, final_eval_episodes=20,
-        **{"posterior.schedule": "linear", "posterior.q_range": 4.0},
-    )  # fmt: skip
+        tmp_path, "a", agent=agent, steps=1200, eval_interval=1200, final_eval_episodes=20, **flags
+    )
     chance = corridor.run(tmp_path, "b", agent="random", steps=10, final_eval_episodes=20)
     assert learned["eval"]["success_rate"] >= 0.95
     assert learned["eval"]["length_mean"] < 0.6 * chance["eval"]["length_mean"]

@@ -13,11 +13,10 @@ import numpy as np
 
 import cepcli.agents.parts as parts_module
 from cepcli.abstraction.encoder import TextEncoder
-from cepcli.agents.config import PRESETS, TrainConfig
+from cepcli.agents.config import training_config
 from cepcli.agents.runs import start_run
 from cepcli.agents.training import Hooks
 from cepcli.artifacts import Workspace
-from cepcli.config import resolve
 from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
 from cepcli.errors import EnvError
@@ -132,7 +131,7 @@ def config(**flags):
         "cache.encoder": "minilm", "cache.head_from": 3, "cache.control_interval": 10,
         "cache.learned.steps": 20,
     }  # fmt: skip
-    return resolve(TrainConfig, flags={**small, **flags}, presets=PRESETS, preset_key="agent")
+    return training_config(flags={**small, **flags})
 
 
 def run(root, name, *, resume=False, overwrite=False, on_step=None, stop=lambda: False, **flags):

@@ -7,7 +7,7 @@ import pytest
 import typer
 from pyarrow import parquet
 
-from cepcli.agents.config import PRESETS
+from cepcli.agents.config import with_presets
 from cepcli.artifacts import Workspace
 from cepcli.cli.main import app
 from cepcli.experiments import sweep
@@ -75,7 +75,7 @@ def test_what_the_settings_name_ships_or_is_prepared(name, env, space):
     for task in planned.tasks:
         if task.job is None:
             continue
-        config = PRESETS.get(task.job.config.get("agent", ""), {}) | task.job.config
+        config = with_presets(task.job.config)
         prior = config["prior"]
         assert prior in ("embedded", "uniform", *space.names("prior")) or ("prior", prior) in made
         abstraction = config.get("abstraction")

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from cepcli.agents.config import PRESETS, TrainConfig
+from cepcli.agents.config import training_config
 from cepcli.artifacts import Workspace
-from cepcli.config import resolve
 from cepcli.envs.catalog import make_control_env
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.experiments import sb3_run
@@ -21,7 +20,7 @@ class Killed(Exception):
 def config(**flags):
     small = {"env": "walker2d", "agent": "sac", "steps": 120, "eval_interval": 60,
              "eval_episodes": 2, "final_eval_episodes": 3}  # fmt: skip
-    return resolve(TrainConfig, flags={**small, **flags}, presets=PRESETS, preset_key="agent")
+    return training_config(flags={**small, **flags})
 
 
 def train(root, notify=lambda line: None, *, resume=False, **flags):

@@ -12,11 +12,10 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from cepcli.agents.config import PRESETS, TrainConfig
+from cepcli.agents.config import training_config
 from cepcli.agents.runs import start_run
 from cepcli.agents.training import Hooks
 from cepcli.artifacts import Workspace
-from cepcli.config import resolve
 from cepcli.envs.catalog import make_control_env
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.control_replay import ControlBatch, ControlReplay
@@ -163,7 +162,7 @@ def test_a_run_is_theirs_from_its_first_step(monkeypatch, tmp_path):
              "eval_episodes": 1, "final_eval_episodes": 1, "sac.learning_starts": warm_up,
              "sac.batch_size": rows, "sac.hidden": 32, "sac.entropy_weight": 1.0,
              "sac.learning_rate": 3e-4}  # fmt: skip
-    config = resolve(TrainConfig, flags=flags, presets=PRESETS, preset_key="agent")
+    config = training_config(flags=flags)
     hooks = Hooks(on_step=lambda parts, progress: learners.append(parts.learner))
     start_run(config, Workspace(tmp_path), "a", resume=False, overwrite=False, hooks=hooks,
               notify=lambda line: None)  # fmt: skip

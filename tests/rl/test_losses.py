@@ -22,10 +22,18 @@ def test_soft_backup_is_the_log_mean_exp_of_target_values():
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_max_candidates_backup_ignores_actions_that_were_not_drawn():
+def test_max_candidates_backup_is_the_target_networks_best_of_what_was_drawn():
     drawn = torch.tensor([[True, True, False]])
-    value = next_state_value("max-candidates", LOG_PRIOR, ONLINE, TARGET, 1.0, drawn)
-    assert value.item() == 10.0
+    for online in (ONLINE, -ONLINE):
+        value = next_state_value("max-candidates", LOG_PRIOR, online, TARGET, 1.0, drawn)
+        assert value.item() == 10.0
+
+
+def test_max_backup_values_the_online_networks_choice_by_the_target_network():
+    assert next_state_value("max", LOG_PRIOR, ONLINE, TARGET, 1.0).item() == 100.0
+    assert next_state_value("max", LOG_PRIOR, -ONLINE, TARGET, 1.0).item() == 1.0
+    padded = torch.tensor([[0.0, 0.0, -torch.inf]])
+    assert next_state_value("max", padded, ONLINE, TARGET, 1.0).item() == 10.0
 
 
 def test_padded_actions_carry_no_value():
