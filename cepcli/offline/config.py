@@ -20,7 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cql": {},
     "cql-prior": {},
     "bc": {},
-    "iql": {"control": {"actor_rate": 3e-4}},
+    "iql": {"control": {"actor_rate": 3e-4}, "text": {"members": 2}},  # twin critics
     "td3-bc": {"control": {"actor_rate": 3e-4, "normalise": True}},
 }
 

@@ -113,7 +113,7 @@ def scores(made, batches, log_prior=(-0.7, -0.7)):
 
 @pytest.mark.parametrize("algorithm", ["cql", "cql-prior", "iql"])
 def test_learns_from_chance_behaviour_what_is_best(algorithm):
-    found = scores(*learned(algorithm, world(), weight=0.1))
+    found = scores(*learned(algorithm, world(), steps=400, weight=0.1))
     assert (found.argmax(-1) == 1).all()
 
 
