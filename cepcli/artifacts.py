@@ -1,7 +1,8 @@
 """Artifacts: one directory each, complete or absent, with a manifest written last.
 
 `<workspace>/<kind>/<name>/` holds `manifest.json`, `config.toml` and data in open formats. Work in
-progress lives in `<name>.partial/` and is renamed when done. What ships with `cep` (adapters) is
+progress lives in `<name>.partial/` and is renamed when done; a kill in between leaves the older
+artifact or the new one (`whole_files`). What ships with `cep` (adapters) is
 found in `data/` under the same layout, after the workspace, and is read-only.
 """
 
@@ -14,7 +15,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from cepcli import __version__
 from cepcli.errors import ArtifactError
 from cepcli.registry import suggest
+from cepcli.whole_files import clean, discard, replace, settle, settle_all, write_whole
 
 SCHEMA_VERSION = 1
 KINDS = (
@@ -159,9 +160,7 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -188,14 +187,24 @@ class Workspace:
         self.root = root
 
     def directory(self, kind: str, name: str) -> Path:
-        """Where an artifact is, or would be."""
+        """Where an artifact is, or would be; what a kill left aside is put back first."""
         assert kind in KINDS, kind
-        return self.root / kind / check_name(name, kind)
+        return self._settled(self.root / kind / check_name(name, kind))
 
     def partial(self, kind: str, name: str) -> Path:
         """Where an unfinished artifact is, or would be."""
         final = self.directory(kind, name)
-        return final.with_name(final.name + ".partial")
+        return self._settled(final.with_name(final.name + ".partial"))
+
+    def _settled(self, path: Path) -> Path:
+        with writing(self.root):
+            settle(path)
+        return path
+
+    def _settle_all(self, kind: str) -> None:
+        with writing(self.root):
+            for folder in (self.root / kind).glob("*/") if kind in GROUPED else [self.root / kind]:
+                settle_all(folder)
 
     def exists(self, kind: str, name: str) -> bool:
         """Whether a finished artifact is in the workspace (shipped ones do not count)."""
@@ -203,6 +212,7 @@ class Workspace:
 
     def names(self, kind: str) -> list[str]:
         """Finished artifacts of a kind, in the workspace and shipped, by name."""
+        self._settle_all(kind)
         found = set()
         pattern = "*/*/manifest.json" if kind in GROUPED else "*/manifest.json"
         for root in (self.root, shipped_root()):
@@ -214,6 +224,7 @@ class Workspace:
 
     def unfinished(self, kind: str) -> list[str]:
         """Names of artifacts that are being made, or whose making died or was stopped."""
+        self._settle_all(kind)
         found = (path.stem for path in self.root.glob(f"{kind}/*.partial"))
         return sorted(name for name in found if _NAME.fullmatch(name))
 
@@ -247,8 +258,7 @@ class Workspace:
         Raises:
             ArtifactError: if there is none, or it is foreign, truncated, or of a newer schema.
         """
-        for root in (self.root, shipped_root()):
-            path = root / kind / check_name(name, kind)
+        for path in (self.directory(kind, name), shipped_root() / kind / name):
             if (path / "manifest.json").is_file():
                 return Artifact(path, _check_manifest(path, kind))
         if self.partial(kind, name).is_dir():
@@ -282,6 +292,9 @@ class Workspace:
                     f"Another process is working on the {kind} `{name}` in `{self.root}`.",
                     "Wait for it, or choose another --name.",
                 ) from error
+            with writing(self.root):
+                for left in (final, self.partial(kind, name)):
+                    clean(left)
             yield
 
     def is_locked(self, kind: str, name: str) -> bool:
@@ -322,12 +335,11 @@ class Workspace:
         self.check_new(kind, name, overwrite=overwrite)
         path = self.partial(kind, name)
         with writing(self.root):
-            discard(path)
             new = path.with_name(f".{path.stem}.new")
-            shutil.rmtree(new, ignore_errors=True)
+            discard(new)
             new.mkdir(parents=True)
             fill(new)
-            new.replace(path)
+            replace(new, path)
         return path
 
     def finish(
@@ -343,8 +355,7 @@ class Workspace:
         """Give a directory that has its manifest its final place, return what is there then."""
         final = self.directory(kind, name)
         with writing(self.root):
-            discard(final)
-            partial.replace(final)
+            replace(partial, final)
         return self.open(kind, name)
 
     def restamp(self, kind: str, name: str, *, seed: int | None = None) -> Artifact:
@@ -363,15 +374,6 @@ class Workspace:
         with writing(self.root):
             write_json(path / "manifest.json", _manifest(path, kind, seed, made_of))
         return self.open(kind, name)
-
-
-def discard(path: Path) -> None:
-    """Remove a directory so that a kill in the middle leaves no half of it under its name."""
-    if path.exists():
-        doomed = path.with_name(f".{path.name}.discarded")
-        shutil.rmtree(doomed, ignore_errors=True)
-        path.replace(doomed)
-        shutil.rmtree(doomed)
 
 
 @contextlib.contextmanager

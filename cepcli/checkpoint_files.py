@@ -1,17 +1,17 @@
 """Checkpoints on disk: written beside the last one, checked before they are used.
 
-`checkpoint-<step>/` is renamed into place when it is complete, and the older one is removed
-afterwards, so that there is a complete one at every moment.
+`checkpoint-<step>/` gets its name when it is complete and on the disk, and older ones are removed
+afterwards, so that there is a complete one at every moment; what kills left is removed with them.
 """
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cepcli.artifacts import discard, read_json, sha256, write_json, writing
+from cepcli.artifacts import read_json, sha256, write_json, writing
 from cepcli.errors import ArtifactError
+from cepcli.whole_files import discard, replace, settle_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +19,19 @@ if TYPE_CHECKING:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
+    """Complete checkpoints of a run, oldest first; what a kill left aside is put back."""
+    with writing(run):
+        settle_all(run)
     return sorted(p for p in run.glob("checkpoint-*") if not p.name.endswith(".partial"))
+
+
+def is_saved(run: Path, step: int, next_eval: int) -> bool:
+    """Whether the last checkpoint is of this state, which only steps and evaluations change."""
+    found = checkpoints(run)
+    if not found:
+        return False
+    progress = read_state(found[-1])["progress"]
+    return (progress["step"], progress["next_eval"]) == (step, next_eval)
 
 
 @contextlib.contextmanager
@@ -36,16 +47,16 @@ def writing_checkpoint(run: Path, step: int, version: int) -> Iterator[tuple[Pat
     partial = final.with_name(final.name + ".partial")
     try:
         with writing(run):
-            for left_by_a_kill in [partial, *run.glob(".checkpoint-*.discarded")]:
-                shutil.rmtree(left_by_a_kill, ignore_errors=True)
+            checkpoints(run)
+            for left_by_a_kill in [*run.glob("checkpoint-*.partial"), *run.glob(".checkpoint-*")]:
+                discard(left_by_a_kill)
             partial.mkdir()
             state: dict[str, Any] = {"config_sha256": sha256(run / "config.toml")}
             yield partial, state
             files = sorted(p for p in partial.rglob("*") if p.is_file())
             state["files"] = {str(p.relative_to(partial)): sha256(p) for p in files}
             write_json(partial / "state.json", {"schema_version": version, **state})
-            discard(final)
-            partial.replace(final)
+            replace(partial, final)
             for old in checkpoints(run):
                 if old != final:
                     discard(old)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
+from cepcli.whole_files import write_whole
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ def write_toml(path: Path, config: Any) -> None:
     """Write a configuration dataclass as TOML."""
     import tomli_w
 
-    path.write_text(tomli_w.dumps(to_dict(config)), encoding="utf-8")
+    write_whole(path, tomli_w.dumps(to_dict(config)))
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

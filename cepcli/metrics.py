@@ -1,6 +1,7 @@
 """Where numbers go: one JSON object a row in `metrics.jsonl`, and TensorBoard events beside it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ class RowWriter:
         self._file.write((json.dumps(row) + "\n").encode())
         self._file.flush()
 
-    @property
-    def offset(self) -> int:
-        """Bytes so far."""
+    def sync(self) -> int:
+        """Have all rows on the disk, which a checkpoint counts on; returns the bytes so far."""
+        os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
@@ -60,10 +61,9 @@ class MetricWriter:
                 self._events.add_scalar(name, value, step)
         self._events.flush()
 
-    @property
-    def offset(self) -> int:
-        """Bytes of `metrics.jsonl` so far."""
-        return self._rows.offset
+    def sync(self) -> int:
+        """Have all rows on the disk; returns the bytes of `metrics.jsonl` so far."""
+        return self._rows.sync()
 
     def close(self) -> None:
         """Close both files."""

@@ -6,7 +6,6 @@ the user's cache folder and is complete or absent, also when two processes start
 
 import contextlib
 import fcntl
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from cepcli.artifacts import cache_home, sha256, writing
 from cepcli.errors import PriorError
+from cepcli.whole_files import discard, replace
 
 
 def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
@@ -32,10 +32,10 @@ def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not directory.is_dir():
                 partial = directory.with_name(f"{directory.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
+                discard(partial)
                 partial.mkdir()
                 make(partial)
-                partial.replace(directory)
+                replace(partial, directory)
     return directory
 
 

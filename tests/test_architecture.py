@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cepcli"
 #: What each layer may import besides itself; a package not named here imports nothing of cepcli.
 SERVICES = {
     "artifacts", "checkpoint_files", "config", "device", "metrics", "packaged_models", "registry",
-    "run_directory", "seeding",
+    "run_directory", "seeding", "whole_files",
 }  # fmt: skip
 BOTTOM = {"errors", "types"}
 BASE = SERVICES | BOTTOM
@@ -27,6 +27,7 @@ LAYERS = {
     "device": BASE,
     "checkpoint_files": BASE,
     "run_directory": BASE,
+    "whole_files": set(),
     "posterior": BASE,
     "envs": BASE,
     "prior": BASE | {"posterior"},
@@ -36,7 +37,7 @@ LAYERS = {
     "cache": BASE | {"posterior", "prior.base", "abstraction"},
     "agents": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
     "offline": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
-    "report": {"artifacts", "metrics", "errors", "registry", "config"},
+    "report": {"artifacts", "metrics", "errors", "registry", "config", "whole_files"},
     "experiments": BASE
     | {"posterior", "envs", "prior", "abstraction", "rl", "cache", "agents", "offline", "report"},
 }

@@ -23,6 +23,7 @@ from cepcli.abstraction.encoder import unit
 from cepcli.abstraction.pairs import LogPriors, pair_spans, prior_table
 from cepcli.artifacts import writing
 from cepcli.errors import CacheError, ConfigError
+from cepcli.whole_files import write_whole
 
 _FORMAT = "cep-key-head-2"
 _ARRAYS = {"hidden": 2, "bias": 1, "output": 2}  # number of axes
@@ -99,9 +100,7 @@ class Head:
         )
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.tmp")
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            write_whole(path, content)
 
     @classmethod
     def load(cls, path: Path) -> "Head":

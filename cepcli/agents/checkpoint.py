@@ -16,6 +16,7 @@ from cepcli.checkpoint_files import (
     check_files,
     check_state,
     fitting,
+    is_saved,
     load_arrays,
     load_tensors,
     read_state,
@@ -31,7 +32,9 @@ _KEYS = {
 
 
 def save_checkpoint(run: Path, step: int, parts: Parts, progress: dict[str, Any]) -> None:
-    """Write a checkpoint of `parts` and of the loop's own `progress` (JSON values)."""
+    """Write a checkpoint of `parts` and of the loop's own `progress`, unless this state has one."""
+    if is_saved(run, step, progress["next_eval"]):
+        return
     with writing_checkpoint(run, step, SCHEMA_VERSION) as (partial, state):
         counters, latencies = parts.telemetry.state()
         np.savez(partial / "telemetry.npz", allow_pickle=False, **latencies)

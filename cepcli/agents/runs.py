@@ -5,7 +5,6 @@ last checkpoint, the cache, summary.json and curve.png.
 """
 
 import re
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -320,7 +319,6 @@ def _finish(
     summary["decisions_sha256"] = progress.decisions_sha256
     with writing(run):
         if parts.cache is not None:
-            shutil.rmtree(run / "cache", ignore_errors=True)
             parts.cache.save(run / "cache")
         write_json(run / "summary.json", summary)
         hooks.on_finish(run)

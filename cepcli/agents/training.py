@@ -51,8 +51,8 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
 
     def save() -> None:
         progress.wall_seconds = time.perf_counter() - began
-        progress.metrics_offset = writer.offset
-        progress.trace_offset = trace.offset if trace else 0
+        progress.metrics_offset = writer.sync()
+        progress.trace_offset = trace.sync() if trace else 0
         save_checkpoint(run, progress.step, parts, asdict(progress))
 
     def check_interrupt() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cepcli.annotate.records import plain_numbers, state_id
 from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
+from cepcli.whole_files import write_whole
 
 FILE = "states.jsonl"
 
@@ -37,17 +38,16 @@ class State:
 
 def append_states(path: Path, states: Iterable[State]) -> None:
     """Add states at the end of a file."""
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.writelines(map(_line, states))
+    before = path.read_bytes() if path.exists() else b""
+    with writing(path):
+        write_whole(path, before + "".join(map(_line, states)).encode())
 
 
 def keep_states(path: Path, wanted: Callable[[State], bool]) -> None:
     """Take out of a file the states that are not wanted."""
-    temporary = path.with_name(f".{path.name}.tmp")
     kept = [state for state in read_states(path) if wanted(state)]
     with writing(path):
-        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, "".join(map(_line, kept)))
 
 
 def _line(state: State) -> str:

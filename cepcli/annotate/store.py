@@ -14,6 +14,7 @@ from pathlib import Path
 from cepcli.annotate.records import Annotation, Defect, parse, to_line
 from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
+from cepcli.whole_files import replace, sync
 
 
 class AnnotationFile:
@@ -101,21 +102,18 @@ class AnnotationFile:
 
         Begun again when somebody saves the file while ours is written beside it.
         """
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary = self.path.with_name(f".{self.path.name}.new")
         while True:
             self.refresh()
             lines = changed()
             if lines is None:
                 return False
             with writing(self.path):
-                with temporary.open("wb") as file:
-                    file.writelines(line + b"\n" for line in lines)
-                    file.flush()
-                    os.fsync(file.fileno())
+                temporary.write_bytes(b"".join(line + b"\n" for line in lines))
+                sync(temporary)
                 if self._signature() != self._seen:
                     continue
-                temporary.replace(self.path)
-                _sync_directory(self.path.parent)
+                replace(temporary, self.path)
             self.refresh()
             return True
 
@@ -131,11 +129,3 @@ class AnnotationFile:
 def _byte_before(file: io.FileIO, end: int) -> bytes:
     file.seek(end - 1)
     return file.read(1) or b""
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

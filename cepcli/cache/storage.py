@@ -7,7 +7,6 @@ names it, and is never repaired or overwritten.
 
 import hashlib
 import io
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from cepcli.cache import columns
 from cepcli.cache.migrations import MIGRATIONS, Parts
 from cepcli.errors import ArtifactError, CacheError
 from cepcli.prior.base import Namespace, ScorerFingerprint
+from cepcli.whole_files import discard, replace, write_whole
 
 SCHEMA_VERSION = 2
 HEAD = "cache.json"
@@ -97,7 +97,7 @@ def write(directory: Path, saved: Saved) -> None:
             content = buffer.getbuffer()
             digest = hashlib.sha256(content).hexdigest()
             name = f"{part}-{digest[:16]}.npz"
-            (directory / name).write_bytes(content)
+            write_whole(directory / name, content)
             head["files"][part] = {"file": name, "bytes": len(content), "sha256": digest}
         artifacts.write_json(directory / HEAD, head)
         _remove_stale(directory, {f["file"] for f in head["files"].values()})
@@ -121,9 +121,9 @@ def write_new(directory: Path, saved: Saved) -> None:
     with artifacts.writing(directory.parent):
         try:
             write(partial, saved)
-            partial.replace(directory)
+            replace(partial, directory)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            discard(partial)
 
 
 def read(directory: Path) -> Saved:
@@ -287,4 +287,4 @@ def _remove_stale(directory: Path, current: set[str]) -> None:
                     "head-*.npz"):  # fmt: skip
         for path in directory.glob(pattern):
             if path.name not in current:
-                path.unlink()
+                discard(path)

@@ -109,10 +109,9 @@ class TraceWriter:
             row["q"] = [round(q, 6) for q in q_values]
         self._rows.write(row)
 
-    @property
-    def offset(self) -> int:
-        """Bytes so far."""
-        return self._rows.offset
+    def sync(self) -> int:
+        """Have all rows on the disk; returns the bytes so far."""
+        return self._rows.sync()
 
     def close(self) -> None:
         """Close the file."""

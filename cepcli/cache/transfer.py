@@ -15,6 +15,7 @@ from cepcli.cache.config import is_keyed
 from cepcli.cache.storage import Saved, namespace_differences
 from cepcli.config import require
 from cepcli.errors import CacheError
+from cepcli.whole_files import write_whole
 
 Record = dict[str, Any]
 
@@ -98,12 +99,10 @@ def export_parquet(saved: Saved, path: Path) -> None:
 
     buffer = io.BytesIO()
     parquet.write_table(_table(saved), buffer)
-    unfinished = path.with_name(f".{path.name}.partial")
     with artifacts.writing(path.parent):
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
-        unfinished.write_bytes(buffer.getbuffer())
-        unfinished.replace(path)
+        write_whole(path, buffer.getbuffer())
 
 
 def _table(saved: Saved) -> Any:

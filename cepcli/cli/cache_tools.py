@@ -82,9 +82,10 @@ def _write_settings(path: Path, cache: dict[str, Any]) -> None:
     import tomli_w
 
     from cepcli.artifacts import writing
+    from cepcli.whole_files import write_whole
 
     with writing(path.parent):
-        path.write_text(tomli_w.dumps({"cache": cache}), encoding="utf-8")
+        write_whole(path, tomli_w.dumps({"cache": cache}))
 
 
 KEY_COLUMNS = ["L (99 % of pairs)", "δ", "hits", "µs a key"]

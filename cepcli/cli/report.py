@@ -99,6 +99,7 @@ def _place(output: Path | None, format_: Format | None, root: Path) -> tuple[Pat
 def _write(made: "Report", path: Path, kind: Format) -> None:
     """The whole file or nothing of it."""
     from cepcli.artifacts import writing
+    from cepcli.whole_files import write_whole
 
     if kind == Format.PNG:
         from cepcli.report.picture import save_report_picture
@@ -114,6 +115,4 @@ def _write(made: "Report", path: Path, kind: Format) -> None:
     text = render(made)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)

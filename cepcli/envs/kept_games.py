@@ -1,12 +1,12 @@
 """Generated games are kept in the workspace: made once, whole or not at all."""
 
 import fcntl
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from cepcli.artifacts import writing
+from cepcli.whole_files import discard, replace
 
 
 def made_once(final: Path, workspace: Path, make: Callable[[Path], None]) -> Path:
@@ -32,12 +32,12 @@ def made_once(final: Path, workspace: Path, make: Callable[[Path], None]) -> Pat
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not final.is_file():
                 for left_over in directory.glob(f".{final.stem}.partial-*"):
-                    shutil.rmtree(left_over)
+                    discard(left_over)
                 partial = tempfile.mkdtemp(dir=directory, prefix=f".{final.stem}.partial-")
                 try:
                     make(Path(partial))
                     for file in sorted(Path(partial).iterdir(), key=lambda file: file.name == name):
-                        file.replace(directory / file.name)
+                        replace(file, directory / file.name)
                 finally:
-                    shutil.rmtree(partial)
+                    discard(Path(partial))
     return final

@@ -16,6 +16,7 @@ from cepcli.config import require
 from cepcli.envs.base import Split
 from cepcli.envs.kept_games import made_once
 from cepcli.errors import EnvError
+from cepcli.whole_files import discard
 
 Goal = Literal["detailed", "brief"]
 _GOAL_HELP = "detailed: the objective names every step; brief: only what is to be reached"
@@ -255,7 +256,7 @@ def _compile(options: GameOptions, seed: int, file: Path) -> None:
             f"{str(error).strip()[-300:]}",
             "Ask for smaller games, or for other seeds.",
         ) from error
-    file.with_suffix(".ni").unlink(missing_ok=True)
+    discard(file.with_suffix(".ni"))
 
 
 def _challenge(name: str, making: Any, **settings: Any) -> Any:

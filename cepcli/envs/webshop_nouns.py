@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cepcli.artifacts import writing
 from cepcli.errors import EnvError
+from cepcli.whole_files import write_whole
 
 _TAGS = ("NOUN", "PROPN")
 
@@ -31,9 +31,7 @@ def nouns_of(
     found = _tagged(names)
     with writing(workspace):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".partial-{os.getpid()}")
-        partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(file)
+        write_whole(file, json.dumps(found))
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.agents.config import TrainConfig
-from cepcli.artifacts import Workspace, discard, read_json, versions, write_json, writing
+from cepcli.artifacts import Workspace, read_json, versions, write_json, writing
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.checkpoint_files import checkpoints
 from cepcli.envs.catalog import make_control_env
@@ -26,6 +26,7 @@ from cepcli.metrics import MetricWriter
 from cepcli.report.curves import plot_run
 from cepcli.run_directory import check_new_run
 from cepcli.seeding import stream_seed
+from cepcli.whole_files import discard, replace
 
 AGENT = "sac of stable-baselines3"
 _SETTINGS = "settings.json"
@@ -176,10 +177,10 @@ class _Reference:
             progress = {
                 "evaluations": self._evaluations,
                 "seconds": time.perf_counter() - self._began,
-                "metrics_offset": self._writer.offset,
+                "metrics_offset": self._writer.sync(),
             }
             write_json(partial / "progress.json", progress)
-            partial.replace(final)
+            replace(partial, final)
             for old in checkpoints(self._run):
                 if old != final:
                     discard(old)

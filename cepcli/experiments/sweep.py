@@ -21,6 +21,7 @@ from cepcli.artifacts import Workspace, writing
 from cepcli.config import merge, read_toml
 from cepcli.errors import ArtifactError, CepError
 from cepcli.experiments.tasks import Job, Task
+from cepcli.whole_files import write_whole
 
 #: One row per task that was made: how long it took.
 SECONDS = "ablation/.seconds.jsonl"
@@ -132,7 +133,7 @@ def _training(job: Job, workspace: Workspace) -> tuple[str, ...]:
         config = merge(merge(config, read_toml(job.settings)), job.own)
     file = workspace.root / "ablation" / ".configs" / f"{job.run}.toml"
     with writing(workspace.root):
-        file.write_text(tomli_w.dumps(config), encoding="utf-8")
+        write_whole(file, tomli_w.dumps(config))
     name = job.run.removesuffix(f"_s{job.seed}")
     return ("train", "--config", str(file), "--name", name, "--resume")
 

@@ -6,7 +6,6 @@ the episode after the last one that was kept, and comes to the data of one that 
     cep offline collect --env walker2d --recipe random --transitions 20000
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from cepcli.offline.quality import quality_of
 from cepcli.offline.stored import CARD, D4RL_FILE, MINARI_FOLDER, TEXT_FILE, read_text, write_rows
 from cepcli.registry import suggest
 from cepcli.seeding import stream_seed
+from cepcli.whole_files import discard
 
 RECIPES = ("random", "medium", "medium-replay", "expert", "medium-expert", "noisy-expert")
 LAYOUTS = ("d4rl", "minari")
@@ -161,14 +161,14 @@ def collect(
             columns = _played(plan, folder / _KEPT, workspace, text, advance, notify)
             notify("Writing the dataset")
             for left_by_a_kill in (D4RL_FILE, MINARI_FOLDER, TEXT_FILE):
-                _remove(folder / left_by_a_kill)
+                discard(folder / left_by_a_kill)
             card = (
                 _write_text(plan, columns, folder)
                 if text
                 else _write_control(plan, columns, folder)
             )
             write_json(folder / CARD, card)
-            _remove(folder / _KEPT)
+            discard(folder / _KEPT)
         return workspace.finish("dataset", name, seed=config.seed, inputs=plan.inputs)
 
 
@@ -289,10 +289,3 @@ def _card(plan: Plan, kind: str, measured: dict[str, Any]) -> dict[str, Any]:
         "layouts": list(config.layouts) if kind == "control" else [],
         **measured,
     }
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

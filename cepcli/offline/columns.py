@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from cepcli.artifacts import Workspace, writing
+from cepcli.whole_files import discard, lives, replace
 
 #: Columns that take more than this many bytes are mapped instead of read.
 LARGE = 2**28
@@ -78,10 +78,10 @@ def _new_files(folder: Path, extents: tuple[int, int, int]) -> Iterator[Columns]
     """
     with writing(folder.parent):
         for left in folder.parent.glob(f"{folder.name}.*.partial"):
-            if not _lives(int(left.name.split(".")[-2])):
-                shutil.rmtree(left, ignore_errors=True)
+            if not lives(left.name.split(".")[-2]):
+                discard(left)
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(partial)
         partial.mkdir(parents=True)
         try:
             arrays = {
@@ -92,20 +92,9 @@ def _new_files(folder: Path, extents: tuple[int, int, int]) -> Iterator[Columns]
             for array in arrays.values():
                 array.flush()
             if not folder.is_dir():
-                partial.replace(folder)
+                replace(partial, folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    """Whether there is a process of that number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+            discard(partial)
 
 
 def _mapped(folder: Path) -> Columns:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cepcli.offline.stored import read_rows, write_rows
+from cepcli.whole_files import whole_file
 
 #: Columns of one or more episodes, a value for each step: arrays of control, lists of text.
 Episodes = dict[str, Any]
@@ -49,9 +50,8 @@ class Kept:
         """Write what is not on disk yet."""
         if self._pending:
             path = self._folder / f"{self._stage}-{len(self._files):06d}{self._suffix}"
-            temporary = path.with_name(f".{path.name}")
-            self._write(temporary, joined(self._pending))
-            temporary.replace(path)
+            with whole_file(path) as new:
+                self._write(new, joined(self._pending))
             self._files.append(path)
             self._pending = []
         self._written = time.monotonic()

@@ -7,7 +7,6 @@ the LLM has answered since is in the journal.
     cep offline label --dataset d4rl --prior walker2d
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import load_prior, prior_inputs
 from cepcli.seeding import generator
 from cepcli.types import TextState
+from cepcli.whole_files import discard, replace, settle_all
 
 #: Seconds after which what is done is written down.
 _KEEP_SECONDS = 20.0
@@ -145,7 +145,7 @@ def label(
             np.savez_compressed(folder / LABELS_FILE, log_prior=made.log_prior)
             write_json(folder / LABELS_CARD, made.card())
             for progress in folder.glob(f"{_PROGRESS}-*"):
-                shutil.rmtree(progress)
+                discard(progress)
         inputs = [made_of.reference for made_of in made.inputs]
         artifact = workspace.finish("labels", name, seed=config.seed, inputs=inputs)
     return {**read_json(artifact.path / LABELS_CARD), "path": str(artifact.path)}
@@ -305,7 +305,8 @@ class _Labelling:
         """Write down how far it is; there is a whole record of that at every moment."""
         final = folder / f"{_PROGRESS}-{self._done:010d}"
         partial = folder / f".{final.name}"
-        shutil.rmtree(partial, ignore_errors=True)
+        for left_by_a_kill in folder.glob(f".{_PROGRESS}-*"):
+            discard(left_by_a_kill)
         partial.mkdir()
         np.save(partial / "log_prior.npy", self.log_prior[: self._done], allow_pickle=False)
         counters, arrays = self._telemetry.state()
@@ -320,9 +321,9 @@ class _Labelling:
             "auditing": self._auditing.bit_generator.state,
             "control": None if self._control is None else self._control.state(),
         })  # fmt: skip
-        partial.replace(final)
+        replace(partial, final)
         for older in _records(folder)[:-1]:
-            shutil.rmtree(older)
+            discard(older)
 
     def _resume(self, folder: Path) -> None:
         """Go on from the last record, if there is one of the same settings."""
@@ -333,7 +334,7 @@ class _Labelling:
         state = read_json(path / "state.json")
         if state["settings"] != self._settings():
             for record in records:
-                shutil.rmtree(record)
+                discard(record)
             return
         if self._cache is not None and self._control is not None:
             namespace = self._cache.namespace
@@ -353,6 +354,7 @@ class _Labelling:
 
 def _records(folder: Path) -> list[Path]:
     """Whole records of how far a labelling is, oldest first."""
+    settle_all(folder)
     return sorted(folder.glob(f"{_PROGRESS}-*"))
 
 

@@ -21,6 +21,7 @@ from cepcli.checkpoint_files import (
     check_state,
     checkpoints,
     fitting,
+    is_saved,
     load_tensors,
     read_state,
     writing_checkpoint,
@@ -85,7 +86,7 @@ def train(parts: Parts, envs: EvalEnvs, run: Path, hooks: Hooks) -> Progress:
 
     def save() -> None:
         progress.wall_seconds = time.perf_counter() - began
-        progress.metrics_offset = writer.offset
+        progress.metrics_offset = writer.sync()
         _save(run, parts, progress)
 
     def check_interrupt() -> None:
@@ -153,6 +154,8 @@ def _evaluate(
 
 
 def _save(run: Path, parts: Parts, progress: Progress) -> None:
+    if is_saved(run, progress.step, progress.next_eval):
+        return
     tensors, scalars = parts.learner.state()
     with writing_checkpoint(run, progress.step, SCHEMA_VERSION) as (partial, state):
         save_file(tensors, partial / "learner.safetensors")

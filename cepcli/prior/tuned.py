@@ -25,6 +25,7 @@ from cepcli.prior.lessons import Lesson, TuningData, ask_lessons
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import DEFAULT_NORMALISATION, templates_in
 from cepcli.prior.prompts import PromptTemplate
+from cepcli.whole_files import discard
 
 CHECKPOINT = "checkpoint.safetensors"
 _RECIPE = "recipe.json"
@@ -154,7 +155,7 @@ def tune_prior(
             write_json(folder / "report.json", report)
             write_toml(folder / "config.toml", config)
             for leftover in (CHECKPOINT, _RECIPE):
-                (folder / leftover).unlink(missing_ok=True)
+                discard(folder / leftover)
         sources = [one.source for one in data]
         return workspace.finish("prior", name, seed=config.seed, inputs=sources)
 

@@ -12,6 +12,7 @@ from cepcli.errors import ArtifactError
 from cepcli.metrics import read_metrics
 from cepcli.report.comparison import Group, has_success
 from cepcli.report.statistics import Tasks, performance_profile
+from cepcli.whole_files import whole_file
 
 mpl.use("Agg")
 
@@ -185,10 +186,9 @@ def save_picture(figure: Any, path: Path) -> Path:
     """Write a figure as PNG, whole or not at all, and close it."""
     if path.suffix != ".png" or (path.exists() and not path.is_file()):
         raise ArtifactError(f"`{path}` cannot hold a picture.", "Name a file that ends in .png.")
-    partial = path.with_suffix(".tmp.png")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, dpi=130)
+        with whole_file(path) as new:
+            figure.savefig(new, dpi=130, format="png")
         plt.close(figure)
-        partial.replace(path)
     return path

@@ -72,6 +72,27 @@ def test_interrupt_writes_a_checkpoint_and_resuming_ends_the_same(corridor, tmp_
     assert timeless(resumed) == timeless(whole)
 
 
+def test_no_state_is_saved_twice(corridor, tmp_path, monkeypatch):
+    from cepcli import checkpoint_files
+
+    saved, real = [], checkpoint_files.replace
+    monkeypatch.setattr(
+        checkpoint_files,
+        "replace",
+        lambda new, path: (saved.append(path.name[-2:]), real(new, path)),
+    )
+    flags = {"steps": 40, "prior": "uniform", "cache.mode": "off", "eval_interval": 30}
+    taken = []
+    with pytest.raises(Interrupted):
+        corridor.run(
+            tmp_path, "a", on_step=lambda parts, progress: taken.append(progress.step),
+            stop=lambda: len(taken) == 20, **flags,
+        )  # fmt: skip
+    assert saved == ["20"], "the interval's and the interruption's are one"
+    corridor.run(tmp_path, "a", resume=True, **flags)
+    assert saved == ["20", "40", "40"], "before and after the last evaluation"
+
+
 def test_evaluating_more_often_does_not_change_training(corridor, tmp_path):
     seldom = corridor.run(tmp_path / "1", "a", eval_interval=120, **{"cache.mode": "lru"})
     often = corridor.run(tmp_path / "2", "a", eval_interval=10, **{"cache.mode": "lru"})

@@ -54,7 +54,7 @@ def test_a_resumed_trace_is_the_same_file_as_one_never_stopped(tmp_path, traced)
     folder.mkdir()
     writer = write(folder)
     writer.write(STATES[0], 0, answer("miss", -1.0, -2.0), [0.5, 0.25], 0.8)
-    offset = writer.offset
+    offset = writer.sync()
     writer.write(STATES[1], 0, answer("miss", -9.0), None, 0.1)  # lost with the kill
     writer.close()
     writer = write(folder, offset)

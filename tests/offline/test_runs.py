@@ -111,6 +111,19 @@ def test_interrupted_run_goes_on(tmp_path):
     assert artifacts(tmp_path, "a") == artifacts(tmp_path / "whole", "a")
 
 
+def test_no_state_is_saved_twice(tmp_path, monkeypatch):
+    from cepcli import checkpoint_files
+
+    saved, real = [], checkpoint_files.replace
+    monkeypatch.setattr(
+        checkpoint_files,
+        "replace",
+        lambda new, path: (saved.append(path.name[-2:]), real(new, path)),
+    )
+    worlds.run(tmp_path, "a", algorithm="bc", steps=20, eval_env=False)
+    assert saved == ["10", "20"]
+
+
 def test_resuming_under_other_settings_is_refused(tmp_path):
     worlds.run(tmp_path, "a", algorithm="bc")
     with pytest.raises(ArtifactError, match="steps = 60, not 70"):
