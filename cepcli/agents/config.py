@@ -188,7 +188,8 @@ class TrainConfig:
     prior: str = field(
         default="embedded",
         metadata={
-            "help": "embedded, uniform, an adapter's name, a model's path or hub id, server:URL"
+            "help": "embedded, gemma-3-270m, uniform, a tuned prior's name, a model's directory, "
+            "GGUF file or hub id, server:URL"
         },
     )
     abstraction: str | None = field(

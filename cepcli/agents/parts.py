@@ -28,7 +28,7 @@ from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.catalog import control_spec, make_control_env, make_env
 from cepcli.envs.control import ControlEnv
 from cepcli.prior.base import Prior
-from cepcli.prior.embedded import SMOLLM2
+from cepcli.prior.embedded import EMBEDDED_MODELS
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import find_prior, load_prior, prior_inputs
 from cepcli.prior.shuffled import ShuffledPrior
@@ -237,7 +237,8 @@ def _env(config: TrainConfig, workspace: Workspace, split: str, notify: Notify) 
 
 def _prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notify) -> Prior:
     if config.prior != "uniform":
-        first = find_prior(config.prior, workspace).model == "embedded" and not SMOLLM2.is_ready()
+        embedded = EMBEDDED_MODELS.get(find_prior(config.prior, workspace).model or "")
+        first = embedded is not None and not embedded.package.is_ready()
         once = ", fetching and converting its language model first, once" if first else ""
         notify(f"Loading the prior `{config.prior}`{once}")
     return load_prior(

@@ -177,7 +177,7 @@ def _of_family(name: str, spec: "ControlSpec") -> str:
 
 def prior_for(spec: "ControlSpec", space: "Workspace", say: Any) -> str:
     """The prior that has the family's name, tuned for it; else the untuned embedded one."""
-    from cepcli.prior.load import EMBEDDED
+    from cepcli.prior.embedded import EMBEDDED
 
     if spec.family in space.names("prior"):
         return spec.family
@@ -221,9 +221,9 @@ def _asker(
     import numpy as np
 
     from cepcli.prior.config import PriorConfig, ServerConfig
-    from cepcli.prior.load import load_prior
+    from cepcli.prior.load import find_prior, load_prior
 
-    announce_first_use(name, quiet)
+    announce_first_use(find_prior(name, space).model, quiet)
     prior = load_prior(
         name, family=family, workspace=space,
         config=PriorConfig(server=ServerConfig(insecure=insecure)), device=device,

@@ -64,16 +64,19 @@ def _device() -> dict[str, Any]:
 
 def _models() -> list[dict[str, Any]]:
     from cepcli.abstraction.encoder import MINILM
-    from cepcli.prior.embedded import SMOLLM2
+    from cepcli.prior.embedded import EMBEDDED_MODELS
 
-    fetch = {SMOLLM2.name: "cep prior score --env babyai/goto-redball", MINILM.name: "make demo"}
-    checks = []
-    for model in (SMOLLM2, MINILM):
-        found = str(model.directory) if model.is_ready() else "fetched on first use"
-        checks.append(
-            _check(f"model {model.name}", model.is_ready(), found, fetch[model.name], optional=True)
+    rows = [(MINILM, "fetched on first use", "make demo")]
+    for model in EMBEDDED_MODELS.values():
+        absent = f"{model.megabytes} MB, {model.package.licence}: --prior {model.prior}"
+        rows.append((model.package, absent, f"cep prior fetch {model.prior}"))
+    return [
+        _check(
+            f"model {package.name}", package.is_ready(),
+            str(package.directory) if package.is_ready() else absent, fetch, optional=True,
         )
-    return checks
+        for package, absent, fetch in rows
+    ]  # fmt: skip
 
 
 def _workspace(option: Any) -> list[dict[str, Any]]:

@@ -101,9 +101,10 @@ def finetune(
 ) -> None:
     """Tune a language model on few demonstrations; leaves a prior for `--prior NAME`."""
     from cepcli.artifacts import check_name
+    from cepcli.prior.load import check_free
 
     if name is not None:
-        check_name(name)
+        check_free(check_name(name))
     if len(set(env)) < len(env):
         raise ConfigError("`--env` names an environment twice.", "Name each once.")
     if seed is not None and seeds is not None:

@@ -88,9 +88,10 @@ def labelled(
 ) -> dict[str, Any]:
     """Label a dataset of a known environment, showing how far it is; the labels' figures."""
     from cepcli.offline.labelling import label as label_dataset
+    from cepcli.prior.load import find_prior
 
     settings, words = _described(settings, _env_of(dataset, data), space, quiet)
-    announce_first_use(settings.prior, quiet)
+    announce_first_use(find_prior(settings.prior, space).model, quiet)
     total = settings.states or len(data)
     with (
         interruptible("What was answered is kept; type the command again to go on."),
@@ -116,7 +117,7 @@ def default_prior(env: str, space: "Workspace", quiet: bool) -> str:
     """The prior that is asked about an environment unless another is named."""
     from cepcli.cli.abstractions import prior_for
     from cepcli.envs.catalog import spec
-    from cepcli.prior.load import EMBEDDED
+    from cepcli.prior.embedded import EMBEDDED
 
     known = spec(env)
     if known.control is not None:

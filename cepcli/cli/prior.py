@@ -20,6 +20,7 @@ from cepcli.cli.options import (
     print_table,
 )
 from cepcli.cli.prior_display import (
+    accept_terms,
     announce_first_use,
     interruptible,
     note,
@@ -48,7 +49,10 @@ NoJournalOption = Annotated[
 ]
 PriorNameArgument = Annotated[
     str,
-    typer.Argument(help="uniform, embedded, a tuned prior, a directory, a hub id or server:URL."),
+    typer.Argument(
+        help="uniform, embedded, gemma-3-270m, a tuned prior, a directory, a GGUF file, a hub id "
+        "or server:URL."
+    ),
 ]
 
 
@@ -108,13 +112,13 @@ def evaluate(
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
     from cepcli.prior.evaluate import evaluate_prior
-    from cepcli.prior.load import load_prior
+    from cepcli.prior.load import find_prior, load_prior
     from cepcli.prior.tuned import measure_uniform, report_row
 
     flags = {"server.insecure": insecure or None}
     settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
     space = open_workspace(workspace)
-    announce_first_use(name, quiet)
+    announce_first_use(find_prior(name, space).model, quiet)
     prior = load_prior(
         name, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
         journal_path=_journal_path(space, no_journal),
@@ -150,12 +154,12 @@ def score(
     from cepcli.config import resolve
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
-    from cepcli.prior.load import load_prior
+    from cepcli.prior.load import find_prior, load_prior
 
     flags = {"server.insecure": insecure or None}
     settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
     space = open_workspace(workspace)
-    announce_first_use(prior, json)
+    announce_first_use(find_prior(prior, space).model, json)
     state = _state_of(env, text, goal, seed, space)
     loaded = load_prior(
         prior, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
@@ -171,25 +175,57 @@ def score(
     print_bars(state, rows, answer)
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="embedded or gemma-3-270m.")] = "embedded",
+    accept: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the model's terms, if it has any.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch a model that comes in packages, ahead of its first use."""
+    from cepcli.errors import PriorError
+    from cepcli.prior.embedded import EMBEDDED_MODELS
+    from cepcli.registry import suggest
+
+    if name not in EMBEDDED_MODELS:
+        raise PriorError(f"No packages hold a model `{name}`.", suggest(name, EMBEDDED_MODELS))
+    if not accept:
+        accept_terms(name, quiet)
+    with interruptible("Nothing is kept of it; type the command again to start over."):
+        path = EMBEDDED_MODELS[name].path(terms_accepted=accept, notify=note(quiet))
+    typer.echo(f"{name}: {path}")
+
+
 @app.command("list")
 def list_priors(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """List the priors that have a name here."""
+    """List the priors that have a name here, and the models that packages hold."""
     from cepcli.artifacts import read_json
-    from cepcli.prior.load import EMBEDDED, UNIFORM
+    from cepcli.prior.embedded import EMBEDDED_MODELS
+    from cepcli.prior.load import UNIFORM
 
     space = open_workspace(workspace)
-    rows = [
-        {"name": UNIFORM, "what": "every admissible action alike; asks no model"},
-        {"name": EMBEDDED, "what": "SmolLM2-135M-Instruct, untuned"},
-    ]
+    rows = [_listed(UNIFORM, "every admissible action alike; asks no model")]
+    rows += [
+        _listed(
+            model.prior, f"{model.title}, untuned", model.package.licence, model.tokens,
+            "yes" if model.package.is_ready() else f"no, {model.megabytes} MB",
+        )
+        for model in EMBEDDED_MODELS.values()
+    ]  # fmt: skip
     for name in space.names("prior"):
         card = read_json(space.open("prior", name).path / "prior.json")
-        what = f"{card['model']}, {card['shots']} shots of {card['env']}"
-        rows.append({"name": name, "what": what})
+        rows.append(_listed(name, f"{card['model']}, {card['shots']} shots of {card['env']}"))
     if json:
         print_json(rows)
         return
-    print_table("Priors", ["name", "what"], [[row["name"], row["what"]] for row in rows])
+    print_table("Priors", list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _listed(
+    name: str, what: str, licence: str = "", tokens: str = "", fetched: str = ""
+) -> dict[str, str]:
+    return {"name": name, "what": what, "licence": licence, "tokens": tokens, "fetched": fetched}
 
 
 def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":

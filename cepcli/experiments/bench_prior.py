@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cepcli.errors import PriorError
+from cepcli.prior.embedded import EMBEDDED
 from cepcli.prior.hf import encode_prefix, fork, tree_log_likelihoods
-from cepcli.prior.language_model import EMBEDDED, LanguageModel, load_language_model
+from cepcli.prior.language_model import LanguageModel, load_language_model
 from cepcli.prior.token_tree import Branch, build_tree
 from cepcli.seeding import generator
 

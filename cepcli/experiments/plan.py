@@ -14,7 +14,7 @@ from cepcli.envs.catalog import spec
 from cepcli.errors import ConfigError
 from cepcli.experiments.ablation import FILE, Ablation, Preparation, World
 from cepcli.experiments.tasks import Job, Plan, Task, measuring
-from cepcli.prior.load import EMBEDDED
+from cepcli.prior.embedded import EMBEDDED
 from cepcli.registry import suggest
 
 

@@ -119,7 +119,10 @@ class FinetuneConfig:
         default="random",
         metadata={"help": "which: random, diverse (in words), stratified (actions come evenly)"},
     )
-    model: str = field(default="embedded", metadata={"help": "embedded, a directory, or a hub id"})
+    model: str = field(
+        default="embedded",
+        metadata={"help": "embedded, gemma-3-270m, a directory, a GGUF file, or a hub id"},
+    )
     normalisation: Literal["sum", "mean"] = field(
         default="sum", metadata={"help": "of the scores inside the loss, and of the prior made"}
     )

@@ -1,12 +1,9 @@
-"""Loading a causal language model: embedded, from a local path, or from a model hub.
+"""Loading a causal language model: embedded, a local directory or GGUF file, or from a model hub.
 
 Everything that knows about devices, precision, revisions and adapters is here; scoring and tuning
 take a `LanguageModel` and do not care where it came from.
 """
 
-import contextlib
-import hashlib
-import json
 import platform
 import urllib.error
 import urllib.request
@@ -17,16 +14,15 @@ from typing import Any
 
 import torch
 
-from cepcli.artifacts import cache_home, sha256
 from cepcli.device import resolve_device
 from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.adapter import adapter_sha256, merge_adapter
-from cepcli.prior.embedded import embedded_path
+from cepcli.prior.embedded import EMBEDDED_MODELS, embedded_path
+from cepcli.prior.gguf import gguf_file, gguf_model, is_gguf
+from cepcli.prior.local_weights import directory_revision
 from cepcli.prior.server_address import is_server
-from cepcli.whole_files import write_whole
 
-EMBEDDED = "embedded"
 _HUB_SECONDS = 5.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,8 +34,9 @@ class LanguageModel:
     Attributes:
         model: the transformers (or peft) module, in evaluation mode.
         tokenizer: its tokenizer.
-        name: "embedded", a path or a hub id.
-        revision: sha256 over the weights of a local model, the commit of one from a hub.
+        name: that of an embedded model, a path or a hub id.
+        revision: sha256 over the weights of a local model, or of its GGUF file; the commit of one
+            from a hub.
         adapter_sha256: of the adapter's weights that were merged, or "".
         dtype: name of the precision of the weights and of the computation.
         device: where it is.
@@ -89,7 +86,7 @@ class LanguageModel:
 def load_language_model(
     name: str, *, dtype: str = "auto", device: str = "cpu", adapter: Path | None = None
 ) -> LanguageModel:
-    """Load `name`: "embedded", a directory, or a hub id; with `adapter` merged into its weights.
+    """Load `name`: an embedded model, a directory, a GGUF file or a hub id; `adapter` merged in.
 
     Raises:
         PriorError: if there is no such model or adapter, or the device is not there.
@@ -101,7 +98,7 @@ def load_language_model(
             f"`{name}` is served elsewhere: its weights are not here to be loaded or tuned.",
             "Tune a model from a directory or a hub, --set model=PATH, and serve what comes of it.",
         )
-    path = embedded_path() if name == EMBEDDED else _local(name)
+    path, revision = _local(name)
     source = str(path or name)
     first = torch.float32 if adapter else _DTYPES[precision]
     with quiet_transformers():
@@ -114,7 +111,7 @@ def load_language_model(
         model=model,
         tokenizer=tokenizer,
         name=name,
-        revision=_revision(path) if path else str(model.config._commit_hash or ""),
+        revision=revision or str(model.config._commit_hash or ""),
         adapter_sha256=adapter_sha256(adapter) if adapter else "",
         dtype=precision,
         device=place,
@@ -140,8 +137,14 @@ def _cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _local(name: str) -> Path | None:
-    """The directory that `name` means, or None when it can only be a hub id."""
+def _local(name: str) -> tuple[Path | None, str]:
+    """The directory that `name` means and its revision; none when it can only be a hub id.
+
+    A GGUF file's revision is that of the file, whatever it was converted into: its tokens count.
+    """
+    if name in EMBEDDED_MODELS:
+        path = embedded_path(name)
+        return path, directory_revision(path)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -149,13 +152,15 @@ def _local(name: str) -> Path | None:
                 f"`{path}` holds no language model: it has no config.json.",
                 "Give a directory that transformers' `save_pretrained` wrote.",
             )
-        return path
+        return path, directory_revision(path)
+    if is_gguf(name):
+        return gguf_model(gguf_file(name))
     if path.exists() or path.is_absolute() or name.startswith((".", "~")):
         raise PriorError(
             f"`{name}` is not a directory with a language model.",
             "Give a directory that transformers' `save_pretrained` wrote.",
         )
-    return None
+    return None, ""
 
 
 def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -193,7 +198,7 @@ def _not_loaded(report: dict[str, Any]) -> list[str]:
 
 
 def _remedy(name: str, source: str) -> str:
-    if name == EMBEDDED:
+    if name in EMBEDDED_MODELS or is_gguf(name):
         return f"Delete the folder, and it is made again: rm -r {source}"
     return (
         "A directory needs config, weights and tokenizer of a causal language model; a hub id "
@@ -215,20 +220,3 @@ def _hub_answers() -> bool:
         return True  # an answer, if an unfriendly one
     except OSError:
         return False
-
-
-def _revision(path: Path) -> str:
-    """Sha256 over the weight files of a local model, remembered while they do not change."""
-    files = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
-    state = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-    note = cache_home() / "revisions" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        known = json.loads(note.read_text())
-        if known["files"] == state:
-            return known["sha256"]
-    total = hashlib.sha256("".join(sha256(f) for f in files).encode()).hexdigest()
-    with contextlib.suppress(OSError):  # an unwritable cache folder only costs time
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(note, json.dumps({"files": state, "sha256": total}))
-    return total

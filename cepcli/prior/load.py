@@ -1,7 +1,8 @@
 """From a prior's name to a prior.
 
-A name is "uniform", "embedded", a tuned prior in the workspace (or one that ships with cep), a
-directory with a language model, a hub id, or `server:URL` of a server that holds one.
+A name is "uniform", "embedded" or another model that cep fetches by name, a tuned prior in the
+workspace (or one that ships with cep), a directory or a GGUF file with a language model, a hub id,
+or `server:URL` of a server that holds one.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from cepcli.artifacts import Artifact, Workspace, read_json, server_key
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prior, PriorShape, Scorer, UniformPrior
 from cepcli.prior.config import TEXT_TOKENS, Normalisation, PriorConfig
+from cepcli.prior.embedded import EMBEDDED_MODELS
+from cepcli.prior.gguf import gguf_file, is_gguf
 from cepcli.prior.server_address import is_server, server_address
 from cepcli.registry import suggest
 
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from cepcli.prior.language_model import LanguageModel
 
 UNIFORM = "uniform"
-EMBEDDED = "embedded"
 #: Of an untuned model. Long actions are not at a disadvantage under the mean.
 DEFAULT_NORMALISATION: Normalisation = "mean"
 
@@ -30,8 +32,8 @@ class PriorSource:
     """What a prior's name stands for.
 
     Attributes:
-        model: the language model ("embedded", a directory, a hub id, `server:URL`), or None for
-            uniform.
+        model: the language model ("embedded", a directory, a file, a hub id, `server:URL`), or None
+            for uniform.
         artifact: the tuned prior whose adapter is merged into it, if any.
         card: what was stored with that adapter ("templates", "temperature", …).
     """
@@ -54,8 +56,8 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
     """
     if name == UNIFORM:
         return PriorSource(None, None, {})
-    if name == EMBEDDED:
-        return PriorSource(EMBEDDED, None, {})
+    if name in EMBEDDED_MODELS:
+        return PriorSource(name, None, {})
     if is_server(name):
         server_address(name)
         return PriorSource(name, None, {})
@@ -64,13 +66,29 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
         artifact = workspace.open("prior", name)
         card = read_json(artifact.path / "prior.json")
         return PriorSource(card["model"], artifact, card)
+    if is_gguf(name):
+        gguf_file(name)
+        return PriorSource(name, None, {})
     if "/" in name or (name and Path(name).is_dir()):
         return PriorSource(name, None, {})
     raise PriorError(
         f"There is no prior `{name}`.",
-        suggest(name, [UNIFORM, EMBEDDED, *tuned])
-        + " A directory, a hub id (owner/model) or server:URL works too.",
+        suggest(name, [UNIFORM, *EMBEDDED_MODELS, *tuned])
+        + " A directory, a GGUF file, a hub id (owner/model) or server:URL works too.",
     )
+
+
+def check_free(name: str) -> None:
+    """Refuse to call a tuned prior what means something else already.
+
+    Raises:
+        PriorError: as `--prior` would never find it.
+    """
+    if name == UNIFORM or name in EMBEDDED_MODELS:
+        raise PriorError(
+            f"No tuned prior can be called `{name}`: that means another one.",
+            "Choose another --name.",
+        )
 
 
 def templates_in(card: Mapping[str, Any]) -> dict[str, str]:
@@ -191,8 +209,8 @@ def _check_base(name: str, source: PriorSource, model: "LanguageModel") -> None:
             again,
         )
     tuned_on = source.card.get("revision")
-    if source.model == EMBEDDED or not tuned_on or tuned_on == model.revision:
-        return  # the weights of the embedded model are pinned; their file may be written otherwise
+    if source.model in EMBEDDED_MODELS or not tuned_on or tuned_on == model.revision:
+        return  # the weights of embedded models are pinned; their file may be written otherwise
     raise PriorError(
         f"The prior `{name}` was tuned on other weights of `{source.model}` (revision "
         f"{tuned_on[:12]}) than are there now ({model.revision[:12]}).",

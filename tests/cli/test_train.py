@@ -235,7 +235,9 @@ def test_read_only_workspace_is_one_sentence(cep, corridor, tmp_path):
 def test_doctor_reports_every_part(cep):
     checks = {check["what"]: check for check in cep("doctor", "--json").json["checks"]}
     assert checks["torch"]["ok"]
-    assert {"device", "workspace", "shipped data", "model minilm"} <= set(checks)
+    assert {"device", "workspace", "shipped data", "model minilm", "model gemma-3-270m"} <= set(
+        checks
+    )
 
 
 def test_comparison_shows_the_columns_asked_for_as_markdown(train, cep):

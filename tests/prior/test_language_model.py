@@ -84,11 +84,11 @@ def test_a_damaged_embedded_model_says_what_to_delete(tiny, monkeypatch, damage)
     else:
         without(tiny, UP)
     monkeypatch.setenv("CEP_CACHE", str(tiny.parent))
-    tiny.rename(SMOLLM2.directory)
+    tiny.rename(SMOLLM2.package.directory)
     with pytest.raises(PriorError, match="`embedded`") as error:
         load_language_model("embedded")
-    assert str(SMOLLM2.directory) in error.value.message
-    assert error.value.hint.endswith(f"rm -r {SMOLLM2.directory}")
+    assert str(SMOLLM2.package.directory) in error.value.message
+    assert error.value.hint.endswith(f"rm -r {SMOLLM2.package.directory}")
 
 
 @pytest.fixture
