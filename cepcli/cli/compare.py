@@ -242,7 +242,7 @@ def print_comparison(
     rows: list[dict[str, Any]], shown: list[str], part: str = "", *, markdown: bool
 ) -> None:
     """The table of `cep runs compare`: means over seeds, with 95 % intervals."""
-    from cepcli.report.comparison import FIGURES, cell
+    from cepcli.report.comparison import FIGURES, cell, seeds_cell
 
     columns = {key: (FIGURES[key][0], FIGURES[key][2]) for key in shown}
     if "score_to_baseline" in rows[0]:
@@ -250,14 +250,14 @@ def print_comparison(
     table = [
         [
             row["run"],
-            _seeds([row["seeds"]], row["unfinished"]),
+            _seeds(seeds_cell(row["seeds"]), row["unfinished"]),
             *(cell(row[key], form) for key, (_, form) in columns.items()),
         ]
         for row in rows
     ]
     titles = ["run", "seeds", *(title for title, _ in columns.values())]
     title = f"{part}: means" if part else "Means"
-    _print(f"{title} over seeds [95 % bootstrap interval]", titles, table, markdown=markdown)
+    _print(f"{title} over seeds [95 % interval]", titles, table, markdown=markdown)
 
 
 def _print_aggregate(
@@ -272,7 +272,7 @@ def _print_aggregate(
         [
             row["run"],
             str(len(row["tasks"])),
-            _seeds(list(row["tasks"].values()), row["unfinished"]),
+            _seeds(_span(list(row["tasks"].values())), row["unfinished"]),
             cell(row["iqm"], ".3f"),
             cell(row["mean"], ".3f"),
             cell(row["improvement"], ".2f"),
@@ -285,14 +285,18 @@ def _print_aggregate(
     scale = "" if baseline is None else f", of which 1 is the mean of {baseline}"
     scale += "" if floor is None else f" and 0 that of {floor}"
     title = f"Scores ({found['score']}) over {', '.join(rows[0]['tasks'])}{scale}"
-    _print(f"{title} [95 % stratified bootstrap interval]", titles, table, markdown=markdown)
+    _print(f"{title} [95 % interval]", titles, table, markdown=markdown)
 
 
-def _seeds(counts: list[int], unfinished: list[dict[str, Any]]) -> str:
-    """How many seeds, of one task or of several, and how many of them have yet to end."""
+def _span(counts: list[int]) -> str:
+    """How many seeds several tasks have."""
     low, high = min(counts), max(counts)
-    text = str(low) if low == high else f"{low}–{high}"
-    return f"{text} + {len(unfinished)} unfinished" if unfinished else text
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _seeds(count: str, unfinished: list[dict[str, Any]]) -> str:
+    """How many seeds, and how many of them have yet to end."""
+    return f"{count} + {len(unfinished)} unfinished" if unfinished else count
 
 
 def _print(title: str, columns: list[str], rows: list[list[str]], *, markdown: bool) -> None:

@@ -8,9 +8,18 @@ import tomli_w
 from cepcli.artifacts import Artifact, Workspace, read_json, write_json, writing
 from cepcli.experiments.ablation import Ablation, Column
 from cepcli.experiments.tasks import Plan
-from cepcli.report.comparison import FIGURES, Group, estimated, load_groups, score
+from cepcli.report.comparison import (
+    FIGURES,
+    Group,
+    as_json,
+    estimated,
+    has_success,
+    load_groups,
+    score,
+)
 from cepcli.report.curves import plot_tradeoff
 from cepcli.report.frontier import plot_frontier, unbeaten
+from cepcli.report.statistics import Estimate
 
 _RETENTION = "retention"
 
@@ -39,15 +48,9 @@ def table(plan: Plan, groups: Sequence[Group], workspace: Workspace) -> list[dic
     rows = []
     for group in groups:
         row: dict[str, Any] = {"variant": group.label, "seeds": len(group.summaries)}
-        row[_RETENTION] = estimated(
-            [
-                score(s) / reference[s["seed"]]
-                for s in group.summaries
-                if reference.get(s["seed"], 0.0) > 0.0
-            ]
-        )
+        row[_RETENTION] = _retention(group.summaries, reference)
         for key in plan.ablation.figures:
-            row[key] = estimated(group.values(key))
+            row[key] = as_json(group.estimate(key))
         for column in plan.ablation.columns:
             row[column.title] = estimated(_of_artifacts(column, group, workspace))
         rows.append(row)
@@ -57,6 +60,20 @@ def table(plan: Plan, groups: Sequence[Group], workspace: Workspace) -> list[dic
         for number, row in enumerate(rows):
             row["unbeaten"] = number in best
     return rows
+
+
+def _retention(
+    summaries: Sequence[Mapping[str, Any]], reference: Mapping[int, float]
+) -> dict[str, Any] | None:
+    """What is kept of the reference's score under the same seed, over the seeds that had one."""
+    kept = [dict(s) for s in summaries if reference.get(s["seed"], 0.0) > 0.0]
+    if not kept:
+        return None
+    scores, base = [score(s) for s in kept], [reference[s["seed"]] for s in kept]
+    if all(map(has_success, kept)):
+        episodes = [s["eval"]["episodes"] for s in kept]
+        return as_json(Estimate.of_retentions(scores, base, episodes))
+    return estimated([mine / theirs for mine, theirs in zip(scores, base, strict=True)])
 
 
 def frontier_point(group: Group) -> tuple[float, float]:

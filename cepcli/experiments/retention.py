@@ -34,7 +34,7 @@ def retention(
         notify: told what goes on.
 
     Returns:
-        `retention`, the ratio with a 95 % bootstrap interval over the paired episodes, None where
+        `retention`, the ratio with a 95 % interval over the paired episodes, None where
         hardly any episode succeeds without a cache; `of`, "success" or "return";
         `query_reduction`, LLM queries per decision without over with the cache (None without
         queries), and `training_query_reduction`, the same of the training runs (against `OFF`: of

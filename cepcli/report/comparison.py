@@ -1,7 +1,7 @@
 """Runs side by side: one row per setting, averaged over its seeds. Reads artifacts, nothing else.
 
-Rows are means over seeds with the intervals of `cepcli.report.statistics`; with a single seed the
-interval is unknown, and said to be. Retention and savings are of decisions, by the summaries.
+Rows are means over seeds with the intervals of `cepcli.report.statistics`: Student's, the range of
+two seeds, none of a single one. Retention and savings are of decisions, by the summaries.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,12 @@ import numpy as np
 from cepcli.artifacts import Workspace, read_json
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
-from cepcli.report.statistics import Estimate
+from cepcli.report.statistics import ANY, COUNT, SHARE, Bounds, Estimate
 from cepcli.report.unfinished import Unfinished, read_unfinished, settings_of
 
 _LATE = 0.8
+#: So many seeds have a range instead of an interval.
+RANGE = 2
 _TOGETHER = {"env": "or over all environments: --aggregate; ", "steps": ""}
 
 
@@ -36,8 +38,21 @@ class Group:
 
     def values(self, key: str) -> list[float]:
         """One derived figure per seed that has it; see `FIGURES`."""
-        found = [FIGURES[key][1](summary) for summary in self.summaries]
-        return [float(value) for value in found if value is not None]
+        return [value for _, value in self._told(key)]
+
+    def estimate(self, key: str) -> Estimate | None:
+        """A figure over seeds, with an interval that keeps to what it can be; None without any."""
+        told = self._told(key)
+        if not told:
+            return None
+        values = [value for _, value in told]
+        if key in _SCORES and all(has_success(summary) for summary, _ in told):
+            return Estimate.of_rates(values, [_episodes(summary, key) for summary, _ in told])
+        return Estimate.of(values, BOUNDS.get(key, ANY))
+
+    def _told(self, key: str) -> list[tuple[dict[str, Any], float]]:
+        found = ((summary, FIGURES[key][1](summary)) for summary in self.summaries)
+        return [(summary, float(value)) for summary, value in found if value is not None]
 
 
 def learning_curve(summary: dict[str, Any]) -> np.ndarray:
@@ -121,6 +136,29 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
 }
 
 
+#: Figures that are success rates where episodes can be solved.
+_SCORES = ("success", "late", "auc")
+#: What figures can be, where that has an end; an interval keeps to it.
+BOUNDS: dict[str, Bounds] = {
+    "queries_saved": SHARE,
+    "overhead": SHARE,
+    **dict.fromkeys(
+        ("decisions", "queries", "queries_per_decision", "seconds_saved", "llm_seconds",
+         "wall_seconds", "latency_ms", "latency_p95_ms", "audit_kl"),
+        COUNT,
+    ),
+}  # fmt: skip
+
+
+def _episodes(summary: dict[str, Any], key: str) -> int:
+    """How many held-out episodes a success rate is of; evaluations on the way play the same ones.
+
+    Of means over evaluations the fewest of one of them, so that the interval is no narrower.
+    """
+    last = summary["eval"]["episodes"]
+    return last if key == "success" else min(last, summary.get("eval_episodes") or last)
+
+
 def figures_named(columns: str | None) -> list[str]:
     """The keys of `FIGURES` in a comma list, all of them for None.
 
@@ -139,7 +177,7 @@ def load_groups(
 ) -> list[Group]:
     """Group runs, named or matched by a pattern, by everything but their seed, in that order.
 
-    A summary gets the "env_options" that the run was started with.
+    A summary gets the "env_options" and "eval_episodes" that the run was started with.
 
     Args:
         workspace: where they are.
@@ -158,7 +196,9 @@ def load_groups(
             continue
         path = workspace.open("run", name).path  # a run named twice is still one seed
         summary = read_json(path / "summary.json")
-        summary["env_options"] = settings_of(path).get("env_options", {})
+        settings = settings_of(path)
+        summary["env_options"] = settings.get("env_options", {})
+        summary["eval_episodes"] = settings.get("eval_episodes")
         label = summary["run"].removesuffix(f"_s{summary['seed']}")
         groups.setdefault(label, Group(label, [])).summaries.append(summary)
     return list(groups.values())
@@ -192,7 +232,7 @@ def comparison(
             "unfinished": [asdict(found) for found in group.unfinished],
         }
         for key in FIGURES:
-            row[key] = estimated(group.values(key))
+            row[key] = as_json(group.estimate(key))
         if baseline is not None:
             row["score_to_baseline"] = _related(group, reference, by)
         rows.append(row)
@@ -204,14 +244,19 @@ def _first(group: Group, key: str) -> Any:
     return next((value for _, value in _told(group, key)), None)
 
 
-def _related(group: Group, reference: Group, by: str | None) -> dict[str, float | None] | None:
-    """How far the score, or the figure `by`, is above the reference's; None where there is none."""
+def _related(group: Group, reference: Group, by: str | None) -> dict[str, Any] | None:
+    """How far the score, or the figure `by`, is above the reference's; None where there is none.
+
+    The reference is 0 above itself, without an interval.
+    """
     values, theirs = (
         [score(summary) for summary in each.summaries] if by is None else each.values(by)
         for each in (group, reference)
     )
     found = Estimate.of_relative(values, theirs) if values and theirs else None
-    return None if found is None else asdict(found)
+    if found is not None and group is reference:
+        found = Estimate(0.0)
+    return as_json(found)
 
 
 def _require_scores(groups: Sequence[Group]) -> None:
@@ -266,9 +311,14 @@ def _require_same_options(groups: Sequence[Group], reference: Group) -> None:
                 )
 
 
-def estimated(values: Sequence[float]) -> dict[str, float | None] | None:
+def estimated(values: Sequence[float], bounds: Bounds = ANY) -> dict[str, Any] | None:
     """Mean and 95 % interval over seeds as JSON values; None without a value."""
-    return asdict(Estimate.of(values)) if values else None
+    return as_json(Estimate.of(values, bounds)) if values else None
+
+
+def as_json(estimate: Estimate | None) -> dict[str, Any] | None:
+    """An estimate as JSON values."""
+    return None if estimate is None else asdict(estimate)
 
 
 def figure_cell(summary: dict[str, Any], key: str) -> str:
@@ -279,16 +329,18 @@ def figure_cell(summary: dict[str, Any], key: str) -> str:
 
 
 def cell(estimate: dict[str, Any] | None, form: str) -> str:
-    """An estimate as text: the mean and its interval.
-
-    An interval of no width is left out, one that is unknown (a single seed) is `[?, ?]`.
-    """
+    """An estimate as text: the mean and its interval, if that is known and has a width."""
     if estimate is None:
         return "–"
     mean, low, high = (
         None if estimate[key] is None else format(estimate[key], form)
         for key in ("mean", "low", "high")
     )
-    if low is None or high is None:
-        return f"{mean} [?, ?]"
-    return f"{mean}" if low == high else f"{mean} [{low}, {high}]"
+    if low is None or high is None or low == high:
+        return f"{mean}"
+    return f"{mean} [{low}, {high}]"
+
+
+def seeds_cell(count: int) -> str:
+    """How many seeds, and that what stands in brackets is their range, not an interval."""
+    return f"{count} (range)" if count == RANGE else str(count)

@@ -88,11 +88,13 @@ def _retention_card(
 
 
 def interval(estimate: dict[str, Any], seeds: int, form: str, factor: float = 1.0) -> str:
-    """The 95 % interval and the number of seeds, in words."""
-    if seeds < 2 or estimate["low"] is None:
-        return "1 seed, interval unknown" if seeds < 2 else f"{seeds} seeds, interval unknown"
+    """The 95 % interval, or the range of two seeds, and the number of seeds, in words."""
+    count = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    if estimate["low"] is None:
+        return f"{count}, no interval"
     low, high = (format(factor * estimate[end], form) for end in ("low", "high"))
-    return f"{seeds} seeds, 95% interval [{low}, {high}]"
+    kind = {"range": "range", "episodes": "95% interval over episodes"}
+    return f"{count}, {kind.get(estimate['interval'], '95% interval')} [{low}, {high}]"
 
 
 def _score(setting: Setting, rows: dict[str, dict[str, Any]], score: str) -> Told:
@@ -122,7 +124,9 @@ def _retention(
     found, base = row["score_to_baseline"], reference[score]["mean"]
     seeds = min(row["seeds"], reference["seeds"])
     if base > 0:
-        shifted = {key: None if value is None else 1.0 + value for key, value in found.items()}
+        ends = {key: found[key] for key in ("mean", "low", "high")}
+        shifted: dict[str, Any] = {k: None if v is None else 1.0 + v for k, v in ends.items()}
+        shifted["interval"] = found["interval"]
         return f"{shifted['mean']:.0%}", interval(shifted, seeds, ".0%")
     detail = f"of a return of {number(base)}, which has no ratio; "
     return f"{found['mean']:+.0%}", detail + interval(found, seeds, "+.0%")

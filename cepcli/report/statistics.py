@@ -1,25 +1,41 @@
-"""Statistics over seeds and tasks, each with an interval: means, shares of runs, improvement.
+"""Statistics over seeds and tasks, each with a 95 % interval: means, ratios, shares of runs.
 
-Every interval is a 95 % percentile bootstrap, and stratified: seeds are drawn anew within their
-task, never across tasks. It is unknown (None) where a task has a single seed, since how much that
-one could have differed was not observed; runs that all agree have an interval of no width.
+Seeds are few, and a percentile bootstrap of three covers the truth in 72 % instead of 95 %. So
+means have Student's interval over seeds, differences Welch's, ratios of pairs Fieller's; statistics
+over several tasks have Student's with the standard error of a stratified bootstrap (seeds are drawn
+within their task) that draws one fewer than there are, which makes that error unbiased (Rao and Wu
+1988). Two seeds have no interval that says anything: their range is told instead. One has none.
+
+A success rate that is the same under all seeds has the exact interval (Clopper and Pearson) of the
+episodes that it was measured on, for seeds that agree say nothing about the next episode.
 
 Interquartile mean, probability of improvement and performance profile are those of Agarwal et al.
 2021 (arXiv 2108.13264).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
 _TRIMMED = 0.25  # of each end
+_FEW = 2  # seeds, of which the range is told
 
 #: Scores of runs: a task each, and in it a seed each.
 Tasks = Sequence[Sequence[float]]
+
+#: The least and the largest value that there can be; None where there is no end.
+Bounds = tuple[float | None, float | None]
+ANY: Bounds = (None, None)
+SHARE: Bounds = (0.0, 1.0)
+COUNT: Bounds = (0.0, None)
+
+#: What the ends are of: seeds, episodes (of seeds that agree), or the range of two seeds.
+Kind = Literal["seeds", "episodes", "range"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,50 +45,85 @@ class Estimate:
     Attributes:
         mean: the statistic: a mean over seeds unless the function that made it says otherwise.
         low, high: the ends of the interval.
+        interval: what it is over; None where it is unknown.
     """
 
     mean: float
     low: float | None = None
     high: float | None = None
+    interval: Kind | None = None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Estimate":
-        """The mean of `values`, one a seed; its interval is unknown for a single one."""
-        return _estimate(np.mean, (values,))
+    def of(cls, values: Sequence[float], bounds: Bounds = ANY) -> "Estimate":
+        """The mean of `values`, one a seed, with Student's interval, kept within `bounds`."""
+        sample = _array(values)
+        mean, count = float(sample.mean()), len(sample)
+        if count <= _FEW:
+            return _range(mean, sample, count)
+        return _around(mean, sample.std(ddof=1) / math.sqrt(count), count - 1, bounds)
+
+    @classmethod
+    def of_rates(cls, rates: Sequence[float], episodes: Sequence[int]) -> "Estimate":
+        """The mean of success rates, one a seed, each over so many episodes."""
+        if len(rates) > 1 and np.ptp(rates) == 0.0 and sum(episodes) > 0:
+            won = round(float(np.dot(rates, episodes)))
+            return cls(float(rates[0]), *_exact(won, sum(episodes)), "episodes")
+        return cls.of(rates, SHARE)
+
+    @classmethod
+    def of_retentions(
+        cls, rates: Sequence[float], reference: Sequence[float], episodes: Sequence[int]
+    ) -> "Estimate":
+        """The mean of the ratios of success rates, a seed each, whose references are above 0.
+
+        Where all seeds agree, with the interval of the rates over episodes, the reference as it is.
+        """
+        ratios = _array(rates) / _array(reference)
+        if len(ratios) > 1 and np.ptp(ratios) == 0.0 and sum(episodes) > 0:
+            won = round(float(np.dot(rates, episodes)))
+            ends = _array(_exact(won, sum(episodes))) / float(np.mean(reference))
+            return cls(float(ratios[0]), float(ends[0]), float(ends[1]), "episodes")
+        return cls.of(ratios.tolist(), COUNT)
 
     @classmethod
     def of_ratio(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
-        """Mean of `values` over mean of `reference`; pairs are resampled together.
+        """Mean of `values` over mean of `reference`, which come in pairs, with Fieller's interval.
 
-        None where the reference, or the mean of a resample of it, is not above 0: a ratio of
-        returns below it would say the opposite of what it seems to.
+        Pairs without any difference have the exact interval of the share that may differ. None
+        where the reference's mean is not above 0 beyond doubt: a ratio of returns below it would
+        say the opposite of what it seems to.
         """
-        means = np.mean([values, reference], 1)
-        if means[1] <= 0:
+        mine, theirs = _array(values), _array(reference)
+        count, base = len(mine), float(theirs.mean())
+        if base <= 0:
             return None
-        if len(values) < 2:
-            return cls(float(means[0] / means[1]))
-        drawn = _resampled(
-            lambda *samples, axis: np.mean(samples, axis), (values, reference), paired=True
-        )
-        if not (drawn[1] > 0).all():
-            return None
-        return _from(means[0] / means[1], *_ends(drawn[0] / drawn[1]))
+        ratio = float(mine.mean()) / base
+        if count < 2:
+            return cls(ratio)
+        if (mine == theirs).all():
+            most = _exact(0, count)[1] / base
+            return cls(ratio, max(0.0, ratio - most), ratio + most, "episodes")
+        ends = _fieller(mine, theirs)
+        return None if ends is None else cls(ratio, *ends, "episodes")
 
     @classmethod
     def of_relative(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
         """(mean of `values` − mean of `reference`) / |mean of `reference`|, unpaired.
 
-        Both are resampled in the difference, each on its own; None where the reference's mean is 0.
+        With Welch's interval of the difference; None where the reference's mean is 0.
         """
-        base = abs(float(np.mean(reference)))
+        mine, theirs = _array(values), _array(reference)
+        base = abs(float(theirs.mean()))
         if base == 0.0:
             return None
-
-        def difference(values: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
-            return (values.mean(axis) - reference.mean(axis)) / base
-
-        return _estimate(difference, (values, reference))
+        mean = float(mine.mean() - theirs.mean()) / base
+        fewest = min(len(mine), len(theirs))
+        if fewest <= _FEW:
+            ends = np.array([mine.min() - theirs.max(), mine.max() - theirs.min()]) / base
+            return _range(mean, ends, fewest)
+        parts = [each.var(ddof=1) / len(each) for each in (mine, theirs)]
+        error, freedom = _pooled(parts, [len(mine) - 1, len(theirs) - 1])
+        return _around(mean, error / base, freedom, ANY)
 
 
 def interquartile_mean(tasks: Tasks) -> Estimate:
@@ -107,7 +158,8 @@ def probability_of_improvement(tasks: Tasks, reference: Tasks) -> Estimate:
         pairs = zip(scores[: len(tasks)], scores[len(tasks) :], strict=True)
         return np.mean([_share_above(mine, theirs, axis) for mine, theirs in pairs], 0)
 
-    return _estimate(statistic, (*tasks, *reference))
+    runs = sum(min(len(a), len(b)) for a, b in zip(tasks, reference, strict=True))
+    return _estimate(statistic, (*tasks, *reference), runs)
 
 
 def performance_profile(tasks: Tasks, thresholds: Sequence[float]) -> list[Estimate]:
@@ -122,8 +174,9 @@ def performance_profile(tasks: Tasks, thresholds: Sequence[float]) -> list[Estim
         above = [(one > levels.reshape(-1, *[1] * one.ndim)).mean(-1) for one in scores]
         return np.mean(above, 0)
 
-    points, low, high = _interval(statistic, tasks)
-    return [_from(*found) for found in zip(points, low, high, strict=True)]
+    points, errors, freedom = _errors(statistic, tasks)
+    runs = sum(map(len, tasks))
+    return [_share(*each, freedom, runs) for each in zip(points, errors, strict=True)]
 
 
 def _share_above(mine: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
@@ -135,46 +188,102 @@ def _share_above(mine: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
     return (ranks[..., :n].sum(axis) - n * (n + 1) / 2) / (n * m)
 
 
-def _estimate(statistic: Callable[..., Any], strata: Tasks) -> Estimate:
-    return _from(*_interval(statistic, strata))
+# -- intervals -----------------------------------------------------------------------------------
 
 
-def _from(point: float, low: float, high: float) -> Estimate:
-    """As plain numbers; ends that are not numbers are unknown."""
-    return Estimate(float(point), *(None if np.isnan(end) else float(end) for end in (low, high)))
+def _around(mean: float, error: float, freedom: float, bounds: Bounds) -> Estimate:
+    """Student's interval about a mean, kept within what there can be."""
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(freedom, 0.5 + _CONFIDENCE / 2)) * float(error)
+    least, most = bounds
+    low = mean - half if least is None else max(mean - half, least)
+    high = mean + half if most is None else min(mean + half, most)
+    return Estimate(float(mean), float(low), float(high), "seeds")
 
 
-def _interval(statistic: Callable[..., Any], strata: Tasks) -> tuple[Any, Any, Any]:
-    """A statistic, and the ends of its interval: NaN where a stratum has a single value."""
-    point = np.asarray(statistic(*map(_array, strata), axis=-1))
-    if min(map(len, strata)) < 2:
-        unknown = np.full(point.shape, np.nan)
-        return point, unknown, unknown
-    if not any(map(np.ptp, strata)):  # every draw would be the same
-        return point, point, point
-    return point, *_ends(_resampled(statistic, strata))
+def _range(mean: float, ends: np.ndarray, seeds: int) -> Estimate:
+    """The range of two seeds; of a single one nothing."""
+    if seeds < _FEW:
+        return Estimate(mean)
+    return Estimate(mean, float(ends.min()), float(ends.max()), "range")
 
 
-def _resampled(statistic: Callable[..., Any], strata: Tasks, *, paired: bool = False) -> np.ndarray:
-    """A statistic of samples drawn anew from their strata, a draw each along the last axis.
+def _exact(won: int, of: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share."""
+    from scipy.stats import binomtest
 
-    Args:
-        statistic: of arrays, a stratum each, along `axis`, their last; a number or several.
-        strata: drawn from each on its own; where `paired`, from all by the same draws.
-        paired: whether the strata are of the same length and belong together.
+    found = binomtest(won, of).proportion_ci(_CONFIDENCE, method="exact")
+    return float(found.low), float(found.high)
+
+
+def _fieller(mine: np.ndarray, theirs: np.ndarray) -> tuple[float, float] | None:
+    """The ratios θ for which the mean of mine − θ·theirs is not significantly off 0.
+
+    None where the reference's mean itself is not.
     """
-    from scipy.stats import bootstrap
+    from scipy.special import stdtrit
 
-    return bootstrap(
-        tuple(map(_array, strata)), statistic, paired=paired, vectorized=True,
-        n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0),
-    ).bootstrap_distribution  # fmt: skip
+    count = len(mine)
+    squared = float(stdtrit(count - 1, 0.5 + _CONFIDENCE / 2)) ** 2 / count
+    covariance = np.cov(mine, theirs)
+    a = theirs.mean() ** 2 - squared * covariance[1, 1]
+    b = mine.mean() * theirs.mean() - squared * covariance[0, 1]
+    c = mine.mean() ** 2 - squared * covariance[0, 0]
+    if a <= 0:
+        return None
+    half = math.sqrt(max(b * b - a * c, 0.0))
+    return float((b - half) / a), float((b + half) / a)
 
 
-def _ends(drawn: np.ndarray) -> np.ndarray:
-    """The percentiles that hold the interval between them, along a first axis of two."""
-    tail = 50.0 * (1.0 - _CONFIDENCE)
-    return np.percentile(drawn, [tail, 100.0 - tail], axis=-1)
+def _pooled(parts: Sequence[float], freedoms: Sequence[int]) -> tuple[float, float]:
+    """Standard error of a sum of independent means, and its degrees of freedom (Welch)."""
+    total = sum(parts)
+    if total == 0.0:
+        return 0.0, float(sum(freedoms))
+    below = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+    return math.sqrt(total), total**2 / below
+
+
+def _estimate(statistic: Callable[..., Any], strata: Tasks, runs: int | None = None) -> Estimate:
+    """A statistic over tasks; where it is a share of `runs`, it is kept within one's bounds."""
+    point, error, freedom = _errors(statistic, strata)
+    if runs is not None:
+        return _share(float(point), float(error), freedom, runs)
+    if np.isnan(error):
+        return Estimate(float(point))
+    return _around(float(point), float(error), freedom, ANY)
+
+
+def _share(point: float, error: float, freedom: int, runs: int) -> Estimate:
+    """A share of runs; one that all runs agree on has the exact interval of that many."""
+    if np.isnan(error):
+        return Estimate(float(point))
+    if error == 0.0 and point in SHARE:
+        return Estimate(float(point), *_exact(round(point * runs), runs), "seeds")
+    return _around(float(point), error, freedom, SHARE)
+
+
+def _errors(statistic: Callable[..., Any], strata: Tasks) -> tuple[Any, Any, int]:
+    """A statistic, its standard error (NaN where a stratum has a single value), its freedom."""
+    arrays = [_array(values) for values in strata]
+    point = np.asarray(statistic(*arrays, axis=-1))
+    freedom = sum(len(one) - 1 for one in arrays)
+    if min(map(len, arrays)) < 2:
+        return point, np.full(point.shape, np.nan), freedom
+    return point, _resampled(statistic, arrays).std(-1), freedom
+
+
+def _resampled(statistic: Callable[..., Any], strata: Sequence[np.ndarray]) -> np.ndarray:
+    """The statistic of samples drawn anew from their strata, a draw each along the last axis.
+
+    Of n values n − 1 are drawn: with n the variance would be too small by (n − 1)/n.
+    """
+    random = np.random.default_rng(0)
+    drawn = [
+        one[random.integers(len(one), size=(_RESAMPLES, len(one) - 1))] for one in strata
+    ]  # fmt: skip
+    return np.asarray(statistic(*drawn, axis=-1))
 
 
 def _array(values: Sequence[float]) -> np.ndarray:

@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cepcli.report.comparison import FIGURES, cell
+from cepcli.report.comparison import FIGURES, cell, seeds_cell
 from cepcli.report.document import Cell, Table
 from cepcli.report.selection import Sweep
 from cepcli.report.settings import World
 from cepcli.report.sources import Run
 
 _DASH = "–"
-_MEANS = "Means over seeds, with 95% bootstrap intervals where there are several seeds."
+_MEANS = (
+    "Means over seeds, with Student's 95% intervals; of two seeds the range; over episodes where "
+    "all seeds agree on a success rate."
+)
 #: Settings of a run that say nothing about what was tried.
 _INCIDENTAL = ("seed", "device", "threads")
 
@@ -92,7 +95,7 @@ def sweep_table(sweep: Sweep) -> Table:
     shown = [key for key in FIGURES if any(row.get(key) for row in sweep.rows)]
     lines = []
     for row in sweep.rows:
-        line = [_text(row["variant"]), Cell(str(row["seeds"]), row["seeds"])]
+        line = [_text(row["variant"]), Cell(seeds_cell(row["seeds"]), row["seeds"])]
         line.append(_estimated(row, "retention", ".0%"))
         lines.append([*line, *(_estimated(row, key, _form(key)) for key in shown)])
     titles = ["variant", "seeds", "retention", *(FIGURES[key][0] for key in shown)]
@@ -129,7 +132,8 @@ def _seeds(runs: Sequence[Run]) -> str:
     """How many seeds are finished, and how many are not."""
     finished = sum(run.summary is not None for run in runs)
     waiting = len(runs) - finished
-    return f"{finished} + {waiting} unfinished" if waiting else str(finished)
+    told = seeds_cell(finished)
+    return f"{told} + {waiting} unfinished" if waiting else told
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -206,9 +206,10 @@ def performance_warning(
         return None
     seen = f"The score late in training is {-loss.mean:.0%} below the uncached run's "
     if loss.low is None or loss.high is None:
-        seen += "(interval unknown: one seed)"
+        seen += "(one seed, no interval)"
     else:
-        seen += f"({loss.mean:+.0%} [{loss.low:+.0%}, {loss.high:+.0%}])"
+        of = "range of two seeds " if loss.interval == "range" else ""
+        seen += f"({loss.mean:+.0%}, {of}[{loss.low:+.0%}, {loss.high:+.0%}])"
     if loss.high is None or loss.high >= 0:
         next_seed = max(one["seed"] for one in summaries) + 1
         name = label.removesuffix(f"_s{summaries[0]['seed']}")

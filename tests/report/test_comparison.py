@@ -4,6 +4,7 @@ from cepcli.artifacts import Workspace, write_json
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.comparison import (
     area_under_curve,
+    cell,
     comparison,
     late_score,
     load_groups,
@@ -12,6 +13,7 @@ from cepcli.report.comparison import (
 )
 from cepcli.report.curves import plot_comparison
 from cepcli.report.pareto import rivals
+from tests.report import stored
 
 
 def summary(run, seed, success, queries=50):
@@ -53,8 +55,31 @@ def test_runs_that_differ_in_seed_alone_share_a_row(workspace):
     a, b = comparison(groups)
     assert (a["run"], a["seeds"], b["run"], b["seeds"]) == ("a", 3, "b", 1)
     assert a["success"]["mean"] == pytest.approx(0.7)
-    assert 0.5 <= a["success"]["low"] < 0.7 < a["success"]["high"] <= 0.9
-    assert b["success"] == {"mean": 1.0, "low": None, "high": None}
+    assert 0.0 <= a["success"]["low"] < 0.5 < 0.9 < a["success"]["high"] <= 1.0
+    assert b["success"] == {"mean": 1.0, "low": None, "high": None, "interval": None}
+
+
+def test_seeds_that_agree_have_the_interval_of_the_episodes_they_were_judged_by(tmp_path):
+    space = Workspace(tmp_path)
+    for seed in range(3):
+        stored.finished(space, "x", seed, 1.0, settings="eval_episodes = 2\n")
+    [row] = comparison(load_groups(space, ["x_s?"]))
+    assert row["success"]["interval"] == row["auc"]["interval"] == "episodes"
+    assert row["success"]["low"] == pytest.approx(0.025 ** (1 / 12)), "3 times 4 episodes"
+    assert row["late"]["low"] == pytest.approx(0.025 ** (1 / 6)), "3 times 2 on the way"
+    assert cell(row["success"], ".2f") == "1.00 [0.74, 1.00]"
+    assert cell(row["decisions"], ".0f") == "100", "counts that agree have no width"
+
+
+def test_a_baseline_is_nothing_above_itself_and_intervals_keep_to_what_can_be(tmp_path):
+    space = Workspace(tmp_path)
+    for seed, score in enumerate((0.2, 0.9, 1.0)):
+        stored.finished(space, "x", seed, score, queries=(1, 90, 5)[seed])
+        stored.finished(space, "off", seed, 0.9 + score / 100)
+    x, off = comparison(load_groups(space, ["x_s?", "off_s?"]), "off")
+    assert cell(off["score_to_baseline"], "+.1%") == "+0.0%"
+    assert x["score_to_baseline"]["interval"] == "seeds"
+    assert (x["success"]["high"], x["queries"]["low"]) == (1.0, 0.0)
 
 
 def test_unknown_run_suggests_the_nearest(workspace):

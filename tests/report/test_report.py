@@ -58,7 +58,7 @@ def test_one_seed_has_no_band_and_its_interval_is_unknown(space):
     [section] = report_of(space, "a_s0").sections
     [line] = figures(section)["learning-curve"].series
     assert line.low is None
-    assert card(section, "Held-out success")["a"][1] == "1 seed, interval unknown"
+    assert card(section, "Held-out success")["a"][1] == "1 seed, no interval"
 
 
 def test_a_dead_run_is_shown_to_where_it_got_and_counts_nowhere(space):
@@ -126,8 +126,8 @@ def test_the_run_without_a_cache_is_the_baseline_unless_another_is_named(space):
     told = card(section, "Retention against off")
     share = int(told["a"][0].removesuffix("%"))
     assert 40 < share < 60
-    assert told["a"][1].startswith("2 seeds, 95% interval [")
-    assert told["dqn"][1] == "1 seed, interval unknown"
+    assert told["a"][1].startswith("2 seeds, range [")
+    assert told["dqn"][1] == "1 seed, no interval"
     [section] = report_of(space, *names, baseline="a").sections
     assert int(card(section, "Retention against a")["off"][0].removesuffix("%")) > 150
     with pytest.raises(ConfigError, match="None of the runs is a `of`") as error:

@@ -90,7 +90,7 @@ def test_worlds_under_other_options_are_other_worlds(tmp_path):
 
 
 def test_an_unknown_interval_is_shown_as_unknown():
-    assert cell({"mean": 0.5, "low": None, "high": None}, ".2f") == "0.50 [?, ?]"
+    assert cell({"mean": 0.5, "low": None, "high": None}, ".2f") == "0.50"
     assert cell({"mean": 0.5, "low": 0.4, "high": 0.6}, ".2f") == "0.50 [0.40, 0.60]"
     assert cell({"mean": 0.5, "low": 0.5, "high": 0.5}, ".2f") == "0.50"
     assert cell(None, ".2f") == "–"

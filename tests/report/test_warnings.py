@@ -171,7 +171,7 @@ def test_a_score_more_than_a_twentieth_below_the_uncached_one_is_warned_of():
 
 def test_a_loss_that_may_be_chance_asks_for_more_seeds():
     one = performance_warning("r_s0", several("lru", 0.5), several("off", 1.0), "c.toml")
-    assert "interval unknown: one seed" in one.seen
+    assert "one seed, no interval" in one.seen
     assert one.command == "cep train --config c.toml --seed 1 --seeds 4 --name r"
     wide = performance_warning("r", several("lru", 0.5, 1.1), several("off", 1.0, 0.8), "c.toml")
     assert "chance" in wide.cause
