@@ -85,6 +85,7 @@ def compare(
     else:
         picture = output or space.root / "comparison.png"
         found = _apart(space, groups, keys, baseline, by, picture)
+    found["note"] = _note(groups)
     if json:
         print_json(found)
         return
@@ -92,6 +93,8 @@ def compare(
         _print_aggregate(found, baseline, floor, markdown=markdown)
     else:
         _print_apart(found, keys, shown, markdown=markdown)
+    if found["note"]:
+        typer.echo(f"Note: {found['note']}")
     for warning in found["warnings"]:
         typer.echo(
             "Warning about {run}: {seen}. Likely cause: {cause}. Next: {command}".format(**warning)
@@ -151,6 +154,15 @@ def _apart(
             pictures[part] = _picture(own, picture, part)
     found = {"rows": rows, "picture": ", ".join(pictures.values()), "warnings": warnings}
     return {**found, "pictures": pictures} if keys else found
+
+
+def _note(groups: "Sequence[Group]") -> str | None:
+    """Whether what is compared differs in τ, since that follows the hit rate."""
+    from cepcli.report.comparison import temperature_note
+
+    return temperature_note(
+        (group.label, summary["settings"]) for group in groups for summary in group.summaries
+    )
 
 
 def _warnings(

@@ -4,7 +4,7 @@ Rows are means over seeds with the intervals of `cepcli.report.statistics`: Stud
 two seeds, none of a single one. Retention and savings are of decisions, by the summaries.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -159,6 +159,32 @@ def _episodes(summary: dict[str, Any], key: str) -> int:
     return last if key == "success" else min(last, summary.get("eval_episodes") or last)
 
 
+#: Agents whose τ a schedule gives, and the schedules that follow what a cache answers.
+_HAVE_TAU = ("posterior-q", "yan", "hybrid-sac")
+_BY_HITS = ("hit-rate", "reliable-hit-rate")
+_OF_TAU = ("agent", "posterior", "cache")
+
+
+def temperature_note(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
+    """What there is to say where runs behind different caches have different τ for that reason.
+
+    Args:
+        runs: a label and the settings of each; several may have the same label.
+    """
+    told = [
+        (label, settings["posterior"].get("schedule"), settings.get("cache", {}).get("mode"))
+        for label, settings in runs
+        if settings.get("agent") in _HAVE_TAU and "posterior" in settings
+    ]
+    follow = list(dict.fromkeys(label for label, schedule, _ in told if schedule in _BY_HITS))
+    if not follow or len({mode for _, _, mode in told}) < 2:
+        return None
+    return (
+        f"τ followed the hit rate in {', '.join(follow)}: what differs in its cache differs in τ, "
+        "too. Caches alone are compared with --set posterior.schedule=constant."
+    )
+
+
 def figures_named(columns: str | None) -> list[str]:
     """The keys of `FIGURES` in a comma list, all of them for None.
 
@@ -177,7 +203,8 @@ def load_groups(
 ) -> list[Group]:
     """Group runs, named or matched by a pattern, by everything but their seed, in that order.
 
-    A summary gets the "env_options" and "eval_episodes" that the run was started with.
+    A summary gets the "env_options" and "eval_episodes" that the run was started with, and the
+    "settings" that `temperature_note` reads.
 
     Args:
         workspace: where they are.
@@ -198,6 +225,7 @@ def load_groups(
         summary = read_json(path / "summary.json")
         settings = settings_of(path)
         summary["env_options"] = settings.get("env_options", {})
+        summary["settings"] = {k: settings[k] for k in _OF_TAU if k in settings}
         summary["eval_episodes"] = settings.get("eval_episodes")
         label = summary["run"].removesuffix(f"_s{summary['seed']}")
         groups.setdefault(label, Group(label, [])).summaries.append(summary)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cepcli.report.comparison import FIGURES, cell, seeds_cell
+from cepcli.report.comparison import FIGURES, cell, seeds_cell, temperature_note
 from cepcli.report.document import Cell, Table
 from cepcli.report.selection import Sweep
 from cepcli.report.settings import World
@@ -36,7 +36,8 @@ def comparison_table(
     if related:
         titles.append(f"score against {baseline}")
     title = "Side by side" if len(lines) > 1 else "Result"
-    return Table("comparison", title, _MEANS, titles, lines)
+    note = temperature_note((s.label, run.settings) for s in world.settings for run in s.runs)
+    return Table("comparison", title, f"{_MEANS} {note}" if note else _MEANS, titles, lines)
 
 
 def differences_table(world: World) -> Table | None:

@@ -247,7 +247,7 @@ def summary(name):
         "run": name, "env": "babyai/goto-redball", "agent": "random", "prior": "uniform",
         "cache": "off", "seed": int(name[-1]), "steps": 5, "decisions": 5, "wall_seconds": 2.0,
         "queries": {"total": 3}, "hits": {"exact": 1, "semantic": 1},
-        "eval": {"success_rate": 0.5, "return_mean": 1.0},
+        "eval": {"episodes": 4, "success_rate": 0.5, "return_mean": 1.0},
     }  # fmt: skip
 
 
@@ -353,3 +353,14 @@ def test_records_of_published_runs_tell_the_time_too(cep, table, monkeypatch, tm
     told = cep("ablate", "tiny", "--seeds", "1", "--dry-run", "--json").json
     assert (told["seconds"], told["unknown"]) == (2.0, 0)
     assert "by 1 finished run" in cep("ablate", "tiny", "--seeds", "1", "--dry-run").out
+
+
+@pytest.mark.parametrize(("name", "env"), PLACES)
+def test_what_is_compared_has_one_temperature_unless_that_is_the_question(name, env, space):
+    own = {"temperature": None, "cache": {"certified-tau-hits", "certified-tau-reliable"}}
+    for job in plan(ABLATIONS[name], [0], space, env=env).jobs:
+        excepted = name in own and (own[name] is None or job.variant in own[name])
+        posterior = with_presets(job.config)["posterior"]
+        expected = ("constant", 0.3) if not excepted else (posterior["schedule"], 0.8)
+        if job.variant not in ("constant-0.3", "constant-0.1"):
+            assert (posterior["schedule"], posterior["temperature"]) == expected, job.variant

@@ -10,6 +10,7 @@ from cepcli.report.comparison import (
     load_groups,
     overhead,
     seconds_saved,
+    temperature_note,
 )
 from cepcli.report.curves import plot_comparison
 from cepcli.report.pareto import rivals
@@ -143,3 +144,29 @@ def test_scores_of_other_worlds_and_lengths_have_no_relation(workspace, key):
     groups[0].summaries[0][key] = "another"
     with pytest.raises(ConfigError, match=f"`a_s0` cannot be held against `b`: its `{key}`"):
         comparison(groups, baseline="b")
+
+
+def settings(cache, schedule="hit-rate", agent="posterior-q"):
+    return {"agent": agent, "cache": {"mode": cache}, "posterior": {"schedule": schedule}}
+
+
+def test_caches_that_differ_in_tau_because_it_follows_the_hit_rate_are_told():
+    told = temperature_note([("a", settings("off")), ("b", settings("lru"))])
+    assert told is not None
+    assert told.startswith("τ followed the hit rate in a, b: ")
+    one = temperature_note([("a", settings("off", "constant")), ("b", settings("lru"))])
+    assert one is not None
+    assert "in b: " in one
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [settings("off", "constant"), settings("lru", "constant")],
+        [settings("lru"), settings("lru")],
+        [settings("lru"), settings("off", agent="dqn")],
+        [settings("lru"), {"algorithm": "cql"}, {}],
+    ],
+)
+def test_where_tau_is_the_same_or_the_cache_is_nothing_is_told(runs):
+    assert temperature_note((str(number), run) for number, run in enumerate(runs)) is None

@@ -2,9 +2,10 @@
 
 from cepcli.experiments.ablation import Ablation, Preparation, Variant, World
 from cepcli.experiments.ablations.bases import (
+    BY_HITS,
+    BY_RELIABLE_HITS,
     CONTROL,
     DESCRIBED,
-    SAME_TEMPERATURE,
     TEXT,
     described,
 )
@@ -16,10 +17,9 @@ _FIGURES = (
 
 #: More hits than usual are audited, so that their KL is known.
 _CACHE_TEXT = {
-    **TEXT, "steps": 300, "eval_interval": 300, "posterior": SAME_TEMPERATURE,
-    "cache": {"refresh_rate": 0.1},
+    **TEXT, "steps": 300, "eval_interval": 300, "cache": {"refresh_rate": 0.1},
 }  # fmt: skip
-_CACHE_CONTROL = {**CONTROL, "posterior": SAME_TEMPERATURE, "cache": {"refresh_rate": 0.1}}
+_CACHE_CONTROL = {**CONTROL, "cache": {"refresh_rate": 0.1}}
 
 #: What a semantic cache is without learning: raw sentence embeddings, a goal at a time.
 _RAW_KEYS = {"encoder": "minilm", "focus": False, "per_goal": True, "learn_head": False}
@@ -35,11 +35,9 @@ _MODES = {
         {"cache": {"mode": "surrogate", "surrogate": {"td_error_sign": "tighten"}}}
     ),
     "certified": Variant({"cache": {"mode": "certified"}}),
-    "certified-tau-hits": Variant(
-        {"cache": {"mode": "certified"}, "posterior": {"schedule": "hit-rate"}}
-    ),
+    "certified-tau-hits": Variant({"cache": {"mode": "certified"}, "posterior": BY_HITS}),
     "certified-tau-reliable": Variant(
-        {"cache": {"mode": "certified"}, "posterior": {"schedule": "reliable-hit-rate"}}
+        {"cache": {"mode": "certified"}, "posterior": BY_RELIABLE_HITS}
     ),
 }
 
@@ -57,7 +55,7 @@ CACHE = Ablation(
 #: Keys are made early, so that similar texts are met at all within a short run; thresholds mean
 #: something else after each time that they are learned.
 _EARLY_KEYS = {"mode": "lru", "head_from": 50, "control_interval": 50}
-_LONGER = {**TEXT, "steps": 600, "eval_interval": 600, "posterior": SAME_TEMPERATURE}
+_LONGER = {**TEXT, "steps": 600, "eval_interval": 600}
 _LRU_TEXT = {**_LONGER, "cache": {**_EARLY_KEYS, "refresh_rate": 0.05}}
 _LRU_CONTROL = {**_CACHE_CONTROL, "cache": {**_EARLY_KEYS, "refresh_rate": 0.05}}
 

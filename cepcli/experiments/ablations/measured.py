@@ -4,7 +4,6 @@ from cepcli.experiments.ablation import Ablation, Column, Measurement, Variant, 
 from cepcli.experiments.ablations.bases import (
     CONTROL,
     DESCRIBED,
-    SAME_TEMPERATURE,
     TEXT,
     described,
 )
@@ -47,7 +46,7 @@ _STALE = {
     "certified-unrenewed": Variant({"cache": {"mode": "certified", "certified": {"renew": False}}}),
 }
 _LOOSE_KEYS = {"head_from": 50, "control_interval": 50, "threshold": 0.9}
-_TRACED = {"posterior": SAME_TEMPERATURE, "trace": True, "cache": _LOOSE_KEYS}
+_TRACED = {"trace": True, "cache": _LOOSE_KEYS}
 _CACHED = tuple(name for name in _STALE if name != "off")
 
 STALENESS = Ablation(

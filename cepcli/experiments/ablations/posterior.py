@@ -2,17 +2,18 @@
 
 from cepcli.experiments.ablation import Ablation, Variant, World
 from cepcli.experiments.ablations.bases import (
+    BY_HITS,
+    BY_RELIABLE_HITS,
     CONTROL,
     DESCRIBED,
-    SAME_TEMPERATURE,
     TEXT,
     described,
 )
 
 _SCHEDULES = {
-    "hit-rate": Variant({"posterior": {"schedule": "hit-rate"}}),
-    "reliable-hit-rate": Variant({"posterior": {"schedule": "reliable-hit-rate"}}),
-    "linear": Variant({"posterior": {"schedule": "linear"}}),
+    "hit-rate": Variant({"posterior": BY_HITS}),
+    "reliable-hit-rate": Variant({"posterior": BY_RELIABLE_HITS}),
+    "linear": Variant({"posterior": {"schedule": "linear", "temperature": 0.8}}),
     "constant-0.8": Variant({"posterior": {"schedule": "constant", "temperature": 0.8}}),
     "constant-0.3": Variant({"posterior": {"schedule": "constant", "temperature": 0.3}}),
     "constant-0.1": Variant({"posterior": {"schedule": "constant", "temperature": 0.1}}),
@@ -48,11 +49,11 @@ CANDIDATES = Ablation(
     worlds=(
         World(
             "babyai/goto-redball",
-            {**TEXT, "posterior": {**SAME_TEMPERATURE}},
+            TEXT,
             _CANDIDATES,
             "all",
         ),
-        World("textworld/coin", {**TEXT, "posterior": {**SAME_TEMPERATURE}}, _CANDIDATES, "all"),
+        World("textworld/coin", TEXT, _CANDIDATES, "all"),
     ),
     figures=("success", "auc", "return", "queries_per_decision"),
 )

@@ -4,12 +4,11 @@ from cepcli.experiments.ablation import Ablation, Column, Preparation, Variant, 
 from cepcli.experiments.ablations.bases import (
     CONTROL,
     DESCRIBED,
-    SAME_TEMPERATURE,
     TEXT,
     described,
 )
 
-_TEXT = {**TEXT, "posterior": SAME_TEMPERATURE, "cache": {"mode": "exact"}}
+_TEXT = {**TEXT, "cache": {"mode": "exact"}}
 _FIGURES = ("success", "auc", "return", "queries_per_decision", "llm_seconds")
 
 _SHOTS = (1, 5, 10, 50)

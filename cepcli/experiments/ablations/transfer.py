@@ -1,7 +1,7 @@
 """The ablation of transfer: what was made on one task, used on another of the family."""
 
 from cepcli.experiments.ablation import Ablation, Preparation, Variant, World
-from cepcli.experiments.ablations.bases import CONTROL, SAME_TEMPERATURE, TEXT
+from cepcli.experiments.ablations.bases import CONTROL, TEXT
 
 _CERTIFIED = {"mode": "certified", "head_from": 50, "control_interval": 50}
 
@@ -22,7 +22,7 @@ _FROM_SOURCE = {"cache": {"start": "{label}-source_s1000"}}
 
 _TEXT = World(
     "babyai/goto-local",
-    {**TEXT, "posterior": SAME_TEMPERATURE, "cache": _CERTIFIED},
+    {**TEXT, "cache": _CERTIFIED},
     {
         "own-adapter": Variant({"prior": "{prior}"}),
         "other-adapter": Variant({"prior": "goto-redball"}),
@@ -37,7 +37,7 @@ _TEXT = World(
 #: ship know those; an own abstraction is learned from annotations of this task.
 _CONTROL = World(
     "metaworld/drawer-close",
-    {**CONTROL, "posterior": SAME_TEMPERATURE, "cache": _CERTIFIED},
+    {**CONTROL, "cache": _CERTIFIED},
     {
         "own-abstraction": Variant({"abstraction": "{family}/{slug}"}, ("own",)),
         "other-abstraction": Variant({}, ("abstraction",)),
