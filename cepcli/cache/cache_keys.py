@@ -160,15 +160,15 @@ class CacheKeys:
         """Train a head and give every entry its new key, if it is time; returns whether it was.
 
         A head that the configuration names stays.
-        Entries that the LLM has scored under their own text count, as far as two of them can be
-        compared; if they cannot, the next time is when their number has doubled.
+        Entries that the LLM has scored under their own text count, if they were not set aside, as
+        far as two of them can be compared; if they cannot, the next time is when their number has doubled.
         """
         given = self._config.head is not None
         learns = self._config.learn_head and cache.keyed and not given
         if not learns or cache.insertions < self._due:
             return False
         self._due = 2 * cache.insertions
-        entries = [entry for entry in cache if len(entry.own_scores) > 1]
+        entries = [e for e in cache if len(e.own_scores) > 1 and not cache.is_aside(e)]
         if not entries:
             return False
         random = generator(self._seed, f"key-head/{len(entries)}")

@@ -180,13 +180,20 @@ class CachedPrior(Prior):
             plan = self._compared_miss(state, key, neighbour, missing, True)
             plan.kind = "partial"
             return plan
-        if not cache.read_only and self._generator.random() < cache.knobs.refresh_rate:
+        audited = self._audit_rate
+        if not cache.read_only and self._generator.random() < audited:
             plan = self._compared_miss(state, key, neighbour, missing, True)
-            plan.kind, plan.probability = "audit", cache.knobs.refresh_rate
+            plan.kind, plan.probability = "audit", audited
             return plan
         if certified:
             cache.lend(state.goal, state.text)
         return self._reuse(state, neighbour.entry, missing, "semantic")
+
+    @property
+    def _audit_rate(self) -> float:
+        """With which probability a semantic hit is audited."""
+        watching = self._control is not None and self._control.controller.watching
+        return 1.0 if watching else self._cache.knobs.refresh_rate
 
     def _compared_miss(
         self,
@@ -301,9 +308,11 @@ class CachedPrior(Prior):
             self._telemetry.record_partial(found)
             return
         self._telemetry.record_comparison(found)
-        failed = self._control is not None and self._control.observe(found)
+        if self._control is None or self._cache.is_aside(entry):
+            return  # an alarm since it was looked up: nothing is asked of it any more
+        failed = self._control.observe(found, self._cache)
         if failed and self._cache.config.certified.renew:
-            entry.repels = max(entry.repels, found.similarity)
+            self._cache.repel(entry, found.similarity)
 
     def _roll_back(self) -> None:
         """Take back the scores that never came."""

@@ -20,7 +20,8 @@ audited, with probability r. Two ways of betting are valid in spite of that, and
   and under that hypothesis its wealth is a supermartingale.
 
 The e-value is the mean of the two, which is an e-value again. While nothing is in force, they are
-the same. What is said below of a drifting world holds for the weighted bets, with weights c·r.
+the same. What is said below of a drifting world holds for the weighted bets alone, with weights c·r:
+those apart assume that the share of failures does not change within a window.
 
 **Repeated looks.** Under the hypothesis the wealth Π (1 + λ·(α − X)/q) is a supermartingale that
 starts at 1, so by Ville's inequality it *ever* reaches 1/ε with probability ≤ ε (testing by
@@ -30,30 +31,42 @@ world, because Π (1 + λ_t·(α − p_t)) ≤ exp(Σ λ_t·(α − p_t)) ≤ 1 
 
 **The search over δ** goes from strict to loose and stops at the first threshold that is not safe:
 an error needs the first unsafe threshold to pass its own test, so the sequence costs no correction.
-There are two sequences, each at half the error. Where they begin is fixed once, when a process has
-its first hundred observations, by their similarities alone: at the strictest thresholds that a few
-of them reach, and at those that many do. (A beginning that moved with the data would be one more
-choice to pay for.)
+There are two sequences, each at half the error. Where they begin is fixed once per process, for a
+beginning that moved with the data would be one more choice to pay for. The first process fixes it
+after a hundred observations, by their similarities alone: at the strictest thresholds that a few of
+the look-ups reach, and at those that many do; a look-up that was observed with probability q stands
+for 1/q of them. A later process takes it at its start from what came before, which is no choice
+among its own data: where the process before it has got to, and where a few of the look-ups are.
 
-**Drift.** Two processes start half a window apart; when the older one is a window old the younger
-takes its place. So the certificate speaks of the last half to whole window of look-ups. Wealth is
-held below a cap, which only lowers it, so that a process that has been right for long still falls
-quickly when it is not any more.
+**Windows.** A process begins when the one before it is half a window old, and takes its place once
+it is a window old and the younger one has proven as much; after one and a half windows at the
+latest. So the certificate speaks of the look-ups of the last half to one and a half windows. The
+stated confidence is that of one process: over k windows, the chance that some threshold in force was
+ever unsafe is at most k·ε.
+
+**Drift.** A slow drift is what the windows are for; within one, the weighted bets hold for the
+average share of failures. Wealth is held below a cap, which only lowers it, so that a process that
+has been right for long still falls quickly when it is not any more. An *abrupt* change, of the
+model or of the states, is the `Alarm`'s: a hit that fails an audit puts all hits under watch, each is
+audited, until the suspicion is cleared or confirmed. If it is confirmed the certificate is
+withdrawn, the entries that there are answer only their own text, and all begins anew.
 """
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.cache.control_config import FIRST_OBSERVATIONS, CertifiedConfig
 from cepcli.posterior.maths import kl_bound
 
 _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
-_BEGINNINGS = (0.15, 0.45)  # shares of them that reach the thresholds where it begins
-_SPARE = 2.0  # cap on log wealth, beyond what a certificate needs
+_BEGINNINGS = (0.15, 0.45)  # shares of the look-ups that reach the thresholds where it begins
+_SPARE = 3.0  # cap on log wealth, beyond what a certificate needs
+_LATEST = 1.5  # windows after which a process goes, whatever the younger one has proven
+_ARRAYS = ("log_wealth", "observed", "reached", "audits", "failures")
 
 
 class Comparison(NamedTuple):
@@ -85,6 +98,8 @@ class Certificate(NamedTuple):
         failures: those of them over budget.
         rate: their share, with its exact (Clopper–Pearson) interval at `confidence`; None without
             audits.
+        hand_overs: how often a younger process took over.
+        alarms: how often a sudden change withdrew the certificate.
     """
 
     kappa: float
@@ -97,6 +112,44 @@ class Certificate(NamedTuple):
     rate: float | None
     low: float | None
     high: float | None
+    hand_overs: int = 0
+    alarms: int = 0
+
+
+class Alarm:
+    """Notices that hits suddenly fail far more often than promised, by their audits alone.
+
+    Each audited hit multiplies a statistic by the likelihood ratio of a share (1 + α)/2 of failures
+    against the share α that is tolerated, and the statistic never falls below 1 (CUSUM). While hits
+    fail at a share of at most α, the mean number of audits to a false alarm is at least `interval`
+    (an e-detector: Shin, Ramdas and Rinaldo, arXiv 2203.03532). Above 1 it watches: every hit is to
+    be audited, so that a change that one audit has met is confirmed by the next few look-ups.
+
+    Attributes:
+        statistic: 1 while there is no suspicion.
+        raised: how many alarms there were.
+    """
+
+    def __init__(self, alpha: float, interval: float) -> None:
+        changed = (1.0 + alpha) / 2.0
+        self._factors = ((1.0 - changed) / (1.0 - alpha), changed / alpha)
+        self._interval = interval
+        self.statistic = 1.0
+        self.raised = 0
+
+    @property
+    def watching(self) -> bool:
+        """Whether every hit is to be audited."""
+        return self.statistic > 1.0
+
+    def add(self, *, failed: bool) -> bool:
+        """Count an audited hit; returns whether that raises the alarm, which then starts anew."""
+        self.statistic = max(1.0, self.statistic * self._factors[failed])
+        if self.statistic < self._interval:
+            return False
+        self.statistic = 1.0
+        self.raised += 1
+        return True
 
 
 class _Process:
@@ -105,6 +158,7 @@ class _Process:
     Attributes:
         log_wealth: float64 [thresholds, bets]; the first half of the bets apart, then weighted.
         observed: look-ups observed at or above each threshold, int64 [thresholds].
+        reached: estimated look-ups at or above it, observed or not: Σ 1/q, float64 [thresholds].
         audits: audited hits among them; `failures`: of these, those over budget.
         beginnings: where the search begins, by number of the threshold; None before that is fixed.
         age: look-ups since the start, observed or not.
@@ -114,45 +168,74 @@ class _Process:
         self._cap = cap
         self.log_wealth = np.zeros((thresholds, 2 * len(_BETS)))
         self.observed = np.zeros(thresholds, np.int64)
+        self.reached = np.zeros(thresholds)
         self.audits = np.zeros(thresholds, np.int64)
         self.failures = np.zeros(thresholds, np.int64)
         self.beginnings: list[int] | None = None
         self.age = age
 
     def add(
-        self, first: int, last: int, apart: ndarray, weighted: ndarray, *, audit: bool, failed: bool
+        self,
+        comparison: Comparison,
+        first: int,
+        last: int,
+        apart: ndarray,
+        weighted: ndarray,
+        *,
+        failed: bool,
     ) -> None:
         """Count one observation at the thresholds from number `first` on.
 
         Args:
+            comparison: the observation.
             first: the strictest threshold that it reaches.
             last: from here on the bets `apart`, float64 [bets], are off for a hit, and before for a
                 miss.
             apart: gains of the thresholds that bet on observations of its kind alone.
             weighted: gains of the bets that weigh it.
-            audit: whether it was a hit.
             failed: whether it was over budget.
         """
-        own = slice(first, last) if audit else slice(max(first, last), None)
+        own = slice(first, last) if comparison.hit else slice(max(first, last), None)
         self.log_wealth[own, : len(apart)] += apart
         self.log_wealth[first:, len(apart) :] += weighted
         np.minimum(self.log_wealth, self._cap, out=self.log_wealth)
         self.observed[first:] += 1
-        if self.beginnings is None and self.observed[-1] == FIRST_OBSERVATIONS:
-            reached = [FIRST_OBSERVATIONS * share for share in _BEGINNINGS]
-            self.beginnings = [int((self.observed < count).sum()) for count in reached]
-        if audit:
+        self.reached[first:] += 1.0 / comparison.probability
+        if self.beginnings is None and self.observed[-1] >= FIRST_OBSERVATIONS:
+            self.beginnings = [self.reached_by(share) for share in _BEGINNINGS]
+        if comparison.hit:
             self.audits[first:] += 1
             self.failures[first:] += failed
+
+    def reached_by(self, share: float) -> int:
+        """The strictest threshold that at least this share of the look-ups reach, by number."""
+        return int((self.reached < share * self.reached[-1]).sum())
 
     def evidence(self) -> Float[ndarray, " thresholds"]:
         """Mean wealth over the bets: the e-value of each threshold."""
         return np.exp(self.log_wealth).mean(1)
 
+    def safe(self, needed: float) -> int | None:
+        """The number of the loosest safe threshold; None if there is none.
+
+        Thresholds below every similarity observed so far add nothing to a stricter one but risk.
+
+        Args:
+            needed: e-value from which a threshold is safe.
+        """
+        passed = self.evidence() >= needed
+        loosest = None
+        for beginning in self.beginnings or ():
+            for number in range(beginning, len(passed)):
+                if not passed[number]:
+                    break
+                if loosest is None or self.observed[number] > self.observed[loosest]:
+                    loosest = number
+        return loosest
+
     def state(self) -> dict[str, Any]:
         """JSON values."""
-        arrays = ("log_wealth", "observed", "audits", "failures")
-        lists = {name: getattr(self, name).tolist() for name in arrays}
+        lists = {name: getattr(self, name).tolist() for name in _ARRAYS}
         return {"age": self.age, "beginnings": self.beginnings, **lists}
 
     @classmethod
@@ -160,23 +243,29 @@ class _Process:
         """From `state`."""
         made = cls(len(state["observed"]), cap, state["age"])
         made.beginnings = state["beginnings"]
-        made.log_wealth = np.array(state["log_wealth"], np.float64)
-        for name in ("observed", "audits", "failures"):
-            setattr(made, name, np.array(state[name], np.int64))
+        for name in _ARRAYS:
+            setattr(made, name, np.array(state[name], getattr(made, name).dtype))
         return made
 
 
 class Evidence:
-    """Collects comparisons and says which threshold is safe; see the module's text."""
+    """Collects comparisons and says which threshold is safe; see the module's text.
 
-    def __init__(self, config: CertifiedConfig) -> None:
+    Args:
+        config: budget, window and grid.
+        hand_overs: how many there were before this evidence began.
+    """
+
+    def __init__(self, config: CertifiedConfig, *, hand_overs: int = 0) -> None:
         self.config = config
         self._grid = np.array(config.grid)
         self._bets = np.array(_BETS) / (1.0 - config.alpha)
         self._needed_log = math.log(len(_BEGINNINGS) / (1.0 - config.confidence))
         self._cap = self._needed_log + _SPARE
+        self._needed = math.exp(self._needed_log)
         self._older = _Process(len(self._grid), self._cap)
         self._younger = _Process(len(self._grid), self._cap, age=-(config.window // 2))
+        self.hand_overs = hand_overs
 
     @property
     def least_observations(self) -> int:
@@ -188,9 +277,33 @@ class Evidence:
         """Count a look-up that an entry could answer, observed or not; call before `add`."""
         self._older.age += 1
         self._younger.age += 1
-        if self._older.age > self.config.window:
+        if self._younger.age == 1:
+            self._younger.beginnings = self._begun_by_the_older()
+        if self._hand_over_is_due():
             self._older = self._younger
             self._younger = _Process(len(self._grid), self._cap)
+            self.hand_overs += 1
+
+    def _begun_by_the_older(self) -> list[int] | None:
+        """Where the younger process begins its search, by all that was seen before its start."""
+        older = self._older
+        if older.beginnings is None:
+            return None
+        few, many = (older.reached_by(share) for share in _BEGINNINGS)
+        proven = older.safe(self._needed)
+        return [few, many if proven is None else proven]
+
+    def _hand_over_is_due(self) -> bool:
+        age, window = self._older.age, self.config.window
+        if age <= window:
+            return False
+        if age > _LATEST * window:
+            return True
+        proven = self._older.safe(self._needed)
+        if proven is None:
+            return True
+        by_younger = self._younger.safe(self._needed)
+        return by_younger is not None and by_younger >= proven
 
     def add(
         self, comparison: Comparison, least_probability: float, in_force: float | None = None
@@ -211,54 +324,49 @@ class Evidence:
         last = 0 if in_force is None else int(np.searchsorted(-self._grid, -in_force, "right"))
         for process in (self._older, self._younger):
             if process.age > 0:
-                process.add(first, last, apart, weighted, audit=comparison.hit, failed=failed)
+                process.add(comparison, first, last, apart, weighted, failed=failed)
         return failed
 
-    def safe(self) -> int | None:
-        """The number of the loosest safe threshold; None if there is none.
-
-        Thresholds below every similarity observed so far add nothing to a stricter one but risk.
-        """
-        observed: Int[ndarray, " thresholds"] = self._older.observed
-        passed = self._older.evidence() >= math.exp(self._needed_log)
-        loosest = None
-        for beginning in self._older.beginnings or ():
-            for number in range(beginning, len(self._grid)):
-                if not passed[number]:
-                    break
-                if loosest is None or observed[number] > observed[loosest]:
-                    loosest = number
-        return loosest
+    def share_in_force(self) -> float:
+        """The share of look-ups that hit at the loosest safe threshold; 1 while there is none."""
+        number = self._older.safe(self._needed)
+        return 1.0 if number is None else float(self._older.reached[number] / self._older.age)
 
     @property
     def threshold(self) -> float | None:
         """The loosest safe threshold; None if there is none."""
-        number = self.safe()
+        number = self._older.safe(self._needed)
         return None if number is None else float(self._grid[number])
 
-    def certificate(self) -> Certificate:
-        """What is promised now."""
-        number = self.safe()
+    def certificate(self, alarms: int = 0) -> Certificate:
+        """What is promised now, after so many alarms."""
+        number = self._older.safe(self._needed)
         config = self.config
         asked = (config.kappa, config.alpha, config.confidence)
+        counts = (self.hand_overs, alarms)
         if number is None:
-            return Certificate(*asked, None, 0.0, 0, 0, None, None, None)
+            return Certificate(*asked, None, 0.0, 0, 0, None, None, None, *counts)
         audits, failures = int(self._older.audits[number]), int(self._older.failures[number])
         evidence = float(self._older.evidence()[number])
         low, high = clopper_pearson(failures, audits, config.confidence)
         rate = failures / audits if audits else None
         return Certificate(
-            *asked, float(self._grid[number]), evidence, audits, failures, rate, low, high
+            *asked, float(self._grid[number]), evidence, audits, failures, rate, low, high, *counts
         )
 
     def state(self) -> dict[str, Any]:
         """JSON values from which `restore` goes on."""
-        return {"older": self._older.state(), "younger": self._younger.state()}
+        return {
+            "older": self._older.state(),
+            "younger": self._younger.state(),
+            "hand_overs": self.hand_overs,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self._older = _Process.restored(state["older"], self._cap)
         self._younger = _Process.restored(state["younger"], self._cap)
+        self.hand_overs = state["hand_overs"]
 
 
 def clopper_pearson(

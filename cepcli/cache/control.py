@@ -9,6 +9,7 @@ from typing import Any
 
 from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.certificate import Certificate, Comparison
+from cepcli.cache.config import NO_SIMILARITY
 from cepcli.cache.controllers import Controller, Signals
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
@@ -58,10 +59,19 @@ class Control:
         total[0] += value
         total[1] += 1
 
-    def observe(self, comparison: Comparison) -> bool:
-        """Tell the controller; returns whether the comparison was over budget."""
+    def observe(self, comparison: Comparison, cache: PriorCache) -> bool:
+        """Tell the controller; returns whether the comparison was over budget.
+
+        If it raises an alarm, the cache's entries answer only their own text from now on, and no
+        similarity suffices until there is new evidence.
+        """
         start = perf_counter()
+        alarms = self.controller.alarms
         failed = self.controller.observe(comparison)
+        if self.controller.alarms > alarms:
+            cache.set_aside()
+            cache.set_knobs(cache.knobs._replace(threshold=NO_SIMILARITY))
+            cache.certificate = self.promise
         self.seconds += perf_counter() - start
         return failed
 

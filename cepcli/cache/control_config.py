@@ -42,6 +42,21 @@ class CertifiedConfig:
     most_refresh_rate: float = field(
         default=0.5, metadata={"help": "largest share of semantic hits that is audited, <= 1"}
     )
+    watch: bool = field(
+        default=True,
+        metadata={
+            "help": "after a hit that fails its audit, audit every hit until the suspicion is "
+            "cleared; if they keep failing, withdraw the certificate and let the entries there are "
+            "answer only their own text"
+        },
+    )
+    false_alarm_interval: float = field(
+        default=1000.0,
+        metadata={
+            "help": "audited hits between two false alarms of `watch`, on average at least, while "
+            "the promise is kept, > 1"
+        },
+    )
     renew: bool = field(
         default=True,
         metadata={"help": "an entry found over budget answers only nearer texts from then on"},
@@ -60,6 +75,10 @@ class CertifiedConfig:
             self.window >= _LEAST_WINDOW,
             f"cache.certified.window is {self.window}, expected at least {_LEAST_WINDOW}: with "
             "fewer look-ups nothing can be certified.",
+        )
+        require(
+            self.false_alarm_interval > 1,
+            f"cache.certified.false_alarm_interval is {self.false_alarm_interval}, expected > 1.",
         )
         falling = all(a > b for a, b in pairwise(self.grid))
         require(

@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
-from cepcli.cache.certificate import Certificate, Comparison, Evidence
+from cepcli.cache.certificate import Alarm, Certificate, Comparison, Evidence
 from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs
 from cepcli.cache.control_config import FIRST_OBSERVATIONS, CertifiedConfig, SurrogateConfig
 
@@ -49,6 +49,16 @@ class Controller(ABC):
     """
 
     learns_from_misses = False
+
+    @property
+    def alarms(self) -> int:
+        """How often it noticed that what entries know of similar texts does not hold any more."""
+        return 0
+
+    @property
+    def watching(self) -> bool:
+        """Whether every semantic hit is to be audited now, whatever the refresh rate."""
+        return False
 
     @abstractmethod
     def look_up(self) -> None:
@@ -117,25 +127,51 @@ class CertifiedController(Controller):
         self._most_capacity = most_capacity
         self._evidence = Evidence(config)
         self._least_probability = 1.0
+        self._alarm = Alarm(config.alpha, config.false_alarm_interval)
+        self._watched: float | None = None  # threshold in force when the suspicion arose
         self._certificate = self._evidence.certificate()
+
+    @property
+    def alarms(self) -> int:
+        """Sudden changes noticed so far; each withdrew the certificate."""
+        return self._alarm.raised
+
+    @property
+    def watching(self) -> bool:
+        """While a failed audit makes a sudden change likely."""
+        return self._alarm.watching
 
     def look_up(self) -> None:
         """Time passes for the evidence."""
         self._evidence.pass_time()
 
     def observe(self, comparison: Comparison) -> bool:
-        """Add to the evidence."""
+        """Add to the evidence; an audited hit may raise the alarm, which drops all of it."""
         in_force = self._certificate.threshold
-        return self._evidence.add(comparison, self._least_probability, in_force)
+        least = min(self._least_probability, comparison.probability)
+        failed = self._evidence.add(comparison, least, in_force)
+        if self._config.watch and self._concerns_hits(comparison):
+            if self._alarm.add(failed=failed):
+                self.forget()
+            elif not self._alarm.watching:
+                self._watched = None
+            elif self._watched is None:
+                self._watched = in_force
+        return failed
+
+    def _concerns_hits(self, comparison: Comparison) -> bool:
+        """Whether it tells how hits do: an audited one, or what was one when suspicion arose."""
+        watched = self._watched is not None and comparison.similarity >= self._watched
+        return comparison.hit or watched
 
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """δ from the evidence, r from the sample size it needs, K from ghost hits.
 
-        r is such that half a window holds the audits that certify δ anew, with a margin; K doubles
-        while more than 1 % of the decisions miss what was evicted.
+        r is such that half a window holds the audits that certify δ anew, with a margin, at the share
+        of look-ups that hit; K doubles while more than 1 % of the decisions miss what was evicted.
         """
         config = self._config
-        self._certificate = self._evidence.certificate()
+        self._certificate = self._evidence.certificate(self.alarms)
         threshold = self._certificate.threshold
         capacity = knobs.capacity
         if signals.ghost_hits > _GHOST_RATE * signals.decisions:
@@ -144,7 +180,7 @@ class CertifiedController(Controller):
             self._least_probability = 1.0
             return Knobs(capacity, NO_SIMILARITY, config.most_refresh_rate)
         wanted = max(_AUDIT_MARGIN * self._evidence.least_observations, 2 * FIRST_OBSERVATIONS)
-        rate = wanted / (config.window / 2)
+        rate = wanted / (self._evidence.share_in_force() * config.window / 2)
         rate = min(max(rate, config.least_refresh_rate), config.most_refresh_rate)
         self._least_probability = rate
         return Knobs(capacity, threshold, rate)
@@ -155,12 +191,15 @@ class CertifiedController(Controller):
 
     def forget(self) -> None:
         """Begin the evidence anew; nothing is certified until it suffices again."""
-        self._evidence = Evidence(self._config)
-        self._certificate = self._evidence.certificate()
+        self._evidence = Evidence(self._config, hand_overs=self._evidence.hand_overs)
+        self._least_probability = 1.0
+        self._watched = None
+        self._certificate = self._evidence.certificate(self.alarms)
 
     def state(self) -> dict[str, Any]:
-        """The evidence and what is in force."""
+        """The evidence, the suspicion, and what is in force."""
         return {
+            "alarm": [self._alarm.statistic, self._alarm.raised, self._watched],
             "evidence": self._evidence.state(),
             "least_probability": self._least_probability,
             "certificate": self._certificate._asdict(),
@@ -168,6 +207,7 @@ class CertifiedController(Controller):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
+        self._alarm.statistic, self._alarm.raised, self._watched = state["alarm"]
         self._evidence.restore(state["evidence"])
         self._least_probability = state["least_probability"]
         self._certificate = Certificate(**state["certificate"])

@@ -129,7 +129,7 @@ class Entry:
         last_span: span of the latest comparison.
         last_kl: KL(cached‖fresh) of the latest comparison.
         repels: similarity at or below which it was seen to be wrong by more than the budget; it
-            answers only more similar texts.
+            answers only more similar texts, at 1 only its own.
         warmth: log2 of its decayed uses as of `last_use`; kept by the eviction policy `utility`.
     """
 

@@ -126,6 +126,8 @@ class Replay:
             priors where the trace has no Q), nats.
         bound: span²/8 of each semantic hit, which holds for every Q and τ.
         decision: which decision each of them was.
+        in_force: share of the decisions at which similar texts were certified to answer, from the
+            first such on; None if there was none.
         seconds: wall time of the replay, keys not included.
     """
 
@@ -135,6 +137,7 @@ class Replay:
     kl: Float[ndarray, " hits"]
     bound: Float[ndarray, " hits"]
     decision: ndarray
+    in_force: float | None
     seconds: float
 
     def summary(self) -> dict[str, Any]:
@@ -158,6 +161,7 @@ class Replay:
             "share_over_kappa": _mean(self.kl > kappa),
             "share_bound_over_kappa": _mean(self.bound > kappa),
             "certificate": None if certificate is None else certificate._asdict(),
+            "in_force": self.in_force,
             "decisions_per_second": decisions / self.seconds,
         }
 
@@ -198,6 +202,7 @@ def replay(
     hits: list[int] = []
     cached: list[PriorAnswer] = []
     fresh: list[PriorAnswer] = []
+    covered: list[bool] = []
     with without_collection():
         for number, decision in enumerate(played):
             if change is not None and number == change.start:
@@ -207,6 +212,7 @@ def replay(
                 hits.append(number)
                 cached.append(answer)
                 fresh += inner.log_probs([decision.state])
+            covered.append(control.reliable)
     seconds = perf_counter() - start
     kl, bound = _errors([played[n] for n in hits], cached, fresh)
     return Replay(
@@ -216,6 +222,7 @@ def replay(
         kl,
         bound,
         np.array(hits, np.int64),
+        float(np.mean(covered[covered.index(True) :])) if True in covered else None,
         seconds,
     )
 

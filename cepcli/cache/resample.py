@@ -110,7 +110,9 @@ def resample(
     hits have KL(π̂‖π) > κ (`replay.Replay.kl`), `bound_kept` the same for span²/8 > κ, each with its
     exact interval at the cache's confidence; α and κ are those of `certified`, whatever the mode.
     A run without semantic hits keeps every promise. What ends in `_late` is about the second half
-    of a run. Shares are means over runs, `_max` the worst run.
+    of a run. `in_force` is the share of decisions covered by a certificate from the first one on
+    (NaN in a run without), `hand_overs` and `alarms` are counts. Shares are means over runs, `_max`
+    the worst run.
 
     Args:
         trace: gives episodes and answers.
@@ -163,7 +165,11 @@ def _figures(
     over = found.kl > cache.certified.kappa
     names = ("queries_per_decision", "share_over_kappa", "share_bound_over_kappa")
     figures = found.summary()
+    certificate = figures["certificate"] or {"hand_overs": 0, "alarms": 0}
     return {name: figures[name] for name in names} | {
+        "in_force": np.nan if found.in_force is None else found.in_force,
+        "hand_overs": float(certificate["hand_overs"]),
+        "alarms": float(certificate["alarms"]),
         "semantic_hits": float(len(over)),
         "semantic_hits_late": float(late.sum()),
         "share_over_kappa_late": float(over[late].mean()) if late.any() else 0.0,
@@ -190,4 +196,9 @@ def _row(
         low, high = clopper_pearson(kept, config.runs, budget.confidence)
         row |= {name: kept / config.runs, f"{name}_low": low, f"{name}_high": high}
         row[f"{share}_max"] = float(by_name[share].max())
-    return row | {name: float(values.mean()) for name, values in by_name.items()}
+    return row | {name: _mean(values) for name, values in by_name.items()}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Over the runs that have the figure; None if none has."""
+    return float(np.nanmean(values)) if not np.isnan(values).all() else None

@@ -7,7 +7,7 @@ the eviction policy.
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ from cepcli.prior.base import Namespace
 __all__ = ["Entry", "Neighbour", "PriorCache", "text_hash"]
 
 _NEARLY_ONE = 1.0 - 1e-5
+#: Where the keys of entries lie that answer only their own text; no goal can be called so.
+_ASIDE = "\0aside"
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
@@ -119,12 +121,13 @@ class PriorCache:
 
     def nearest(self, goal: str, key: Float32[ndarray, " dim"]) -> Neighbour | None:
         """The entry with the most similar key, however little similar it is."""
-        found = self._index.nearest(key, self._partition(goal))
+        partition = self._partition_of(goal)
+        found = self._index.nearest(key, partition)
         if found is None:
             return None
         slot, similarity = found
         if similarity > _NEARLY_ONE:
-            same = np.array_equal(self._index.key(slot, self._partition(goal)), key)
+            same = np.array_equal(self._index.key(slot, partition), key)
             similarity = 1.0 if same else min(similarity, _BELOW_ONE)
         return Neighbour(self._entries[slot], similarity)
 
@@ -132,6 +135,30 @@ class PriorCache:
         """Whether an entry answers for a text this similar: δ is reached, and it isn't repelled."""
         entry, similarity = neighbour
         return similarity >= self.knobs.threshold and similarity > entry.repels
+
+    def repel(self, entry: Entry, similarity: float) -> None:
+        """Let an entry answer only texts more similar than this; at 1, only its own."""
+        if similarity >= 1.0:
+            self.set_aside([entry])
+        else:
+            entry.repels = max(entry.repels, similarity)
+
+    def set_aside(self, entries: Iterable[Entry] | None = None) -> None:
+        """Let entries, all unless given, answer only their own text, and be nobody's nearest."""
+        assert not self.read_only, "a read-only cache stays as it is"
+        for entry in list(self._entries.values() if entries is None else entries):
+            if entry.slot not in self._entries or self.is_aside(entry):
+                continue
+            if self.keyed:
+                key = self.key(entry)
+                self._index.remove(entry.slot, self._partition(entry))
+                self._index.add(entry.slot, key, _ASIDE)
+            entry.repels = 1.0
+
+    @staticmethod
+    def is_aside(entry: Entry) -> bool:
+        """Whether an entry answers only its own text."""
+        return entry.repels >= 1.0
 
     def lend(self, goal: str, text: str) -> None:
         """Note that a similar text answered for this one."""
@@ -193,7 +220,7 @@ class PriorCache:
         self._put(entry)
         self._eviction.add(entry)
         if key is not None:
-            self._index.add(entry.slot, key, self._partition(goal))
+            self._index.add(entry.slot, key, self._partition(entry))
         return entry
 
     def remove(self, entry: Entry) -> None:
@@ -205,7 +232,7 @@ class PriorCache:
         if not texts:
             del self._texts[entry.goal]
         if self.keyed:
-            self._index.remove(entry.slot, self._partition(entry.goal))
+            self._index.remove(entry.slot, self._partition(entry))
 
     def evict(self) -> None:
         """Forget the entry that would go next; there must be one."""
@@ -213,7 +240,7 @@ class PriorCache:
 
     def key(self, entry: Entry) -> Float32[ndarray, " dim"]:
         """An entry's unit key."""
-        return self._index.key(entry.slot, self._partition(entry.goal))
+        return self._index.key(entry.slot, self._partition(entry))
 
     def rekey(
         self,
@@ -235,8 +262,9 @@ class PriorCache:
         self._index = self._new_index(self.config.limit)
         for slot in sorted(self._entries):
             entry = self._entries[slot]
-            entry.repels = -1.0
-            self._index.add(slot, key(entry.goal, entry.text), self._partition(entry.goal))
+            if not self.is_aside(entry):
+                entry.repels = -1.0
+            self._index.add(slot, key(entry.goal, entry.text), self._partition(entry))
 
     def restore(self, other: "PriorCache") -> None:
         """Take over the content of `other`, a cache of the same namespace and configuration."""
@@ -317,7 +345,7 @@ class PriorCache:
             self._index = self._new_index(max(self.config.limit, len(entries)))
             members: dict[str, list[int]] = {}
             for number in np.argsort(saved.columns["row"], kind="stable").tolist():
-                members.setdefault(self._partition(entries[number].goal), []).append(number)
+                members.setdefault(self._partition(entries[number]), []).append(number)
             goals = {goal: np.array(numbers, np.int64) for goal, numbers in members.items()}
             self._index.fill(saved.columns["slot"], saved.keys, goals, saved.graphs)
         self._eviction = make_eviction(self.config, self._entries)
@@ -355,8 +383,8 @@ class PriorCache:
             return np.zeros((0, self.dim), np.float32), slots
         keys, rows = np.empty((len(slots), self.dim), np.float32), np.empty_like(slots)
         rising = np.argsort(slots)
-        for goal in {self._partition(entry.goal) for entry in entries}:
-            found, vectors = self._index.keys(goal)
+        for partition in {self._partition(entry) for entry in entries}:
+            found, vectors = self._index.keys(partition)
             numbers = rising[np.searchsorted(slots[rising], found)]
             keys[numbers], rows[numbers] = vectors, np.arange(len(found))
         return keys, rows
@@ -376,5 +404,10 @@ class PriorCache:
         kind = self.config.index if self.keyed else "flat"
         return make_index(kind, self.dim, capacity)
 
-    def _partition(self, goal: str) -> str:
+    def _partition(self, entry: Entry) -> str:
+        """Where an entry's key lies in the index."""
+        return _ASIDE if self.is_aside(entry) else self._partition_of(entry.goal)
+
+    def _partition_of(self, goal: str) -> str:
+        """Where the entries lie that may answer for texts of a goal."""
         return goal if self.config.per_goal else ""

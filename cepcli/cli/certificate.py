@@ -14,7 +14,7 @@ def in_words(certificate: Mapping[str, Any] | None, *, interval: bool = False) -
     if certificate is None:
         return "none"
     if certificate["threshold"] is None:
-        return "no proof yet"
+        return "withdrawn, no proof yet" if certificate.get("alarms") else "no proof yet"
     alpha, confidence = (_percent(certificate[name]) for name in ("alpha", "confidence"))
     line = (
         f"δ {certificate['threshold']:g}, ≤{alpha} over {certificate['kappa']:g} nats "

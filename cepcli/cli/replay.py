@@ -147,11 +147,14 @@ def _judge(
         print_json({"trace": name, "env": trace.env, "drift": course.drift, "rows": rows})
         return
     columns = ["cache", "K", "δ", "eviction", "kept", "interval", "kept by bound", "interval",
-               "KL over κ", "worst run", "semantic hits", "queries/decision"]  # fmt: skip
+               "KL over κ", "worst run", "in force", "hand-overs", "alarms", "semantic hits",
+               "queries/decision"]  # fmt: skip
     cells = [
         [row["cache"], str(row["capacity"]), _configured(row), row["eviction"],
          *_share(row, "kept"), *_share(row, "bound_kept"), f"{row['share_over_kappa']:.2%}",
-         f"{row['share_over_kappa_max']:.2%}", f"{row['semantic_hits']:.0f}",
+         f"{row['share_over_kappa_max']:.2%}",
+         "–" if row["in_force"] is None else f"{row['in_force']:.1%}",
+         f"{row['hand_overs']:.1f}", f"{row['alarms']:.2f}", f"{row['semantic_hits']:.0f}",
          f"{row['queries_per_decision']:.3f}"]
         for row in rows
     ]  # fmt: skip

@@ -103,6 +103,13 @@ def test_every_entry_gets_its_new_key_and_the_namespace_says_which():
         assert cache.nearest(one.goal, keys.key(one.goal, one.text)).similarity == 1.0
 
 
+def test_entries_that_were_set_aside_teach_nothing():
+    cache, keys = made()
+    fill(cache, keys, 30)
+    cache.set_aside()
+    assert not keys.learn(cache)
+
+
 def test_no_head_is_learned_where_it_is_switched_off_or_given_or_nothing_can_be_compared():
     for options in ({"learn_head": False}, {"head": "file.safetensors"}):
         cache, keys = made(**options)

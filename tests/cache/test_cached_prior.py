@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
-from cepcli.cache.config import CacheConfig
+from cepcli.cache.certificate import Comparison
+from cepcli.cache.config import NO_SIMILARITY, CacheConfig
 from cepcli.cache.control import Control
+from cepcli.cache.control_config import CertifiedConfig
 from cepcli.cache.controllers import make_controller
 from cepcli.cache.entry import scores_of
-from cepcli.cache.store import PriorCache
+from cepcli.cache.store import Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.prior.base import PriorShape
 from cepcli.types import TextState
@@ -347,3 +349,54 @@ def test_a_restored_cache_and_generator_go_on_exactly_alike(tmp_path):
         (here,), (there,) = rig.ask(request), other.ask(request)
         assert (here.kind, here.scores.tolist()) == (there.kind, there.scores.tolist())
     assert list(rig.cache) == list(other.cache)
+
+
+def certified_rig(right=120, **budget):
+    """A certified cache that lets texts within 0.02 radians answer, certified by `right` misses."""
+    rig = Rig(mode="certified", certified=CertifiedConfig(grid=(0.9998, 0.99), **budget))
+    rig.control = Control(make_controller(rig.cache.config), interval=1)
+    rig.prior = CachedPrior(
+        rig.inner, rig.cache, rig.encode, np.random.default_rng(0), rig.telemetry, rig.control
+    )
+    for _ in range(right):
+        rig.control.controller.look_up()
+        rig.control.observe(Comparison(0.9999, 0.0, 0.0, 1.0, False), rig.cache)
+    rig.ask((0,))
+    assert rig.cache.knobs.threshold == 0.9998
+    return rig
+
+
+def test_after_a_failed_audit_every_hit_is_audited_until_the_suspicion_is_cleared():
+    rig = certified_rig(least_refresh_rate=1e-9, window=10**9)
+    assert rig.kinds((0.5,)) == ["semantic"]
+    rig.control.observe(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
+    assert rig.kinds((0.6,)) == ["audit"]
+    for _ in range(6):
+        rig.control.observe(Comparison(0.9999, 0.0, 0.0, 1.0, True), rig.cache)
+    assert not rig.control.controller.watching
+    assert rig.kinds((0.7,)) == ["semantic"]
+
+
+def test_an_alarm_withdraws_the_certificate_at_once_and_old_entries_answer_their_text_only():
+    rig = certified_rig()
+    for _ in range(6):
+        rig.control.observe(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
+    assert rig.control.certificate.alarms == 1
+    assert rig.cache.certificate["threshold"] is None
+    assert rig.cache.knobs.threshold == NO_SIMILARITY
+    assert rig.kinds((0.5,), (0,)) == ["miss", "exact"]
+    assert rig.cache.nearest("goal", encode("0")).entry.text == "0.5"
+
+
+def test_what_was_looked_up_before_an_alarm_is_no_evidence_after_it():
+    rig = certified_rig()
+    entry = rig.cache.exact("goal", "0")
+    rig.cache.set_aside([entry])
+    before = rig.control.state()["controller"]["evidence"]
+    plan = rig.prior._compared_miss(
+        state(1), encode("1"), Neighbour(entry, 0.9999), missing=[], comparable=True
+    )
+    rig.prior._ask([plan])
+    plan.kind = "audit"
+    rig.prior._finish(plan, None)
+    assert rig.control.state()["controller"]["evidence"] == before

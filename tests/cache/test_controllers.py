@@ -50,17 +50,36 @@ def certified(**values):
 
 
 def test_certified_opens_at_the_safe_threshold_and_closes_again_on_failures():
-    controller = certified()
+    controller = certified(watch=False)
     for _ in range(100):
         controller.look_up()
         controller.observe(right())
     knobs = controller.update(signals(), KNOBS)
     assert knobs.threshold == 0.95
     assert controller.certificate().threshold == 0.95
-    for _ in range(8):
+    for _ in range(12):
         controller.look_up()
         assert controller.observe(wrong(probability=knobs.refresh_rate))
     assert controller.certificate().threshold == 0.95  # in force until the next update
+    assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
+
+
+def test_certified_watches_after_a_failed_audit_and_withdraws_at_once_when_they_keep_failing():
+    controller = certified()
+    for _ in range(100):
+        controller.look_up()
+        controller.observe(right())
+    knobs = controller.update(signals(), KNOBS)
+    assert not controller.watching
+    for number in range(5):
+        assert controller.certificate().threshold == 0.95
+        assert controller.alarms == 0
+        controller.look_up()
+        probability = 1.0 if controller.watching else knobs.refresh_rate
+        assert controller.observe(wrong(probability=probability))
+        assert controller.watching == (number < 4)
+    found = controller.certificate()
+    assert (found.threshold, found.alarms, controller.alarms) == (None, 1, 1)
     assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
 
 

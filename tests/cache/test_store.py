@@ -494,3 +494,47 @@ def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte():
         taken = tracemalloc.get_traced_memory()[0] / count
         tracemalloc.stop()
         assert taken < 1024, policy
+
+
+def test_an_entry_set_aside_answers_its_own_text_and_is_nobodys_nearest():
+    cache = make()
+    old = insert(cache, "old")
+    cache.set_aside()
+    new = insert(cache, "new")
+    assert cache.is_aside(old)
+    assert not cache.is_aside(new)
+    assert cache.exact("goal", "old") is old
+    assert cache.nearest("goal", unit("old")).entry is new
+    cache.remove(new)
+    assert cache.nearest("goal", unit("old")) is None
+
+
+def test_an_entry_that_repels_identical_keys_is_set_aside_and_others_are_not():
+    cache = make()
+    entry = insert(cache, "text")
+    cache.repel(entry, 0.9)
+    cache.repel(entry, 0.8)
+    assert entry.repels == 0.9
+    assert cache.nearest("goal", unit("text")).entry is entry
+    cache.repel(entry, 1.0)
+    assert cache.is_aside(entry)
+    assert cache.nearest("goal", unit("text")) is None
+
+
+def test_entries_set_aside_stay_so_on_disk_under_new_keys_and_can_be_evicted(tmp_path):
+    cache = make(capacity=3)
+    for text in ("a", "b"):
+        insert(cache, text)
+    cache.set_aside()
+    insert(cache, "c")
+    cache.save(tmp_path / "cache")
+    loaded = PriorCache.load(tmp_path / "cache", NAMESPACE, cache.config)
+    for one in (cache, loaded):
+        assert [one.is_aside(entry) for entry in one] == [True, True, False]
+        assert one.nearest("goal", unit("a")).entry.text == "c"
+        assert np.array_equal(one.key(one.exact("goal", "a")), unit("a"))
+        one.rekey(lambda goal, text: unit(text + "!"), DIM, NAMESPACE, {})
+        assert one.nearest("goal", unit("a!")).entry.text == "c"
+        insert(one, "d")
+        assert one.exact("goal", "a") is None
+        assert len(one) == 3
