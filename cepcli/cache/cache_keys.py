@@ -161,7 +161,8 @@ class CacheKeys:
 
         A head that the configuration names stays.
         Entries that the LLM has scored under their own text count, if they were not set aside, as
-        far as two of them can be compared; if they cannot, the next time is when their number has doubled.
+        far as two of them can be compared; if they cannot, the next time is when their number has
+        doubled.
         """
         given = self._config.head is not None
         learns = self._config.learn_head and cache.keyed and not given

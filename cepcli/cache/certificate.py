@@ -20,8 +20,8 @@ audited, with probability r. Two ways of betting are valid in spite of that, and
   and under that hypothesis its wealth is a supermartingale.
 
 The e-value is the mean of the two, which is an e-value again. While nothing is in force, they are
-the same. What is said below of a drifting world holds for the weighted bets alone, with weights c·r:
-those apart assume that the share of failures does not change within a window.
+the same. What is said below of a drifting world holds for the weighted bets alone, with weights
+c·r: those apart assume that the share of failures does not change within a window.
 
 **Repeated looks.** Under the hypothesis the wealth Π (1 + λ·(α − X)/q) is a supermartingale that
 starts at 1, so by Ville's inequality it *ever* reaches 1/ε with probability ≤ ε (testing by
@@ -41,14 +41,14 @@ among its own data: where the process before it has got to, and where a few of t
 **Windows.** A process begins when the one before it is half a window old, and takes its place once
 it is a window old and the younger one has proven as much; after one and a half windows at the
 latest. So the certificate speaks of the look-ups of the last half to one and a half windows. The
-stated confidence is that of one process: over k windows, the chance that some threshold in force was
-ever unsafe is at most k·ε.
+stated confidence is that of one process: over k windows, the chance that some threshold in force
+was ever unsafe is at most k·ε.
 
 **Drift.** A slow drift is what the windows are for; within one, the weighted bets hold for the
 average share of failures. Wealth is held below a cap, which only lowers it, so that a process that
 has been right for long still falls quickly when it is not any more. An *abrupt* change, of the
-model or of the states, is the `Alarm`'s: a hit that fails an audit puts all hits under watch, each is
-audited, until the suspicion is cleared or confirmed. If it is confirmed the certificate is
+model or of the states, is the `Alarm`'s: a hit that fails an audit puts all hits under watch, each
+is audited, until the suspicion is cleared or confirmed. If it is confirmed the certificate is
 withdrawn, the entries that there are answer only their own text, and all begins anew.
 """
 

@@ -167,8 +167,9 @@ class CertifiedController(Controller):
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """δ from the evidence, r from the sample size it needs, K from ghost hits.
 
-        r is such that half a window holds the audits that certify δ anew, with a margin, at the share
-        of look-ups that hit; K doubles while more than 1 % of the decisions miss what was evicted.
+        r is such that half a window holds the audits that certify δ anew, with a margin, at the
+        share of look-ups that hit; K doubles while more than 1 % of the decisions miss what was
+        evicted.
         """
         config = self._config
         self._certificate = self._evidence.certificate(self.alarms)
