@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -163,6 +164,11 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
     return found
+
+
+def typed_command() -> str:
+    """The command that is running, as a shell reads it."""
+    return shlex.join(["cep", *sys.argv[1:]])
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -412,7 +418,7 @@ def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) 
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
         "cep_version": __version__,
-        "command": " ".join(["cep", *sys.argv[1:]]),
+        "command": typed_command(),
         "config_sha256": sha256(config) if config.is_file() else None,
         "seed": seed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

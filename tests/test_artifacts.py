@@ -1,5 +1,7 @@
 import json
 import os
+import shlex
+import sys
 
 import pytest
 
@@ -165,3 +167,11 @@ def test_what_is_not_family_and_name_names_no_abstraction(workspace, name):
         workspace.directory("abstraction", name)
     with pytest.raises(ArtifactError, match="cannot name"):
         workspace.directory("run", "a/b")
+
+
+def test_the_command_of_a_manifest_is_what_a_shell_reads(workspace, monkeypatch):
+    words = ["offline", "collect", "--set", 'layouts=["d4rl"]', "--name", "two words"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/cep", *words])
+    workspace.begin("dataset", "x")
+    command = workspace.finish("dataset", "x", seed=0).manifest["command"]
+    assert shlex.split(command) == ["cep", *words]

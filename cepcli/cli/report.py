@@ -3,8 +3,6 @@
 Example: cep report 'walker2d-*_s?' -o report.html
 """
 
-import shlex
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,12 +52,13 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """One page of runs and ablations: headlines, figures, tables, and what repeats them."""
+    from cepcli.artifacts import typed_command
     from cepcli.report.build import build_report
     from cepcli.report.selection import select
 
     space = open_workspace(workspace)
     path, kind = _place(output, format_, space.root)
-    command = shlex.join(["cep", *sys.argv[1:]])
+    command = typed_command()
     made = build_report(select(space, names), space, command, baseline)
     _write(made, path, kind)
     if json:

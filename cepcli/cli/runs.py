@@ -1,5 +1,6 @@
 """`cep runs`: look at runs, resume, compare and publish them."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -144,7 +145,7 @@ def export(
         return
     for path in made:
         typer.echo(path)
-    typer.echo(f"List them: cep runs list --workspace {output}")
+    typer.echo(f"List them: cep runs list --workspace {shlex.quote(str(output))}")
 
 
 app.command()(compare)

@@ -1,5 +1,6 @@
 """`cep train`: train an agent, leave a run."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -190,7 +191,11 @@ def _way_on(name: str, space: Any) -> str:
     """What to type to go on with the run, if anything of it is kept."""
     if not space.partial("run", name).is_dir():
         return "Nothing had begun; type the command again."
-    where = f" --workspace {space.root}" if space.root != open_workspace(None).root else ""
+    where = (
+        f" --workspace {shlex.quote(str(space.root))}"
+        if space.root != open_workspace(None).root
+        else ""
+    )
     return f"Go on with: cep runs resume {name}{where}"
 
 

@@ -7,6 +7,7 @@ its runs can be looked at.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -92,7 +93,7 @@ def _make(task: Task, workspace: Workspace) -> None:
     if not task.is_done(workspace):
         raise CepError(
             f"The command of `{task.what}` ended without leaving {task.kind} `{task.name}`.",
-            f"See what it does: cep {' '.join(command)}",
+            f"See what it does: {shlex.join(['cep', *command])}",
         )
     if task.job is not None:
         return  # its summary tells

@@ -7,6 +7,7 @@ where. It cannot be evaluated or resumed.
 Example: cep runs export walker2d_s0 walker2d_s1 -o results
 """
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def export_record(workspace: Workspace, name: str, to: Workspace, *, overwrite: 
         )
     run = workspace.open("run", name)
     kept = [output for output in run.manifest["outputs"] if output["file"] in FILES]
-    manifest = {"record_of": run.reference.sha256, **run.manifest, "outputs": kept}
+    command = _without_workspace(run.manifest["command"])
+    manifest = {
+        "record_of": run.reference.sha256, **run.manifest, "command": command, "outputs": kept,
+    }  # fmt: skip
     with to.lock("run", name):
         if to.exists("run", name) and to.open("run", name).manifest == manifest:
             return to.open("run", name)
@@ -42,6 +46,20 @@ def export_record(workspace: Workspace, name: str, to: Workspace, *, overwrite: 
 
         partial = to.begin("run", name, overwrite=overwrite, fill=fill)
         return to.put(partial, "run", name)
+
+
+def _without_workspace(command: str) -> str:
+    """The command without the workspace it was typed for: a folder of the machine that ran it."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # written before commands were quoted
+        return command
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != "--workspace" and not word.startswith("--workspace="):
+            kept.append(word)
+        skip = word == "--workspace"
+    return shlex.join(kept) if len(kept) < len(words) else command
 
 
 def is_record(run: Artifact) -> bool:

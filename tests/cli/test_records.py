@@ -44,6 +44,19 @@ def test_a_record_says_what_made_its_run_and_holds_nothing_to_go_on_from(
     assert "a record" in cep("runs", "show", run, "--workspace", results).out
 
 
+@pytest.mark.parametrize("given", ["--workspace '/home/me/my runs'", "--workspace=/home/me/runs"])
+def test_a_record_does_not_name_the_folder_in_which_its_run_lay(
+    run, cep, results, workspace_root, given
+):
+    manifest = workspace_root / "run" / run / "manifest.json"
+    made = json.loads(manifest.read_text())
+    words = "--env test/corridor --set 'a=[\"b\"]'"
+    manifest.write_text(json.dumps({**made, "command": f"cep train {given} {words}"}))
+    assert cep("runs", "export", run, "-o", results).code == 0
+    kept = json.loads((results / "run" / run / "manifest.json").read_text())
+    assert kept["command"] == f"cep train {words}"
+
+
 def test_a_record_is_not_evaluated(run, cep, results):
     cep("runs", "export", run, "-o", results)
     done = cep("eval", run, "--workspace", results)

@@ -1,0 +1,58 @@
+"""What ships beside the code: commands that a shell reads, and nothing of a developer's machine."""
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from cepcli.cli.main import app
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ("data", "results", "docs", "examples", "cepcli", "README.md", "CHANGELOG.md")
+MANIFESTS = sorted(
+    path.relative_to(ROOT) for part in ("data", "results")
+    for path in (ROOT / part).rglob("manifest.json")
+)  # fmt: skip
+#: An absolute path below a folder that is somebody's, wherever it begins.
+SOMEBODYS = re.compile(rb"(?<![\w.~/-])/(?:tmp|work|root|home|Users|mnt|scratch)/[\w.-]+")
+#: Placeholders that documentation shows.
+EXAMPLES = (b"/home/me/", b"/tmp/cep-")
+
+
+def files():
+    for part in SHIPPED:
+        path = ROOT / part
+        found = path.rglob("*") if path.is_dir() else [path]
+        yield from (file for file in found if file.is_file() and file.suffix != ".pyc")
+
+
+def test_no_path_of_a_developer_s_machine_ships():
+    found = {
+        f"{file.relative_to(ROOT)}: {match.decode()}"
+        for file in files()
+        for match in SOMEBODYS.findall(file.read_bytes())
+        if not match.startswith(EXAMPLES)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=str)
+def test_the_command_of_a_shipped_manifest_can_be_pasted(path):
+    command = json.loads((ROOT / path).read_text(encoding="utf-8"))["command"]
+    name, *words = shlex.split(command)
+    assert shlex.join([name, *words]) == command
+    assert name == "cep"
+    group = typer.main.get_command(app)
+    while isinstance(group, TyperGroup):
+        group = group.commands[words.pop(0)]
+    context = group.make_context(group.name, words)  # refuses options that there are not
+    for setting in context.params.get("set_") or ():
+        key, _, value = setting.partition("=")
+        assert key
+        if value[:1] in "[{\"'":
+            tomllib.loads(f"value = {value}")
