@@ -5,17 +5,20 @@ afterwards, so that there is a complete one at every moment; what kills left is 
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cepcli.artifacts import read_json, sha256, write_json, writing
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, CacheError, CepError, PriorError
 from cepcli.whole_files import discard, replace, settle_all
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+#: The LLM cannot be asked, or its journal not be used.
+PRIOR_FAILED = (PriorError, CacheError)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -65,6 +68,18 @@ def writing_checkpoint(run: Path, step: int, version: int) -> Iterator[tuple[Pat
             f"Cannot write a checkpoint into `{run}`: {error}.",
             "Free some space; the last checkpoint is kept, and the run can be resumed.",
         ) from error
+
+
+@contextlib.contextmanager
+def saving_first(
+    save: Callable[[], None], errors: tuple[type[CepError], ...] = PRIOR_FAILED
+) -> Iterator[None]:
+    """Write a checkpoint before it is told that something failed for good."""
+    try:
+        yield
+    except errors:
+        save()
+        raise
 
 
 def check_state(path: Path, state: Any, keys: set[str], version: int) -> None:

@@ -19,7 +19,7 @@ from cepcli.agents.policy import Decision, Policy, temperature
 from cepcli.agents.progress import Progress
 from cepcli.agents.q_learner import QLearner
 from cepcli.cache.trace import TraceWriter
-from cepcli.checkpoint_files import checkpoints
+from cepcli.checkpoint_files import PRIOR_FAILED, checkpoints, saving_first
 from cepcli.errors import EnvError, Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.rl.control_episodes import ControlTracker
@@ -42,6 +42,9 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
     Raises:
         Interrupted: when `hooks.stop_requested()`; the checkpoint is written before.
         ArtifactError: when the checkpoint cannot be used or the disk cannot be written.
+        PriorError, CacheError: when the LLM or its journal fails for good. A checkpoint is written
+            before, as the run stood at that decision; where it learns in several environments the
+            last one stays.
     """
     config = parts.config
     progress = _start(parts, run, fresh)
@@ -61,12 +64,15 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
             raise Interrupted
 
     advance = _way_of(parts)
+    # Of several states that are asked about at once, the first are in the cache when that fails.
+    sound = (EnvError, *(PRIOR_FAILED if len(parts.trackers) == 1 else ()))
     try:
         while True:
             tau = current_temperature(parts, progress)
 
             if progress.step >= progress.next_eval:
-                result = _evaluated(parts, progress, tau, check_interrupt, save)
+                with saving_first(save):
+                    result = _evaluated(parts, progress, tau, check_interrupt, save)
                 _log_evaluation(writer, progress, result, hooks)
                 progress.next_eval = _next_eval(progress.step, config.steps, config.eval_interval)
             if progress.step >= config.steps:
@@ -75,11 +81,8 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
             check_interrupt()
 
             before = progress.step
-            try:
+            with saving_first(save, sound):
                 decisions = advance(parts, progress, tau, trace)
-            except EnvError:
-                save()
-                raise
             losses = _learn(parts, progress, decisions, tau)
 
             _log_step(writer, parts, progress, before, tau, losses)

@@ -14,12 +14,16 @@ again and again.
 
 Several states in one call are answered as they would be one after another, but the LLM is asked
 once for all of them, and what it teaches about keys and thresholds is heeded from the next call on.
+
+Where the LLM cannot be asked, a call about one state leaves everything as it was: what is planned
+is carried out when the answer is there. Of several, each plan must see what those before it do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +57,10 @@ class _Plan:
         cached: the scores that a hit on it would have used.
         similarity: cosine to it.
         probability: with which it is compared: the refresh rate for a hit, 1 for a miss.
+        key: of the state's text, for its new entry.
+        looked_up: whether this look-up counts as evidence's time.
+        lent: whether a similar text answers for this one, which is remembered; `returned`: whether
+            one did, which is forgotten.
         seconds: spent on the cache so far.
     """
 
@@ -65,6 +73,10 @@ class _Plan:
     cached: list[float | _Pending] | None = None
     similarity: float = 1.0
     probability: float = 1.0
+    key: np.ndarray | None = None
+    looked_up: bool = False
+    lent: bool = False
+    returned: bool = False
     seconds: float = 0.0
 
 
@@ -101,6 +113,7 @@ class CachedPrior(Prior):
             cache.certificate = control.promise
         self._pending: dict[int, dict[str, _Pending]] = {}
         self._expecting: list[Entry] = []
+        self._undrawn: Mapping[str, Any] | None = None
 
     @property
     def shape(self) -> PriorShape:
@@ -139,9 +152,13 @@ class CachedPrior(Prior):
         return answers
 
     def _answer(self, states: Sequence[TextState]) -> list[PriorAnswer]:
+        self._undrawn = None
+        alone = len(states) == 1
         try:
-            plans = [self._timed_plan(state) for state in states]
+            plans = [self._timed_plan(state, carry_out=not alone) for state in states]
             costs = self._ask(plans)
+            if alone:
+                self._carry_out(plans[0])
         except BaseException:
             self._roll_back()
             raise
@@ -150,13 +167,38 @@ class CachedPrior(Prior):
             self._expecting.clear()
         return [self._finish(plan, costs.get(number)) for number, plan in enumerate(plans)]
 
-    def _timed_plan(self, state: TextState) -> _Plan:
+    def _timed_plan(self, state: TextState, *, carry_out: bool) -> _Plan:
         start = perf_counter()
         plan = self._plan(state)
         plan.seconds = perf_counter() - start
+        if carry_out:
+            self._carry_out(plan)
         return plan
 
+    def _carry_out(self, plan: _Plan) -> None:
+        """Change the cache as planned; scores that are still asked for are NaN until they come."""
+        start = perf_counter()
+        cache, state = self._cache, plan.state
+        if plan.looked_up and self._control is not None:
+            self._control.controller.look_up()
+        if plan.returned:
+            cache.forget_lent(state.goal, state.text)
+        if plan.lent:
+            cache.lend(state.goal, state.text)
+        if plan.entry is not None:
+            cache.use(plan.entry)
+        if plan.asked and not cache.read_only:
+            scores = {action: pending.value for action, pending in plan.asked.items()}
+            if plan.entry is None:
+                plan.entry = cache.insert(state.goal, state.text, plan.key, scores)
+            else:
+                plan.entry.scores.put(tuple(scores), tuple(scores.values()))
+                plan.entry.borrowed.difference_update(scores)
+            self._expect(plan.entry, plan.asked)
+        plan.seconds += perf_counter() - start
+
     def _plan(self, state: TextState) -> _Plan:
+        """How a state is to be answered; changes nothing but the generator, if that must draw."""
         cache = self._cache
         entry = cache.exact(state.goal, state.text)
         if entry is not None:
@@ -168,11 +210,26 @@ class CachedPrior(Prior):
             return self._miss(state, key)
         certified = cache.config.mode == "certified" and not cache.read_only
         if certified and cache.was_lent(state.goal, state.text):
-            return self._miss(state, key)
+            plan = self._miss(state, key)
+            plan.returned = True
+            return plan
         missing = neighbour.entry.lacks(state.actions, own_text=False)
         comparable = not missing and neighbour.similarity > neighbour.entry.repels
-        if comparable and self._control is not None and not cache.read_only:
-            self._control.controller.look_up()
+        plan = self._by_neighbour(state, key, neighbour, missing, comparable)
+        plan.looked_up = comparable and not cache.read_only
+        plan.lent = certified and plan.kind == "semantic"
+        return plan
+
+    def _by_neighbour(
+        self,
+        state: TextState,
+        key: np.ndarray | None,
+        neighbour: Neighbour,
+        missing: list[str],
+        comparable: bool,
+    ) -> _Plan:
+        """How a text is answered that has an entry near it."""
+        cache = self._cache
         if not cache.answers(neighbour):
             wanted = self._control is None or self._control.controller.learns_from_misses
             return self._compared_miss(state, key, neighbour, missing, comparable and wanted)
@@ -181,12 +238,10 @@ class CachedPrior(Prior):
             plan.kind = "partial"
             return plan
         audited = self._audit_rate
-        if not cache.read_only and self._generator.random() < audited:
+        if not cache.read_only and self._draw() < audited:
             plan = self._compared_miss(state, key, neighbour, missing, True)
             plan.kind, plan.probability = "audit", audited
             return plan
-        if certified:
-            cache.lend(state.goal, state.text)
         return self._reuse(state, neighbour.entry, missing, "semantic")
 
     @property
@@ -194,6 +249,12 @@ class CachedPrior(Prior):
         """With which probability a semantic hit is audited."""
         watching = self._control is not None and self._control.controller.watching
         return 1.0 if watching else self._cache.knobs.refresh_rate
+
+    def _draw(self) -> float:
+        """A random number, which an answer that does not come gives back."""
+        if self._undrawn is None:
+            self._undrawn = self._generator.bit_generator.state
+        return self._generator.random()
 
     def _compared_miss(
         self,
@@ -213,25 +274,15 @@ class CachedPrior(Prior):
 
     def _reuse(self, state: TextState, entry: Entry, missing: list[str], kind: AnswerKind) -> _Plan:
         """A hit on `entry`, or a partial hit if some actions are missing."""
-        self._cache.use(entry)
         asked = {action: _Pending() for action in missing}
         sources = self._sources(entry, state.actions, asked)
-        if asked and not self._cache.read_only:
-            entry.scores.put(missing, [np.nan] * len(missing))
-            self._expect(entry, asked)
-            entry.borrowed.difference_update(asked)
         kind = "partial" if asked else kind
         return _Plan(state, kind, sources, asked, entry)
 
     def _miss(self, state: TextState, key: np.ndarray | None) -> _Plan:
         """Every action is scored, into a new entry unless the cache is read-only."""
         asked = {action: _Pending() for action in state.actions}
-        entry = None
-        if not self._cache.read_only:
-            scores = dict.fromkeys(state.actions, np.nan)
-            entry = self._cache.insert(state.goal, state.text, key, scores)
-            self._expect(entry, asked)
-        return _Plan(state, "miss", list(asked.values()), asked, entry)
+        return _Plan(state, "miss", list(asked.values()), asked, None, key=key)
 
     def _expect(self, entry: Entry, asked: dict[str, _Pending]) -> None:
         """Let later states of the same call find the scores that are on their way."""
@@ -315,7 +366,9 @@ class CachedPrior(Prior):
             self._cache.repel(entry, found.similarity)
 
     def _roll_back(self) -> None:
-        """Take back the scores that never came."""
+        """Take back the scores that never came, and what was drawn."""
+        if self._undrawn is not None:
+            self._generator.bit_generator.state = dict(self._undrawn)
         for entry in self._expecting:
             for action in [a for a, score in entry.scores.items() if np.isnan(score)]:
                 del entry.scores[action]

@@ -252,6 +252,9 @@ class Ghosts:
         self._ring[self._next] = _prefix(digest)
         self._next = (self._next + 1) % len(self._ring)
 
+    def __contains__(self, digest: bytes) -> bool:
+        return bool((self._ring == _prefix(digest)).any())
+
     def recall(self, digest: bytes) -> bool:
         """Whether it was evicted lately; it is no ghost any more."""
         found = self._ring == _prefix(digest)

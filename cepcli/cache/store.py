@@ -165,8 +165,12 @@ class PriorCache:
         self._lent.remember(text_digest(goal, text))
 
     def was_lent(self, goal: str, text: str) -> bool:
-        """Whether a similar text answered for this one lately; it is forgotten thereby."""
-        return self._lent.recall(text_digest(goal, text))
+        """Whether a similar text answered for this one lately."""
+        return text_digest(goal, text) in self._lent
+
+    def forget_lent(self, goal: str, text: str) -> None:
+        """The text gets an entry of its own."""
+        self._lent.recall(text_digest(goal, text))
 
     def use(self, entry: Entry) -> None:
         """Note that an entry answered; no effect if it was evicted meanwhile or is read-only."""

@@ -16,7 +16,7 @@ from cepcli.cli.options import (
     open_workspace,
     print_json,
 )
-from cepcli.errors import ConfigError, Interrupted, PriorError
+from cepcli.errors import CacheError, ConfigError, EnvError, Interrupted, PriorError
 
 
 def train(
@@ -181,22 +181,21 @@ def run_with_display(
         except (KeyboardInterrupt, Interrupted):
             typer.echo(f"Stopped. {_way_on(name, space)}", err=True)
             raise typer.Exit(130) from None
-        except PriorError as error:  # a server that went away, perhaps for a while
+        except (PriorError, CacheError, EnvError) as error:  # perhaps for a while only
             if not space.partial("run", name).is_dir():
                 raise
-            raise PriorError(error.message, f"{error.hint} {_way_on(name, space)}") from error
+            hint = f"{error.hint} {_way_on(name, space)}".lstrip()
+            raise type(error)(error.message, hint) from error
 
 
 def _way_on(name: str, space: Any) -> str:
     """What to type to go on with the run, if anything of it is kept."""
     if not space.partial("run", name).is_dir():
         return "Nothing had begun; type the command again."
-    where = (
-        f" --workspace {shlex.quote(str(space.root))}"
-        if space.root != open_workspace(None).root
-        else ""
-    )
-    return f"Go on with: cep runs resume {name}{where}"
+    words = ["cep", "runs", "resume", name]
+    if space.root != open_workspace(None).root:
+        words += ["--workspace", str(space.root)]
+    return f"Go on with: {shlex.join(words)}"
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from cepcli.checkpoint_files import (
     is_saved,
     load_tensors,
     read_state,
+    saving_first,
     writing_checkpoint,
 )
 from cepcli.errors import Interrupted
@@ -97,7 +98,8 @@ def train(parts: Parts, envs: EvalEnvs, run: Path, hooks: Hooks) -> Progress:
     try:
         while True:
             if envs and progress.step >= progress.next_eval:
-                _evaluate(parts, envs, progress, writer, hooks, check_interrupt)
+                with saving_first(save):
+                    _evaluate(parts, envs, progress, writer, hooks, check_interrupt)
             if progress.step >= config.steps:
                 save()
                 return progress

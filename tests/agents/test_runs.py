@@ -6,8 +6,10 @@ import pytest
 
 from cepcli.agents import parts
 from cepcli.cache.storage import key_head_of
-from cepcli.errors import ArtifactError, ConfigError, Interrupted
+from cepcli.checkpoint_files import checkpoints
+from cepcli.errors import ArtifactError, ConfigError, Interrupted, PriorError
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
+from tests.fakes import FakeScorer
 from tests.killed import killed
 
 #: Figures that depend on the clock.
@@ -91,6 +93,48 @@ def test_no_state_is_saved_twice(corridor, tmp_path, monkeypatch):
     assert saved == ["20"], "the interval's and the interruption's are one"
     corridor.run(tmp_path, "a", resume=True, **flags)
     assert saved == ["20", "40", "40"], "before and after the last evaluation"
+
+
+@pytest.mark.parametrize(
+    ("agent", "cache", "more"),
+    [
+        ("posterior-q", "off", {}),
+        ("posterior-q", "exact", {"cache.capacity": 2}),
+        ("posterior-q", "lru", {"cache.capacity": 2, "cache.refresh_rate": 0.5}),
+        ("direct-llm", "certified", {"cache.capacity": 3}),
+        ("react", "lru", {}),
+    ],
+)
+def test_run_whose_llm_fails_keeps_its_state_and_ends_as_if_it_never_had(
+    corridor, tmp_path, monkeypatch, agent, cache, more
+):
+    flags = {"agent": agent, "cache.mode": cache, "journal": False, **more}
+    whole = corridor.run(tmp_path / "whole", "a", **flags)
+    real, asked, failed = FakeScorer.score, [], []
+
+    def score(self, prompts, action_sets):
+        asked.append(prompts)
+        if len(asked) in (6, 14, 15, 31):
+            raise PriorError("The server is gone.")
+        return real(self, prompts, action_sets)
+
+    monkeypatch.setattr(FakeScorer, "score", score)
+    while True:
+        steps = []
+        try:
+            found = corridor.run(
+                tmp_path / "w", "a", resume=True, **flags,
+                on_step=lambda parts, progress, steps=steps: steps.append(progress.step),
+            )  # fmt: skip
+            break
+        except PriorError:
+            [kept] = checkpoints(tmp_path / "w/run/a.partial")
+            failed.append(int(kept.name.rpartition("-")[2]))
+            assert not steps or failed[-1] == steps[-1]
+    assert len(failed) == 4
+    assert failed == sorted(failed)
+    assert timeless(found) == timeless(whole)
+    assert metrics(tmp_path / "w", "a") == metrics(tmp_path / "whole", "a")
 
 
 def test_evaluating_more_often_does_not_change_training(corridor, tmp_path):

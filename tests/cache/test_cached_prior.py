@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
@@ -17,6 +17,7 @@ from cepcli.cache.controllers import make_controller
 from cepcli.cache.entry import scores_of
 from cepcli.cache.store import Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.errors import PriorError
 from cepcli.prior.base import PriorShape
 from cepcli.types import TextState
 from tests.fakes import NAMESPACE, FakePrior
@@ -326,6 +327,35 @@ def test_a_call_that_fails_leaves_no_half_scored_entries(error):
     assert entry.scores == {"north": fresh(rig, 0)[0]}
     assert rig.telemetry.decisions == 1
     assert rig.kinds((0, ("north",)), (50,), (0,)) == ["exact", "miss", "partial"]
+
+
+def everything(cache, generator, control):
+    """All that the next decision depends on, to be compared."""
+    saved = cache.saved()
+    arrays = {**saved.columns, "keys": saved.keys, "ghosts": saved.ghosts, "lent": saved.lent}
+    content = {name: np.asarray(array).tolist() for name, array in arrays.items()}
+    return repr([content, saved.state, generator.bit_generator.state, control.state()])
+
+
+@settings(deadline=None)
+@given(requests, st.sampled_from(["exact", "lru", "certified"]), st.integers(1, 3))
+def test_a_state_that_cannot_be_asked_about_changes_nothing(states, mode, capacity):
+    rig = Rig(mode, refresh_rate=0.5, capacity=capacity)
+    generator = np.random.default_rng(0)
+    control = Control(make_controller(rig.cache.config), 1000)
+    rig.prior = CachedPrior(
+        rig.inner, rig.cache, rig.encode, generator, rig.telemetry, control=control
+    )
+    answer = rig.inner.log_probs
+    for request in states:
+        before = everything(rig.cache, generator, control)
+        rig.inner.log_probs = raising(PriorError("gone"))
+        try:
+            rig.ask(request)
+        except PriorError:
+            assert everything(rig.cache, generator, control) == before
+            rig.inner.log_probs = answer
+            rig.ask(request)
 
 
 def raising(error):

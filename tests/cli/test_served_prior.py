@@ -11,7 +11,7 @@ ENV = ("--env", "babyai/goto-redball")
 SHORT = ("--agent", "direct-llm", "--cache", "exact", "--quiet", "--json", "--name", "r",
          "--set", "steps=30", "--set", "eval_interval=30", "--set", "eval_episodes=1",
          "--set", "final_eval_episodes=1", "--set", "eval_lanes=1",
-         "--set", "checkpoint_interval=5", "--set", "llm.server.retries=1",
+         "--set", "checkpoint_interval=500", "--set", "llm.server.retries=1",
          "--set", "llm.server.backoff=0.01")  # fmt: skip
 
 
@@ -85,6 +85,8 @@ def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
     assert stopped.code == 2
     assert "answered 429" in stopped.err
     assert "cep runs resume r" in stopped.err
+    [kept] = (workspace_root / "run" / "r_s0.partial").glob("checkpoint-*")
+    assert int(kept.name.rpartition("-")[2]) > 0, "not only where the interval says"
     paid = {tuple(row) for row in server.rows()[2:]}
     probed, server.troubles = len(server.rows()), []
 
