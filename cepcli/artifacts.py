@@ -12,6 +12,7 @@ import fcntl
 import fnmatch
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cepcli import __version__
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, ConfigError
 from cepcli.registry import suggest
 from cepcli.whole_files import clean, discard, replace, settle, settle_all, write_whole
 
@@ -123,6 +124,21 @@ def server_key() -> str | None:
     return os.environ.get("CEP_SERVER_KEY") or None
 
 
+def game_seconds() -> float:
+    """How long the making of one game may take: `$CEP_GAME_SECONDS`, else five minutes.
+
+    Raises:
+        ConfigError: if it is no number of seconds.
+    """
+    text = os.environ.get("CEP_GAME_SECONDS") or "300"
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise ConfigError(
+        f"CEP_GAME_SECONDS is `{text}`, expected a number of seconds.", "Try CEP_GAME_SECONDS=300"
+    )
+
+
 def data_folder(variable: str, option: str | None = None) -> Path | None:
     """A folder of published data: `option`, else the environment variable; None without both."""
     named = option or os.environ.get(variable)
@@ -198,6 +214,12 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def option(self) -> str:
+        """` --workspace DIR`, for a command that is to be typed; empty for the usual workspace."""
+        usual = self.root == workspace_root()
+        return "" if usual else f" --workspace {shlex.quote(str(self.root))}"
 
     def directory(self, kind: str, name: str) -> Path:
         """Where an artifact is, or would be; what a kill left aside is put back first."""
@@ -277,7 +299,9 @@ class Workspace:
         if self.partial(kind, name).is_dir():
             raise ArtifactError(
                 f"The {kind} `{name}` in `{self.root}` is unfinished.",
-                f"Finish it: cep runs resume {name}" if kind == "run" else "Make it again.",
+                f"Finish it: cep runs resume {name}{self.option}"
+                if kind == "run"
+                else "Make it again.",
             )
         known = self.names(kind)
         made_by = MADE_BY.get(kind, "cep --help").format(name=name, family=name.partition("/")[0])

@@ -28,6 +28,11 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(p for p in run.glob("checkpoint-*") if not p.name.endswith(".partial"))
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written at."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
 def is_saved(run: Path, step: int, next_eval: int) -> bool:
     """Whether the last checkpoint is of this state, which only steps and evaluations change."""
     found = checkpoints(run)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.artifacts import Workspace, read_json
-from cepcli.checkpoint_files import checkpoints
+from cepcli.checkpoint_files import checkpoints, step_of
 from cepcli.config import read_toml, to_dict, write_toml
 from cepcli.errors import ArtifactError
 
@@ -106,6 +106,14 @@ def tell_what_is_new(run: Path, config: Any, notify: Notify) -> None:
     before, now = _keys(read_toml(run / "config.toml")), _keys(to_dict(config))
     if new := sorted(now - before):
         notify(f"Begun by an earlier version, without {', '.join(new)}: going on with the defaults")
+
+
+def tell_where_it_begins(run: Path, steps: int, notify: Notify) -> None:
+    """Say at which step an unfinished run goes on, and how much is left of it."""
+    found = checkpoints(run)
+    step = step_of(found[-1]) if found else 0
+    begins = f"Going on at step {step:,}" if found else "No checkpoint yet: beginning at step 0"
+    notify(f"{begins} of {steps:,}, {steps - step:,} are left")
 
 
 def _keys(settings: dict[str, Any], where: str = "") -> set[str]:

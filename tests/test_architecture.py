@@ -37,7 +37,15 @@ LAYERS = {
     "cache": BASE | {"posterior", "prior.base", "abstraction"},
     "agents": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
     "offline": BASE | {"posterior", "envs", "prior", "abstraction", "rl", "cache"},
-    "report": {"artifacts", "metrics", "errors", "registry", "config", "whole_files"},
+    "report": {
+        "artifacts",
+        "metrics",
+        "errors",
+        "registry",
+        "config",
+        "whole_files",
+        "checkpoint_files",
+    },
     "experiments": BASE
     | {"posterior", "envs", "prior", "abstraction", "rl", "cache", "agents", "offline", "report"},
 }

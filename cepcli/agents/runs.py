@@ -41,6 +41,7 @@ from cepcli.run_directory import (
     run_directory,
     summary_of,
     tell_what_is_new,
+    tell_where_it_begins,
 )
 
 
@@ -78,6 +79,8 @@ def start_run(
             return summary_of(workspace, name)
         _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
         # What cannot be built leaves no run behind.
+        if resume and waiting:
+            tell_where_it_begins(workspace.partial("run", name), config.steps, notify)
         begun = resume and bool(checkpoints(workspace.partial("run", name)))
         if begun:
             tell_what_is_new(workspace.partial("run", name), config, notify)
@@ -109,7 +112,9 @@ def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) ->
     """Go on with an unfinished run under its own configuration."""
     run = workspace.partial("run", name)
     if not run.is_dir():
-        return summary_of(workspace, name)
+        summary = summary_of(workspace, name)
+        notify(f"The run `{name}` is finished already")
+        return summary
     config = read_config(run)
     return start_run(
         config, workspace, name, resume=True, overwrite=False, hooks=hooks, notify=notify

@@ -9,13 +9,14 @@ the answers only hits on similar texts are judged.
 Example: cep cache replay my-run --cache certified --resample 100 --drift answers
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -140,8 +141,19 @@ def _side_by_side(jobs: int) -> Iterator[Callable[..., Any]]:
     if jobs == 1:
         yield map
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield pool.map
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_leave_ctrl_c_to_the_parent
+    ) as pool:
+        try:
+            yield pool.map
+        except KeyboardInterrupt:  # else it would wait for all that was begun
+            for process in active_children():
+                process.terminate()
+            raise
+
+
+def _leave_ctrl_c_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play(

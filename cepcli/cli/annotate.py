@@ -111,7 +111,7 @@ def serve(
     from cepcli.annotate.frames import Frames
     from cepcli.annotate.server import AnnotationServer
     from cepcli.annotate.session import Session
-    from cepcli.cli.display import stop_on_interrupt
+    from cepcli.cli.stopping import stop_on_interrupt
 
     settings = _settings(env, count, seed, config, set_)
     name = name or settings.family

@@ -16,6 +16,7 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
+from cepcli.cli.prior_display import interruptible
 from cepcli.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Measure scoring, cache and learners on this machine.")
@@ -260,10 +261,11 @@ def sb3(
     )
     config = replace(config, env_options=full_options(config.env, config.env_options))
     label = f"{name or config.env.replace('/', '-') + '-sb3'}_s{config.seed}"
-    summary = train_sb3(
-        config, open_workspace(workspace), label, resume=resume, overwrite=overwrite,
-        notify=lambda line: None if quiet else typer.echo(f"{line} …", err=True),
-    )  # fmt: skip
+    with interruptible("The last evaluation's state is kept; add --resume to the same command."):
+        summary = train_sb3(
+            config, open_workspace(workspace), label, resume=resume, overwrite=overwrite,
+            notify=lambda line: None if quiet else typer.echo(f"{line} …", err=True),
+        )  # fmt: skip
     print_json(summary) if json else print_summary(summary)
 
 

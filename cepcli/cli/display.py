@@ -1,11 +1,8 @@
 """What a training run shows while it runs: a live table in a terminal, plain lines elsewhere."""
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cepcli.cli.live_warnings import LiveWarnings
@@ -18,28 +15,6 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 10.0
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[list[bool]]:
-    """The first Ctrl-C asks to stop after the current decision; the second one stops at once.
-
-    A scheduler's SIGTERM is treated likewise.
-    """
-    requested: list[bool] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if requested:
-            raise KeyboardInterrupt
-        requested.append(True)
-
-    before = {number: signal.signal(number, handle) for number in _STOPPING}
-    try:
-        yield requested
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def outcome(evaluation: dict[str, Any]) -> str:
@@ -77,7 +52,7 @@ class RunDisplay:
         if self._live:
             self._live.stop()
 
-    def hooks(self, requested: list[bool]) -> "Hooks":
+    def hooks(self, requested: list[int]) -> "Hooks":
         """The loop's hooks that feed this display."""
         from cepcli.agents.training import Hooks
         from cepcli.report.curves import plot_run

@@ -117,7 +117,7 @@ def finetune(
     tunings, base, most = _plan(env, name, axes, config, set_ or [])
     space = open_workspace(workspace)
     options = _Options(device or "cpu", overwrite, force, quiet)
-    with interruptible("Type the same command again to go on from the last validation."):
+    with interruptible("Type the same command again to go on from the last step."):
         announce_first_use(base.model, quiet)
         data = _data(env, demos, most, space, quiet)
         rows, refused = _tune_all(data, tunings, base, space, options)

@@ -15,20 +15,22 @@ from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
 from cepcli.cli.evaluate import evaluate
 from cepcli.cli.report import report
+from cepcli.cli.stopping import exit_code, stoppable
 from cepcli.cli.train import train
 from cepcli.errors import CepError
 
 
 class _Commands(TyperGroup):
-    """The root group: a Ctrl-C that no command has answered ends with a sentence and 130."""
+    """The root group: a signal that no command has answered ends it with a sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("cep: interrupted. Type the command again to start over.", err=True)
-            raise typer.Exit(130) from None
+        with stoppable():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as error:
+                typer.echo("cep: interrupted. Type the command again to start over.", err=True)
+                raise typer.Exit(exit_code(error)) from None
 
 
 app = typer.Typer(
@@ -62,7 +64,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Entry point: exit codes 0 ok, 2 the user can fix it, 130 interrupted, 1 our bug."""
+    """Entry point: exit codes 0 ok, 2 the user can fix it, 1 our bug, 128 + N by signal N."""
     try:
         app()
     except CepError as error:

@@ -78,7 +78,7 @@ def demos(
     flags = {"env": env, "episodes": episodes, "heldout_episodes": heldout_episodes, "seed": seed}
     settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
     name = default_demos_name(env) if name is None else name
-    with interruptible("Nothing is kept of it; type the command again to start over."):
+    with interruptible("What was recorded is kept; type the command again to go on."):
         artifact = record(settings, open_workspace(workspace), name, overwrite, quiet)
     summary = read_json(artifact.path / "summary.json")
     if json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cepcli.cli.options import print_table
+from cepcli.cli.stopping import exit_code
 
 if TYPE_CHECKING:
     from cepcli.prior.base import PriorAnswer
@@ -20,12 +21,12 @@ _PLAIN_SECONDS = 10.0
 
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Ctrl-C ends the command with one clear sentence and exit code 130."""
+    """Ctrl-C, SIGTERM or SIGHUP ends the command with one clear sentence and its exit code."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         typer.echo(f"cep: interrupted. {hint}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(error)) from None
 
 
 def note(quiet: bool) -> Callable[[str], None]:

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from cepcli.cli.options import (
 from cepcli.cli.train import print_summary, run_with_display
 from cepcli.errors import ArtifactError
 
+if TYPE_CHECKING:
+    from cepcli.artifacts import Workspace
+
 app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
 
 
@@ -28,6 +31,7 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     """Finished and unfinished runs of the workspace."""
     from cepcli.artifacts import read_json
     from cepcli.report.comparison import FIGURES, figure_cell
+    from cepcli.report.unfinished import read_unfinished
     from cepcli.run_directory import unfinished
 
     space = open_workspace(workspace)
@@ -50,7 +54,7 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     columns = ["run", "env", "agent", "prior", "cache", *(FIGURES[key][0] for key in shown)]
     print_table(f"Runs in {space.root}", columns, rows)
     for name in waiting:
-        typer.echo(f"{name} is unfinished: cep runs resume {name}")
+        typer.echo(read_unfinished(space, name).in_words())
     for name, message in broken.items():
         typer.echo(f"{name} is broken: {message}")
 
@@ -68,7 +72,10 @@ def show(
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """A run's result, its files, the command that made it, and what there is to warn of."""
+    """A run's result, its files, the command that made it, and what there is to warn of.
+
+    Of an unfinished run: where it stands, and how to go on with it.
+    """
     from dataclasses import asdict
 
     from cepcli.artifacts import read_json
@@ -76,6 +83,9 @@ def show(
     from cepcli.report.warnings import run_warnings
 
     space = open_workspace(workspace)
+    if space.partial("run", run).is_dir() and not space.exists("run", run):
+        _show_unfinished(space, run, json)
+        return
     artifact = space.open("run", run)
     summary = read_json(artifact.path / "summary.json")
     warnings = run_warnings(space, run, against)
@@ -92,11 +102,45 @@ def show(
     typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
     if is_record(artifact):
         typer.echo("  a record: it can be compared, not evaluated")
-    for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
-        if (artifact.path / file).exists():
-            typer.echo(f"  {artifact.path / file}")
+    _list_files(artifact.path)
     for warning in warnings:
         typer.echo(f"Warning: {warning.in_words()}")
+
+
+def _show_unfinished(space: "Workspace", run: str, json: bool) -> None:
+    """Where a run stands: what its settings, its metrics and its checkpoint tell."""
+    from cepcli.report.unfinished import last_evaluation, read_unfinished, settings_of
+
+    path = space.partial("run", run)
+    found, settings, evaluation = (
+        read_unfinished(space, run),
+        settings_of(path),
+        last_evaluation(path),
+    )
+    told = {key: settings[key] for key in _TOLD if key in settings}
+    if json:
+        print_json(
+            {"run": run, "finished": False, "running": found.running, "step": found.step,
+             "steps": found.steps, **told, "evaluation": evaluation, "resume": found.resume}
+        )  # fmt: skip
+        return
+    typer.echo(found.in_words())
+    typer.echo("  " + ", ".join(f"{key} {value}" for key, value in told.items()))
+    if evaluation is not None:
+        figures = {k.removeprefix("eval/"): v for k, v in evaluation.items() if k != "step"}
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        typer.echo(f"  last evaluation, at step {evaluation['step']}: {shown}")
+    _list_files(path)
+
+
+#: Settings that say what a run is.
+_TOLD = ("env", "dataset", "agent", "algorithm", "prior", "seed")
+
+
+def _list_files(path: Path) -> None:
+    for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
+        if (path / file).exists():
+            typer.echo(f"  {path / file}")
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """`cep train`: train an agent, leave a run."""
 
-import shlex
 from typing import Annotated, Any
 
 import typer
@@ -167,20 +166,21 @@ def _train_one(
 def run_with_display(
     name: str, quiet: bool, space: Any, work: Any, begin: Any = None
 ) -> dict[str, Any]:
-    """Run `work(hooks, notify)` under the live display; Ctrl-C ends with 130 and the way on.
+    """Run `work(hooks, notify)` under the live display; a signal ends it with the way on.
 
     `begin(display, requested)` makes the hooks of a loop that is not `cep train`'s.
     """
-    from cepcli.cli.display import RunDisplay, stop_on_interrupt
+    from cepcli.cli.display import RunDisplay
+    from cepcli.cli.stopping import Stopped, exit_code, stop_on_interrupt
 
     display = RunDisplay(name, quiet=quiet, workspace=space)
     with stop_on_interrupt() as requested, display:
         try:
             hooks = begin(display, requested) if begin else display.hooks(requested)
             return work(hooks, display.notify)
-        except (KeyboardInterrupt, Interrupted):
+        except (KeyboardInterrupt, Interrupted) as error:
             typer.echo(f"Stopped. {_way_on(name, space)}", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code(Stopped(requested[0]) if requested else error)) from None
         except (PriorError, CacheError, EnvError) as error:  # perhaps for a while only
             if not space.partial("run", name).is_dir():
                 raise
@@ -192,10 +192,7 @@ def _way_on(name: str, space: Any) -> str:
     """What to type to go on with the run, if anything of it is kept."""
     if not space.partial("run", name).is_dir():
         return "Nothing had begun; type the command again."
-    words = ["cep", "runs", "resume", name]
-    if space.root != open_workspace(None).root:
-        words += ["--workspace", str(space.root)]
-    return f"Go on with: {shlex.join(words)}"
+    return f"Go on with: cep runs resume {name}{space.option}"
 
 
 def print_summary(summary: dict[str, Any]) -> None:

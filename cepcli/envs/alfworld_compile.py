@@ -20,6 +20,7 @@ from typing import Any
 
 from cepcli.envs.alfworld_engine import CompiledGame, Operator, Rule, printed_names
 from cepcli.envs.alfworld_facts import Fact
+from cepcli.envs.game_making import make_apart
 from cepcli.envs.kept_games import made_once
 from cepcli.errors import EnvError
 
@@ -95,7 +96,8 @@ def compiled_game(
     workspace: Path,
     progress: Callable[[str], None] | None,
     again: str = _AGAIN,
-    check: Callable[[CompiledGame, Path], None] | None = None,
+    *,
+    check: bool = False,
 ) -> CompiledGame:
     """The game of a file, compiled now if this workspace does not have it yet.
 
@@ -104,7 +106,7 @@ def compiled_game(
         workspace: where the compiled game is kept.
         progress: told that a game is compiled.
         again: what to type where the file is no good.
-        check: called once with the compiled game and its file, before it is kept; may raise.
+        check: whether it must be one that can be won, or it is not kept.
 
     Raises:
         EnvError: if the file is no good (see `read_game`), or the kept game is damaged.
@@ -116,12 +118,32 @@ def compiled_game(
     def make(folder: Path) -> None:
         if progress:
             progress(f"Compiling the ALFWorld game {file}")
-        game = compile_game(data, file, again)
-        if check:
-            check(game, file)
-        save(game, folder / final.name)
+        make_apart(
+            "alfworld",
+            folder,
+            {"file": str(file), "again": again, "check": check, "name": final.name},
+            f"The game `{file}`",
+            "Play other games.",
+        )
 
     return load(made_once(final, workspace, make))
+
+
+def make_game(folder: Path, request: Mapping[str, Any]) -> None:
+    """Compile a game in this process.
+
+    Args:
+        folder: where the game goes.
+        request: the "file" of the game, what to type "again" where it is no good, whether to
+            "check" that it can be won, and the "name" of what is made.
+    """
+    file = Path(request["file"])
+    game = compile_game(read_game(file, request["again"]), file, request["again"])
+    if request["check"]:
+        from cepcli.envs.alfworld_household import require_solvable
+
+        require_solvable(game, file)
+    save(game, folder / request["name"])
 
 
 def _fingerprint(data: Mapping[str, Any]) -> str:

@@ -175,7 +175,7 @@ def household_game(
 
     made_once(final, workspace, make)
     again = f"Remove it, and it is made again: rm {final}"
-    return compiled_game(final, workspace, progress, again, check=require_solvable)
+    return compiled_game(final, workspace, progress, again, check=True)
 
 
 def household_file(house: Household) -> str:

@@ -7,18 +7,20 @@ the same steps as textworld's own `tw-make`.
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cepcli.config import require
 from cepcli.envs.base import Split
+from cepcli.envs.game_making import make_apart
 from cepcli.envs.kept_games import made_once
 from cepcli.errors import EnvError
 from cepcli.whole_files import discard
 
 Goal = Literal["detailed", "brief"]
+_MOST_ROOMS = 100
 _GOAL_HELP = "detailed: the objective names every step; brief: only what is to be reached"
 
 
@@ -86,7 +88,10 @@ class CoinOptions(GameOptions):
         """The level must exist, and the game must have at most 100 rooms."""
         rooms = ((self.level - 1) // 100 + 1) * ((self.level - 1) % 100 + 1)
         require(1 <= self.level <= 300, f"`level` is {self.level}, expected 1 to 300.")
-        require(rooms <= 100, f"`level` {self.level} has {rooms} rooms, TextWorld allows 100.")
+        require(
+            rooms <= _MOST_ROOMS,
+            f"`level` {self.level} has {rooms} rooms, TextWorld allows {_MOST_ROOMS}.",
+        )
 
     def recipe(self) -> str:
         """For example `coin-level105-detailed`."""
@@ -188,9 +193,18 @@ class CustomOptions(GameOptions):
     goal: Goal = field(default="detailed", metadata={"help": _GOAL_HELP})
 
     def check(self) -> None:
-        """Sizes must be positive."""
+        """Sizes must be positive, the world one that textworld can make, the quest playable."""
         for name in ("rooms", "objects", "quest_length"):
             require(getattr(self, name) > 0, f"`{name}` is {getattr(self, name)}, expected ≥ 1.")
+        require(
+            self.rooms <= _MOST_ROOMS,
+            f"`rooms` is {self.rooms}, TextWorld allows {_MOST_ROOMS}.",
+        )
+        require(
+            self.quest_length <= self.max_episode_steps,
+            f"`quest_length` is {self.quest_length}, but an episode ends after "
+            f"{self.max_episode_steps} actions (`max_episode_steps`): nobody could win.",
+        )
 
     def recipe(self) -> str:
         """For example `custom-rooms3-objects6-quest4-detailed`."""
@@ -209,13 +223,19 @@ class CustomOptions(GameOptions):
         return textworld.generator.make_game(making)
 
 
+_KINDS = {
+    kind.__name__: kind
+    for kind in (CoinOptions, TreasureOptions, SimpleOptions, CookingOptions, CustomOptions)
+}
+
+
 def game_file(
     options: GameOptions, seed: int, workspace: Path, progress: Callable[[str], None] | None
 ) -> Path:
     """The compiled game, made now if this workspace does not have it.
 
     Raises:
-        EnvError: if textworld can make no game of these options.
+        EnvError: if textworld can make no game of these options, or takes too long.
         ArtifactError: if the workspace cannot be written.
     """
     final = workspace / "games" / "textworld" / options.recipe() / f"{seed}.z8"
@@ -223,7 +243,13 @@ def game_file(
     def make(folder: Path) -> None:
         if progress:
             progress(f"Making the TextWorld game {options.recipe()}/{seed}")
-        _compile(options, seed, folder / final.name)
+        make_apart(
+            "textworld",
+            folder,
+            {"kind": type(options).__name__, "options": asdict(options), "seed": seed},
+            f"The TextWorld game {options.recipe()} with seed {seed}",
+            "Ask for smaller games, or for other seeds.",
+        )
 
     return made_once(final, workspace, make)
 
@@ -238,8 +264,16 @@ def quiet_interpreter() -> Iterator[None]:
         yield
 
 
-def _compile(options: GameOptions, seed: int, file: Path) -> None:
-    """Make a game, with textworld's description of it beside it."""
+def make_game(folder: Path, request: Mapping[str, Any]) -> None:
+    """Make a game in this process, with textworld's description of it beside it.
+
+    Args:
+        folder: where `SEED.z8` goes.
+        request: "kind" of options by its class's name, the "options", and the "seed".
+    """
+    options, seed = _KINDS[request["kind"]](**request["options"]), request["seed"]
+    file = folder / f"{seed}.z8"
+
     import textworld
     import textworld.generator
     from textworld.generator import QuestGenerationError

@@ -2,17 +2,20 @@
 
 Every task is an ordinary command of cep in a process of its own, and what it leaves an ordinary
 artifact; so a sweep that was killed goes on where it stopped, down to the single run, and each of
-its runs can be looked at.
+its runs can be looked at. A sweep that is interrupted ends its commands, which keep their state.
 """
 
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from cepcli.whole_files import write_whole
 #: One row per task that was made: how long it took.
 SECONDS = "ablation/.seconds.jsonl"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_POLL_SECONDS = 0.1
 
 OnDone = Callable[[Task, int], None]
 
@@ -59,16 +63,18 @@ def make(
 
     Raises:
         CepError: what the first that failed said; what ran beside it is finished.
+        KeyboardInterrupt: after all that ran was interrupted, too, and has ended.
     """
     left = {task.key: task for task in tasks}
     running: dict[Future[None], Task] = {}
     done = 0
-    with ThreadPoolExecutor(parallel) as pool:
+    commands = Commands(workspace)
+    with ThreadPoolExecutor(parallel) as pool, commands.ended_with_us():
         while left or running:
             for key in [k for k, task in left.items() if _is_ready(task, left, running)]:
                 if len(running) < parallel:
                     task = left.pop(key)
-                    running[pool.submit(_make, task, workspace)] = task
+                    running[pool.submit(_make, task, workspace, commands)] = task
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = running.pop(future)
@@ -82,14 +88,14 @@ def _is_ready(task: Task, left: Mapping[str, Task], running: Mapping[Any, Task])
     return not busy & set(task.needs)
 
 
-def _make(task: Task, workspace: Workspace) -> None:
+def _make(task: Task, workspace: Workspace, commands: "Commands") -> None:
     """Run one command."""
     with writing(workspace.root):
         for folder in (".configs", ".prepared", ".measured"):
             (workspace.root / "ablation" / folder).mkdir(parents=True, exist_ok=True)
     command = task.command if task.job is None else _training(task.job, workspace)
     began = time.perf_counter()
-    call_cep(task.what, command, workspace)
+    commands.call(task.what, command)
     if not task.is_done(workspace):
         raise CepError(
             f"The command of `{task.what}` ended without leaving {task.kind} `{task.name}`.",
@@ -108,23 +114,67 @@ def kind_of(task: Task) -> str:
     return " ".join([*task.command[:2], *numbers])
 
 
-def call_cep(what: str, command: Sequence[str], workspace: Workspace) -> None:
-    """Run a command of cep, quietly.
+class Commands:
+    """Commands of cep that run side by side, quietly, each in a session of its own.
 
-    Raises:
-        CepError: with its own last words if it fails.
+    So a signal reaches them from here alone, and once: the second one would end them at once.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "cepcli", *command, "--workspace", str(workspace.root), "--quiet"],
-        env={**os.environ, **_ONE_THREAD}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        said = [line.removeprefix("cep: ").strip() for line in done.stderr.splitlines()]
-        words = " ".join([line for line in said if line][-2:])
-        raise CepError(
-            f"`{what}` stopped with exit code {done.returncode}: {words or 'it said nothing'}",
-            "Type the same command again to go on with what is missing.",
-        )
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._ending = False
+
+    def call(self, what: str, command: Sequence[str]) -> None:
+        """Run one to its end.
+
+        Raises:
+            CepError: with its own last words if it fails.
+        """
+        with self._lock:
+            if self._ending:
+                raise CepError(f"`{what}` was not begun: the sweep ends.")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cepcli", *command,
+                 "--workspace", str(self.workspace.root), "--quiet"],
+                env={**os.environ, **_ONE_THREAD}, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, text=True, start_new_session=True,
+            )  # fmt: skip
+            self._running.add(process)
+        _, told = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        if process.returncode:
+            said = [line.removeprefix("cep: ").strip() for line in told.splitlines()]
+            words = " ".join([line for line in said if line][-2:])
+            raise CepError(
+                f"`{what}` stopped with exit code {process.returncode}: "
+                f"{words or 'it said nothing'}",
+                "Type the same command again to go on with what is missing.",
+            )
+
+    @contextmanager
+    def ended_with_us(self) -> Iterator[None]:
+        """An interruption interrupts all that run, and waits for them; a second one kills them."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            try:
+                self._end(signal.SIGTERM)
+            except KeyboardInterrupt:
+                self._end(signal.SIGKILL)
+            raise
+
+    def _end(self, number: signal.Signals) -> None:
+        with self._lock:
+            self._ending = True
+            running = list(self._running)
+        for process in running:
+            process.send_signal(number)
+        for process in running:
+            while process.poll() is None:
+                time.sleep(_POLL_SECONDS)
 
 
 def _training(job: Job, workspace: Workspace) -> tuple[str, ...]:

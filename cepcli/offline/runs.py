@@ -22,6 +22,7 @@ from cepcli.run_directory import (
     run_directory,
     summary_of,
     tell_what_is_new,
+    tell_where_it_begins,
 )
 
 
@@ -59,6 +60,7 @@ def start_run(
             return summary_of(workspace, name)
         if resume and partial.is_dir():
             _check_same_config(config, partial)
+            tell_where_it_begins(partial, config.steps, notify)
         else:
             check_new_run(workspace, name, overwrite=overwrite)
         if resume and checkpoints(partial):
@@ -80,7 +82,9 @@ def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) ->
     """Go on with an unfinished run under its own configuration."""
     run = workspace.partial("run", name)
     if not run.is_dir():
-        return summary_of(workspace, name)
+        summary = summary_of(workspace, name)
+        notify(f"The run `{name}` is finished already")
+        return summary
     config = read_config(run)
     return start_run(
         config, workspace, name, resume=True, overwrite=False, hooks=hooks, notify=notify

@@ -49,7 +49,7 @@ def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
     """Write decisions as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         for decision in decisions:
-            file.write(json.dumps(_to_json(decision)) + "\n")
+            file.write(to_line(decision) + "\n")
 
 
 def read_decisions(path: Path) -> list[Decision]:
@@ -68,7 +68,7 @@ def read_decisions(path: Path) -> list[Decision]:
     except UnicodeDecodeError as error:
         raise ArtifactError(f"`{path}` is no UTF-8 text: {error.reason}.") from error
     lines = text.split("\n")
-    return [_from_json(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+    return [from_line(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
 
 
 def episodes(decisions: Sequence[Decision]) -> dict[int, list[Decision]]:
@@ -79,7 +79,8 @@ def episodes(decisions: Sequence[Decision]) -> dict[int, list[Decision]]:
     return found
 
 
-def _to_json(decision: Decision) -> dict[str, object]:
+def to_line(decision: Decision) -> str:
+    """A decision as a line of a file."""
     row = {
         "episode": decision.episode,
         "instance": decision.instance,
@@ -92,10 +93,11 @@ def _to_json(decision: Decision) -> dict[str, object]:
         "played": decision.played,
         "reward": decision.reward,
     }
-    return {key: value for key, value in row.items() if value is not None}
+    return json.dumps({key: value for key, value in row.items() if value is not None})
 
 
-def _from_json(line: str, where: str) -> Decision:
+def from_line(line: str, where: str) -> Decision:
+    """What a line says, which is `where`; see `read_decisions`."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ over few hundred tokens.
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,8 @@ from cepcli.seeding import generator
 
 #: Row length of a validation pass.
 _VALIDATION_ROW_TOKENS = 512
+#: Seconds after which a tuning is saved between validations, too.
+_KEEP_SECONDS = 60.0
 
 
 class TuningStep(NamedTuple):
@@ -51,9 +54,10 @@ class TuningStep(NamedTuple):
 
 @dataclass(slots=True)
 class _Progress:
-    """Counters of a tuning; all of it is in the checkpoint."""
+    """Counters of a tuning; all of it is in the checkpoint. `loss` is that of the last step."""
 
     step: int = 0
+    loss: float = 0.0
     best_step: int = 0
     best_nll: float = float("inf")
     stale: int = 0
@@ -118,7 +122,8 @@ class Tuner:
         train: decisions to learn from.
         validation: decisions for early stopping; not among `train`.
         config: how.
-        checkpoint: file from which a killed tuning goes on; written at every validation.
+        checkpoint: file from which a tuning goes on that was killed or interrupted; written at
+            every validation, every minute, and when it is interrupted.
     """
 
     def __init__(
@@ -139,6 +144,8 @@ class Tuner:
         parameters = list(self.adapter.parameters.values())
         self._optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
         self._progress = _Progress()
+        self._is_whole = True  # not in the midst of what a checkpoint must have all of
+        self._saved = time.monotonic()
         self._best: Weights = self.adapter.weights()
         if checkpoint.is_file():
             self._restore()
@@ -149,25 +156,45 @@ class Tuner:
         return self._progress.history
 
     def run(self, on_step: Callable[[TuningStep], None] | None = None) -> None:
-        """Train as planned or until patience runs out; leave the best weights in place."""
-        config, progress = self._config, self._progress
-        while progress.step < self._steps and progress.stale < config.patience:
-            loss = self._step(progress.step)
-            progress.step += 1
+        """Train as planned or until patience runs out; leave the best weights in place.
 
-            nll = None
-            last = progress.step == self._steps
-            if progress.step % config.evaluate_every == 0 or last:
-                nll = self._validate(loss)
+        An interruption saves what was done before it goes on upwards.
+        """
+        try:
+            self._go_on(on_step)
+        except KeyboardInterrupt:
+            if self._is_whole:
                 self._save()
-
-            if on_step:
-                on_step(TuningStep(progress.step, self._steps, loss, nll))
+            raise
         self.adapter.set_weights(self._best)
 
-    def _step(self, step: int) -> float:
-        """One gradient step on the mean loss of a batch; returns that loss."""
-        config = self._config
+    def _go_on(self, on_step: Callable[[TuningStep], None] | None) -> None:
+        progress = self._progress
+        told = progress.step
+        while True:
+            nll = None
+            if self._is_to_validate():
+                nll = self._validate()
+                self._save()
+            elif time.monotonic() - self._saved >= _KEEP_SECONDS:
+                self._save()
+            if on_step and progress.step > told:
+                on_step(TuningStep(progress.step, self._steps, progress.loss, nll))
+            if progress.step >= self._steps or progress.stale >= self._config.patience:
+                return
+
+            told = progress.step
+            self._step()
+
+    def _is_to_validate(self) -> bool:
+        """Whether a validation is due that has not been made yet."""
+        step, history = self._progress.step, self._progress.history
+        due = step > 0 and (step % self._config.evaluate_every == 0 or step == self._steps)
+        return due and not (history and history[-1]["step"] == step)
+
+    def _step(self) -> None:
+        """One gradient step on the mean loss of a batch."""
+        config, step = self._config, self._progress.step
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self._steps, config)
         chosen = batch_at(len(self._train), config.batch_decisions, step, config.seed)
@@ -179,8 +206,10 @@ class Tuner:
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(list(self.adapter.parameters.values()), 1.0)
+        self._is_whole = False
         self._optimizer.step()
-        return total
+        self._progress.step, self._progress.loss = step + 1, total
+        self._is_whole = True
 
     def _rows(self, batch: list[Lesson]) -> list[list[Lesson]]:
         """The batch cut so that each part fits one row."""
@@ -188,7 +217,7 @@ class Tuner:
         sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
         return [[batch[i] for i in row] for row in pack(sizes, self._config.row_tokens)]
 
-    def _validate(self, loss: float) -> float:
+    def _validate(self) -> float:
         """NLL on the validation decisions at temperature 1; keeps the weights if they are best."""
         shape = PriorShape(smoothing=self._config.smoothing)
 
@@ -203,13 +232,15 @@ class Tuner:
         labels = [lesson.decision.label for lesson in self._validation]
         found = quality([a.log_prior for a in answers], labels)
         progress = self._progress
+        self._is_whole = False
         progress.history.append(
-            {"step": progress.step, "loss": loss, "nll": found.nll, "top1": found.top1}
+            {"step": progress.step, "loss": progress.loss, "nll": found.nll, "top1": found.top1}
         )
         progress.stale += 1
         if found.nll < progress.best_nll:
             progress.best_nll, progress.best_step, progress.stale = found.nll, progress.step, 0
             self._best = self.adapter.weights()
+        self._is_whole = True
         return found.nll
 
     def _save(self) -> None:
@@ -225,6 +256,7 @@ class Tuner:
                 progress,
             ),
         )
+        self._saved = time.monotonic()
 
     def _restore(self) -> None:
         try:

@@ -1,6 +1,6 @@
 """What a run's directory tells a report: settings, result, metrics, samples, and what it lacks.
 
-A finished run, a record of one, one that goes on and one that died are read alike; what is not
+A finished run, a record of one, one that goes on and one that stopped are read alike; what is not
 there is None, and `Run.lacks` says so in words. Nothing is written.
 """
 
@@ -15,7 +15,7 @@ from cepcli.artifacts import Workspace, read_json
 from cepcli.errors import ArtifactError
 from cepcli.report.unfinished import read_unfinished, settings_of
 
-State = Literal["finished", "running", "died"]
+State = Literal["finished", "running", "stopped"]
 
 
 class Samples(NamedTuple):
@@ -47,7 +47,7 @@ class Run:
     Attributes:
         name: of the run.
         label: its name without the seed, or the variant that it is of an ablation.
-        state: whether it is finished, is going on, or died.
+        state: whether it is finished, is going on, or stopped.
         step: the last one that it tells of.
         settings: its configuration, as nested plain values.
         settings_text: the same as the file has it.
@@ -108,7 +108,7 @@ class Run:
         if self.state == "finished":
             return "finished"
         where = f"at step {self.step:,} of {self.steps:,}"
-        return f"running, {where}" if self.state == "running" else f"died {where}"
+        return f"running, {where}" if self.state == "running" else f"stopped {where}"
 
     def lacks(self) -> str | None:
         """Why there are no samples of its decisions, in words; None if there are."""
@@ -148,7 +148,7 @@ def _unfinished(workspace: Workspace, name: str) -> Run:
     path, found = workspace.partial("run", name), read_unfinished(workspace, name)
     rows = _rows(path / "metrics.jsonl", whole=False)
     return Run(
-        name, found.label, "running" if found.running else "died", found.step, settings_of(path),
+        name, found.label, "running" if found.running else "stopped", found.step, settings_of(path),
         _settings_text(path), None, None, rows, _samples(path),
     )  # fmt: skip
 

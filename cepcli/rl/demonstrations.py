@@ -2,24 +2,32 @@
 
 Now and then a random action is played instead of the expert's, so that states off the expert's
 path are labelled too; the label is always what the expert would do. Only solved episodes are kept.
+
+Episodes are written down as they end, with where the random streams then stand: a recording that
+was interrupted, or killed, goes on and comes to what one that never stopped would.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cepcli.artifacts import Artifact, Workspace, write_json, writing
-from cepcli.config import read_toml, require, write_toml
+from cepcli.artifacts import Artifact, Workspace, read_json, write_json, writing
+from cepcli.config import read_toml, require, to_dict, write_toml
 from cepcli.envs.base import Split, SymbolicEnv, text_state
 from cepcli.envs.catalog import full_options, make_env, spec
 from cepcli.errors import ArtifactError, EnvError
-from cepcli.prior.decisions import Decision, read_decisions, write_decisions
+from cepcli.prior.decisions import Decision, from_line, read_decisions, to_line, write_decisions
 from cepcli.seeding import generator, stream_seed
+from cepcli.whole_files import discard
 
 TRAIN_FILE = "train.jsonl"
 HELDOUT_FILE = "heldout.jsonl"
+#: Seconds after which episodes that have ended are written down.
+_KEEP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +56,13 @@ class DemosConfig:
         require(0 <= self.noise <= 1, f"`noise` is {self.noise}, expected a number from 0 to 1.")
 
 
-class Recording(NamedTuple):
-    """Labelled decisions of solved episodes, and how many episodes were not solved."""
+@dataclass(slots=True)
+class Recording:
+    """Labelled decisions of so many solved episodes, and how many episodes were not solved."""
 
     decisions: list[Decision]
-    failures: int
+    solved: int = 0
+    failures: int = 0
 
 
 def default_demos_name(env_id: str) -> str:
@@ -71,6 +81,8 @@ def record_demos(
 ) -> Artifact:
     """Record training and held-out demonstrations as an artifact of kind "demos".
 
+    It goes on where a recording of the same settings stopped.
+
     Args:
         config: what to record.
         workspace: where the artifact goes.
@@ -85,7 +97,7 @@ def record_demos(
     """
     config = replace(config, env_options=full_options(config.env, config.env_options))
     with workspace.lock("demos", name):
-        folder = workspace.begin("demos", name, overwrite=overwrite)
+        folder = _begun(config, workspace, name, overwrite=overwrite, notify=notify)
         counts = {}
         splits: list[tuple[Split, str, int]] = [
             ("train", TRAIN_FILE, config.episodes),
@@ -99,15 +111,40 @@ def record_demos(
                 options=config.env_options,
                 progress=notify,
             )
-            recording = record_episodes(env, episodes, config, split, progress)
+            recording = record_episodes(
+                env, episodes, config, split, progress, kept=folder / f"kept-{split}.json"
+            )
             env.close()
             with writing(workspace.root):
                 write_decisions(folder / file, recording.decisions)
             counts[split] = _summary(recording, episodes)
         with writing(workspace.root):
-            write_toml(folder / "config.toml", config)
             write_json(folder / "summary.json", counts)
+            for kept in folder.glob("kept-*.json"):
+                discard(kept)
         return workspace.finish("demos", name, seed=config.seed)
+
+
+def _begun(
+    config: DemosConfig,
+    workspace: Workspace,
+    name: str,
+    *,
+    overwrite: bool,
+    notify: Callable[[str], None] | None,
+) -> Path:
+    """The directory of an unfinished recording: that of the same settings, or a new one."""
+    workspace.check_new("demos", name, overwrite=overwrite)
+    partial = workspace.partial("demos", name)
+    file = partial / "config.toml"
+    if file.is_file() and read_toml(file) == to_dict(config):
+        if notify:
+            notify(f"Going on with the unfinished demonstrations {name}")
+        return partial
+    return workspace.begin(
+        "demos", name, overwrite=overwrite,
+        fill=lambda new: write_toml(new / "config.toml", config),
+    )  # fmt: skip
 
 
 def record_episodes(
@@ -116,27 +153,91 @@ def record_episodes(
     config: DemosConfig,
     split: Split,
     progress: Callable[[str, int, int], None] | None = None,
+    kept: Path | None = None,
 ) -> Recording:
-    """Play the expert, with noise, until `episodes` episodes are solved."""
+    """Play the expert, with noise, until `episodes` episodes are solved.
+
+    Args:
+        env: where.
+        episodes: how many are wanted.
+        config: with which noise and seed.
+        split: which of the instances `env` has.
+        progress: told (split, solved episodes, episodes wanted).
+        kept: a file of what was recorded before, if there is one; episodes are written there.
+
+    Raises:
+        EnvError: if the expert hardly ever solves the task.
+    """
     random = generator(config.seed, f"demos/{split}")
     env.reset(seed=stream_seed(config.seed, f"demos/{split}/env") % 2**31)
-    kept: list[Decision] = []
-    solved = failures = 0
-    while solved < episodes:
-        episode = _play(env, solved, config.noise, random)
-        if episode:
-            kept += episode
-            solved += 1
-        else:
-            failures += 1
-        if failures > config.max_failures * max(1, solved):
-            raise EnvError(
-                f"The expert of `{env.env_id}` solved {solved} of {solved + failures} episodes.",
-                f"Less noise may help: --set noise={config.noise / 2:g}",
-            )
-        if progress:
-            progress(split, solved, episodes)
-    return Recording(kept, failures)
+    notes = _Notes(kept, env, random)
+    made = notes.read()
+    try:
+        while made.solved < episodes:
+            episode = _play(env, made.solved, config.noise, random)
+            made.decisions += episode
+            made.solved += bool(episode)
+            made.failures += not episode
+            notes.take(made)
+            if made.failures > config.max_failures * max(1, made.solved):
+                played = made.solved + made.failures
+                raise EnvError(
+                    f"The expert of `{env.env_id}` solved {made.solved} of {played} episodes.",
+                    f"Less noise may help: --set noise={config.noise / 2:g}",
+                )
+            if progress:
+                progress(split, made.solved, episodes)
+    finally:
+        notes.write()
+    return made
+
+
+class _Notes:
+    """What is on disk of a recording: whole episodes, and the random streams after the last.
+
+    Args:
+        file: where it is; None for nowhere.
+        env: whose instances are drawn at random.
+        random: of the actions.
+    """
+
+    def __init__(self, file: Path | None, env: SymbolicEnv, random: np.random.Generator) -> None:
+        self._file, self._env, self._random = file, env, random
+        self._taken: dict[str, Any] | None = None
+        self._written = time.monotonic()
+
+    def read(self) -> Recording:
+        """The recording so far; the streams are put where it ended."""
+        if self._file is None or not self._file.is_file():
+            return Recording([])
+        found = read_json(self._file)
+        self._env.np_random.bit_generator.state = found["instances"]
+        self._random.bit_generator.state = found["actions"]
+        decisions = [from_line(line, str(self._file)) for line in found["decisions"]]
+        return Recording(decisions, found["solved"], found["failures"])
+
+    def take(self, made: Recording) -> None:
+        """Take note of an episode that has ended."""
+        if self._file is None:
+            return
+        self._taken = {
+            "solved": made.solved,
+            "failures": made.failures,
+            "instances": self._env.np_random.bit_generator.state,
+            "actions": self._random.bit_generator.state,
+            "decisions": list(made.decisions),
+        }
+        if time.monotonic() - self._written >= _KEEP_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write down what is not yet."""
+        if self._file is None or self._taken is None:
+            return
+        lines = [to_line(decision) for decision in self._taken["decisions"]]
+        with writing(self._file.parent):
+            write_json(self._file, {**self._taken, "decisions": lines})
+        self._taken, self._written = None, time.monotonic()
 
 
 def are_of_env(demos: Artifact, env_id: str) -> bool:

@@ -190,7 +190,7 @@ def test_a_sweep_makes_its_runs_once_and_leaves_table_data_and_picture(
     def forbidden(*given):
         raise AssertionError(given)
 
-    monkeypatch.setattr(sweep, "call_cep", forbidden)
+    monkeypatch.setattr(sweep.Commands, "call", forbidden)
     again = cep("ablate", "tiny", "--seeds", "1")
     assert again.code == 0, again.err
     assert "0 of 2 steps" in again.err
@@ -214,7 +214,10 @@ class Commands:
     def __init__(self, monkeypatch, failing=(), side_by_side=1):
         self.called, self.failing, self.running, self.most = [], list(failing), 0, 0
         self.meeting = threading.Barrier(side_by_side, timeout=60)
-        monkeypatch.setattr(sweep, "call_cep", self)
+        monkeypatch.setattr(
+            sweep.Commands, "call",
+            lambda commands, what, command: self(what, command, commands.workspace),
+        )  # fmt: skip
 
     def __call__(self, what, command, space):
         self.running += 1

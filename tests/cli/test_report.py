@@ -62,7 +62,7 @@ def test_what_does_not_exist_is_named_and_nothing_is_written(space, cep, tmp_pat
 def test_what_died_is_told_on_the_terminal_too(space, cep, tmp_path):
     worlds.make_run(space, "a", 1, dies_at=200)
     done = cep("report", "a_s?", "-o", tmp_path / "r.html")
-    assert "a_s1 died at step 200 of 400" in done.err
+    assert "a_s1 stopped at step 200 of 400" in done.err
 
 
 def test_a_trained_run_is_reported_with_what_its_checkpoint_kept(corridor, cep, tmp_path):

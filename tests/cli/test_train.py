@@ -152,8 +152,8 @@ def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
     assert "There is no run" in cep("eval", "r_s0", "--against", "othre_s1").err
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch, stop):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch, stop):
     from cepcli.agents import training
 
     real = training._decide_and_step
@@ -165,11 +165,16 @@ def test_interrupt_ends_with_130_and_the_way_on(train, cep, monkeypatch, stop):
 
     monkeypatch.setattr(training, "_decide_and_step", interrupted)
     done = train("--name", "r")
-    assert done.code == 130
+    assert done.code == 128 + stop
     assert "cep runs resume r_s0" in done.err
     monkeypatch.setattr(training, "_decide_and_step", real)
-    assert "unfinished" in cep("runs", "list").out
+    way_on = "r_s0 stopped at step 26 of 60: cep runs resume r_s0"
+    assert way_on in cep("runs", "list").out
+    assert way_on in cep("runs", "show", "r_s0").out
+    shown = cep("runs", "show", "r_s0", "--json").json
+    assert (shown["finished"], shown["step"], shown["resume"]) == (False, 26, "cep runs resume r_s0")
     resumed = cep("runs", "resume", "r_s0", "--json")
+    assert "Going on at step 26 of 60, 34 are left" in resumed.err
     assert resumed.code == 0
     assert resumed.json["decisions"] == 60
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cepcli.envs import alfworld_household
+from cepcli.envs import alfworld_compile, alfworld_household
 from cepcli.envs.alfworld_compile import compile_game
 from cepcli.envs.alfworld_household import (
     FIRST_HELDOUT,
@@ -119,10 +119,14 @@ def test_a_seed_makes_the_same_game_in_every_process():
 
 
 def test_the_planner_confirms_a_game_before_it_is_kept(tmp_path, monkeypatch):
-    checked = []
-    monkeypatch.setattr(
-        alfworld_household, "require_solvable", lambda game, file: checked.append(file.name)
-    )
+    checked, real = [], alfworld_compile.make_apart
+
+    def make_apart(maker, folder, request, what, smaller):
+        checked.append(Path(request["file"]).name)
+        assert request["check"]
+        real(maker, folder, request, what, smaller)
+
+    monkeypatch.setattr(alfworld_compile, "make_apart", make_apart)
     house = Household("pick", 0, 8, 4)
     for _ in range(2):
         household_game(house, tmp_path, None)

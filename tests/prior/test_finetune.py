@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cepcli.errors import ArtifactError, PriorError
+from cepcli.prior import finetune
 from cepcli.prior.base import PriorShape
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.decisions import Decision
@@ -109,6 +110,10 @@ def test_a_demonstration_longer_than_the_context_is_not_learned_from(embedded_mo
         candidate_loss(embedded_model, [long], FinetuneConfig())
 
 
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
 @WARNINGS
 def test_killed_tuning_goes_on_exactly(tmp_path):
     from cepcli.prior.language_model import load_language_model
@@ -142,6 +147,20 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
     assert whole.history[-1]["nll"] != whole.history[0]["nll"]
     for name, weight in whole.adapter.weights().items():
         torch.testing.assert_close(resumed.adapter.weights()[name], weight, rtol=0, atol=0)
+
+    for moment in ("step", "validation"):
+        path = tmp_path / moment
+        cut = tuner(path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(finetune, "ask_lessons" if moment == "validation" else "pack", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                cut.run()
+        assert read_checkpoint(path).progress["step"] == (1 if moment == "validation" else 0)
+        resumed = tuner(path)
+        resumed.run()
+        assert resumed.history == whole.history
+        for name, weight in whole.adapter.weights().items():
+            torch.testing.assert_close(resumed.adapter.weights()[name], weight, rtol=0, atol=0)
 
     checkpoint = tmp_path / "cut"
     saved = read_checkpoint(checkpoint)

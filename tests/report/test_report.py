@@ -68,11 +68,11 @@ def test_a_dead_run_is_shown_to_where_it_got_and_counts_nowhere(space):
     [section] = report.sections
     whole, dead = figures(section)["learning-curve"].series
     assert whole.seeds == 1
-    assert (dead.label, dead.x[-1]) == ("a_s1 (died at step 240 of 400)", 200)
+    assert (dead.label, dead.x[-1]) == ("a_s1 (stopped at step 240 of 400)", 200)
     assert "cep runs resume a_s1" in section.notes[0]
     assert [cell.text for cell in column(section.tables[0], "seeds")] == ["1 + 1 unfinished"]
     assert [cell.text for cell in column(report.runs, "state")] == [
-        "finished", "died at step 240 of 400"
+        "finished", "stopped at step 240 of 400"
     ]  # fmt: skip
     assert column(report.runs, "success")[1].sort is None
 
@@ -88,7 +88,7 @@ def test_a_run_that_a_process_works_on_is_running_not_dead(space):
 def test_dead_runs_alone_make_a_report(space):
     worlds.make_run(space, "a", 0, dies_at=240)
     [section] = report_of(space, "a_s0").sections
-    assert card(section, "Held-out success")["a"] == ("–", "died at step 240 of 400")
+    assert card(section, "Held-out success")["a"] == ("–", "stopped at step 240 of 400")
     assert "–" in as_markdown(report_of(space, "a_s0"))
 
 
@@ -313,7 +313,7 @@ def test_csv_has_a_row_a_run_and_numbers_as_they_are(space):
     worlds.make_all(space)
     rows = list(csv.DictReader(as_csv(report_of(space, "*_s?")).splitlines()))
     assert len(rows) == 10
-    [dead] = [row for row in rows if row["state"].startswith("died")]
+    [dead] = [row for row in rows if row["state"].startswith("stopped")]
     assert dead["success"] == ""
     success = float(next(row["success"] for row in rows if row["run"] == "off_s0"))
     path = space.open("run", "off_s0").path / "summary.json"
@@ -325,7 +325,7 @@ def test_markdown_has_headlines_tables_and_commands(space):
     text = as_markdown(report_of(space, "*_s?"))
     assert "## walker2d" in text
     assert "- Retention against off (certified): **" in text
-    assert "> certified_s3 died at step 240 of 400" in text
+    assert "> certified_s3 stopped at step 240 of 400" in text
     assert "cep train --env walker2d --cache certified --seed 0" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| babyai")}
     assert len(widths) == 2, "the overview and every run"

@@ -38,7 +38,23 @@ def test_unfinished_runs_are_refused_where_nobody_asks_for_them(space):
 def test_it_says_where_the_run_stands_and_how_to_go_on(space):
     found = read_unfinished(space, "b_s0")
     assert (found.step, found.steps, found.running) == (40, 100, False), "the last row is half one"
-    assert found.in_words() == "b_s0 stopped at step 40 of 100: cep runs resume b_s0"
+    assert found.in_words() == (
+        f"b_s0 stopped at step 40 of 100: cep runs resume b_s0 --workspace {space.root}"
+    )
+
+
+def test_a_command_names_the_workspace_where_it_is_not_the_usual_one(space, monkeypatch):
+    monkeypatch.setenv("CEP_HOME", str(space.root))
+    assert read_unfinished(space, "b_s0").resume == "cep runs resume b_s0"
+    spaced = Workspace(space.root.with_name("my runs"))
+    assert spaced.option == f" --workspace '{spaced.root}'"
+
+
+def test_a_run_that_has_a_checkpoint_and_no_row_stands_where_the_checkpoint_does(space):
+    run = space.partial("run", "b_s0")
+    (run / "metrics.jsonl").write_text("")
+    (run / "checkpoint-00000025").mkdir()
+    assert read_unfinished(space, "b_s0").step == 25
 
 
 def test_a_run_that_is_going_on_has_not_died(space):

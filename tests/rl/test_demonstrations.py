@@ -110,3 +110,38 @@ def test_values_out_of_range_are_refused(values):
 
 def test_default_name_is_the_environment():
     assert default_demos_name(ENV) == "babyai-goto-redball"
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_an_interrupted_recording_goes_on_to_the_same_demonstrations(workspace, at):
+    def stop(split, solved, wanted):
+        told.append(split)
+        if len(told) == at:
+            raise KeyboardInterrupt
+
+    whole = record_demos(config(noise=0.5), workspace, "whole")
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        record_demos(config(noise=0.5), workspace, "cut", progress=stop)
+    notes, told = [], []
+    record_demos(
+        config(noise=0.5), workspace, "cut",
+        progress=lambda *args: told.append(args), notify=notes.append,
+    )  # fmt: skip
+    assert "Going on with the unfinished demonstrations cut" in notes
+    assert len(told) == 5 - at, "episodes that were recorded are not played again"
+    cut = workspace.open("demos", "cut")
+    for file in ("train.jsonl", "heldout.jsonl", "summary.json", "config.toml"):
+        assert (cut.path / file).read_bytes() == (whole.path / file).read_bytes()
+    assert not list(cut.path.glob("kept-*"))
+
+
+def test_an_interrupted_recording_of_other_settings_is_begun_anew(workspace):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record_demos(config(), workspace, "a", progress=stop)
+    again = record_demos(config(seed=1), workspace, "a")
+    whole = record_demos(config(seed=1), workspace, "b")
+    assert demos_decisions(again, "train") == demos_decisions(whole, "train")

@@ -1,0 +1,124 @@
+"""Ctrl-C, SIGTERM and SIGHUP end commands alike: a sentence, state kept, 128 plus the signal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import active_children
+
+import pytest
+
+from cepcli.artifacts import Workspace
+from cepcli.cache.resample import _side_by_side
+from cepcli.checkpoint_files import checkpoints
+from cepcli.cli.stopping import Stopped, exit_code, stop_on_interrupt, stoppable
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+#: Long commands, what each is doing when the signal comes, and how it says to go on.
+COMMANDS = [
+    ("envs check babyai/goto-redball", "cepcli.cli.envs._check", "start over"),
+    ("prior demos --env babyai/goto-redball", "cepcli.rl.demonstrations._play", "to go on"),
+    ("prior finetune --env babyai/goto-redball", "cepcli.rl.demonstrations._play", "to go on"),
+    ("annotate auto --env walker2d", "cepcli.annotate.build.sample", "kept"),
+    ("offline collect --env walker2d", "cepcli.offline.collect._played", "to go on"),
+    ("offline label --dataset walker2d-medium-replay --prior uniform",
+     "cepcli.offline.labelling._Labelling.run", "to go on"),
+    ("bench envs", "cepcli.experiments.bench_envs.bench_envs", "start over"),
+    ("bench sb3 --steps 10", "cepcli.experiments.sb3_run.train_sb3", "--resume"),
+    ("cache train-head r -o h", "cepcli.cli.replay.find_trace", "start over"),
+    ("cache replay r", "cepcli.cli.replay.find_trace", "start over"),
+    ("eval r", "cepcli.agents.runs.evaluate_run", "start over"),
+    ("ablate cache --prior goto-redball", "cepcli.experiments.sweep.make", "to go on"),
+    ("train --agent random --steps 10", "cepcli.agents.runs.build_parts", "type the command again"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "doing", "way_on"), COMMANDS, ids=lambda given: given[:20])
+def test_a_signal_ends_every_long_command_with_the_way_on(cep, monkeypatch, command, doing, way_on):
+    def interrupted(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)  # where a handler that only takes note would let it go on
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doing, interrupted)
+    before = [signal.getsignal(number) for number in SIGNALS]
+    done = cep(*command.split())
+    assert done.code == 143, done.err
+    assert way_on in done.err
+    assert "Traceback" not in done.err
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_has_its_exit_code(number):
+    with pytest.raises(KeyboardInterrupt) as error, stoppable():
+        signal.raise_signal(number)
+    assert exit_code(error.value) == 128 + number
+    assert exit_code(KeyboardInterrupt()) == 130
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable(), stop_on_interrupt() as requested:
+            signal.raise_signal(signal.SIGHUP)
+        assert requested == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_second_signal_stops_at_once():
+    with stop_on_interrupt() as requested:
+        signal.raise_signal(signal.SIGTERM)
+        assert requested == [signal.SIGTERM]
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_sweep_that_is_stopped_ends_its_commands_with_their_state_kept(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from cepcli.artifacts import Workspace
+from cepcli.cli.stopping import exit_code, stoppable
+from cepcli.experiments.sweep import make
+from cepcli.experiments.tasks import Task
+
+command = ("train", "--env", "babyai/goto-redball", "--agent", "random", "--steps", "1000000",
+           "--name", "x", "--set", "eval_episodes=1", "--set", "log_interval=1")
+task = Task("run x", "x", command, "run", "x_s0", ())
+try:
+    with stoppable():
+        make([task], Workspace(Path(sys.argv[1])), 2)
+except KeyboardInterrupt as error:
+    sys.exit(exit_code(error))
+"""
+    space = Workspace(tmp_path)
+    sweep = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=os.environ)
+    try:
+        metrics = space.partial("run", "x_s0") / "metrics.jsonl"
+        end = time.monotonic() + 200
+        while not (metrics.is_file() and metrics.stat().st_size):
+            assert time.monotonic() < end, "the run did not begin"
+            assert sweep.poll() is None
+            time.sleep(0.1)
+        sweep.send_signal(signal.SIGTERM)
+        assert sweep.wait(100) == 143
+    finally:
+        sweep.kill()
+    assert not space.is_locked("run", "x_s0"), "the command goes on"
+    assert checkpoints(space.partial("run", "x_s0"))
+
+
+def test_processes_side_by_side_end_with_an_interruption():
+    def interrupted():
+        with _side_by_side(2) as run_all:
+            run_all(time.sleep, [500, 500])
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < 250
+    assert active_children() == []

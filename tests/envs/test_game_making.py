@@ -1,0 +1,98 @@
+"""The making of games ends when it should: by the time limit, by a signal; never left running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cepcli.artifacts import game_seconds
+from cepcli.envs.textworld_make import CustomOptions, game_file
+from cepcli.errors import ConfigError, EnvError
+
+#: Takes minutes, so that a test can end it.
+ENDLESS = {"rooms": 5, "quest_length": 50}
+
+
+def makers():
+    """Processes that make games on this machine, by their ids."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if "cepcli.envs.game_making" in words:
+            found[int(process.name)] = int(parent)
+    return found
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_what_takes_too_long_is_a_sentence_and_nothing_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("CEP_GAME_SECONDS", "2")
+    with pytest.raises(EnvError, match=r"quest50.* with seed 1 was not made within 2 s") as error:
+        game_file(CustomOptions(**ENDLESS), 1, tmp_path, None)
+    assert "CEP_GAME_SECONDS=4" in error.value.hint
+    assert os.getpid() not in makers().values()
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_making_of_a_game(tmp_path, stop):
+    command = [
+        "prior", "demos", "--env", "textworld/custom", "--workspace", str(tmp_path),
+        *(f"--set=env_options.{key}={value}" for key, value in ENDLESS.items()),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cepcli", *command], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: process.pid in makers().values())
+        process.send_signal(stop)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + stop
+    assert "cep: interrupted." in said
+    assert "Traceback" not in said
+    assert process.pid not in makers().values()
+
+
+def test_a_process_that_was_killed_leaves_a_maker_that_ends_by_itself(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from cepcli.envs.textworld_make import *;"
+        f"game_file(CustomOptions(**{ENDLESS}), 1, Path(sys.argv[1]), None)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "CEP_GAME_SECONDS": "1"}
+    )
+    wait_for(lambda: process.pid in makers().values())
+    [maker] = [pid for pid, parent in makers().items() if parent == process.pid]
+    process.kill()
+    process.wait()
+    wait_for(lambda: maker not in makers())
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+def test_a_limit_that_is_no_number_of_seconds_is_refused(monkeypatch, text):
+    monkeypatch.setenv("CEP_GAME_SECONDS", text)
+    with pytest.raises(ConfigError, match=f"CEP_GAME_SECONDS is `{text}`"):
+        game_seconds()
+
+
+def test_a_quest_that_does_not_fit_its_world_is_refused():
+    with pytest.raises(ConfigError, match="`quest_length` is 60, but an episode ends after 50"):
+        CustomOptions(quest_length=60)
+    with pytest.raises(ConfigError, match="`rooms` is 101, TextWorld allows 100"):
+        CustomOptions(rooms=101)
+    CustomOptions(quest_length=60, max_episode_steps=60)
