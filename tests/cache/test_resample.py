@@ -154,7 +154,7 @@ def test_coverage_holds_across_hand_overs_while_hits_are_audited_only_now_and_th
 class Pool(ThreadPoolExecutor):
     """Threads that get their work as processes do."""
 
-    def __init__(self, jobs, mp_context):
+    def __init__(self, jobs, mp_context, initializer):
         super().__init__(jobs)
 
     def map(self, work, parts):

@@ -28,7 +28,7 @@ def make_run(
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (path / "metrics.jsonl").write_text(text + ('{"step": 9' if dies_at else ""))
     if not record:
-        checkpoint(path, rng, counts, compared if cache == "certified" else 0)
+        checkpoint(path, dies_at or 400, rng, counts, compared if cache == "certified" else 0)
     if dies_at:
         return run
     write_json(path / "summary.json", summary(run, config, rows, counts, level, returns))
@@ -93,9 +93,9 @@ def training_row(step, progress, counts, cache, level, returns):
     return row
 
 
-def checkpoint(path, rng, counts, compared):
+def checkpoint(path, step, rng, counts, compared):
     """What `telemetry.npz` of a checkpoint keeps."""
-    folder = path / "checkpoint-00000400"
+    folder = path / f"checkpoint-{step:08d}"
     folder.mkdir()
     decisions, queries = sum(counts.values()), counts["miss"] + counts["audit"]
     asked = np.zeros(decisions, bool)
