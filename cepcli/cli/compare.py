@@ -128,7 +128,7 @@ def _require_finished(groups: "Sequence[Group]") -> None:
         first = groups[0].unfinished[0]
         raise ArtifactError(
             f"None of these runs is finished; {first.in_words().partition(':')[0]}.",
-            "Wait for it." if first.running else f"Finish it: cep runs resume {first.run}",
+            "Wait for it." if first.running else f"Finish it: {first.resume}",
         )
 
 
