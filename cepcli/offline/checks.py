@@ -64,6 +64,16 @@ def check_widths(where: str, known: ControlSpec | None, features: int, controls:
             )
 
 
+def check_measured(where: str, env: str | None, dtype: np.dtype | type | None) -> None:
+    """Refuse whole numbers for what is measured of a body: those are of pictures."""
+    if env is not None and dtype is not None and np.dtype(dtype).kind != "f":
+        raise DataError(
+            f"The observations in {where} are of type {np.dtype(dtype)}, those of `{env}` are "
+            "measured: numbers with a fraction.",
+            "Pass the --env that the data were recorded in, or data of another type.",
+        )
+
+
 def check_finite(where: str, column: str, first: int, values: Float[ndarray, "..."]) -> None:
     """Refuse NaN and infinity, naming the first row of the file that has one."""
     finite = np.isfinite(values)

@@ -5,6 +5,8 @@ may be missing, as they are in some published files. Without `next_observations`
 observation takes their place, and the rows that have none are left out.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from cepcli.offline.checks import (
     check_env,
     check_finite,
     check_flags,
+    check_measured,
     check_plausible,
     check_some,
     check_widths,
@@ -76,21 +79,44 @@ def _opened(path: Path) -> "h5py.File":
         ) from error
 
 
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Say that a part of a file that could be opened is damaged."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
+        raise DataError(f"{what} cannot be read ({error}).", _DAMAGED) from error
+
+
+def _recorded_env(where: str, file: "h5py.File") -> str | None:
+    """The environment that the file says it is of."""
+    with _readable(f"What {where} says of itself"):
+        found = file.attrs.get(_ENV)
+    if found is None or isinstance(found, str):
+        return found
+    raise DataError(
+        f"The attribute `{_ENV}` of {where} is {found!r}, expected the name of an environment.",
+        _DAMAGED,
+    )
+
+
 class _Reader:
     """One open file whose layout has been checked."""
 
     def __init__(self, path: Path, file: "h5py.File", env: str | None, notify: Notify) -> None:
         self.where = f"`{path}`"
         self._notify = notify
-        recorded, named = file.attrs.get(_ENV), named_env(path.name)
+        recorded, named = _recorded_env(self.where, file), named_env(path.name)
         check_env(self.where, recorded or named, env)
-        self._columns = _checked_columns(self.where, file)
+        with _readable(self.where):
+            self._columns = _checked_columns(self.where, file)
         self.rows = len(self._columns["rewards"])
         self._features = self._columns["observations"].shape[1]
         self._controls = self._columns["actions"].shape[1]
         self.env = env or recorded or self._if_it_fits(named)
         self.known = known_spec(self.env)
         check_widths(self.where, self.known, self._features, self._controls)
+        check_measured(self.where, self.env, self._columns["observations"].dtype)
         self._terminals = self._flags("terminals")
         self._kept, self._truncated = self._transitions()
         check_some(self.where, self._terminals[self._kept])
@@ -142,12 +168,8 @@ class _Reader:
         return values.astype(bool)
 
     def _rows(self, name: str, start: int, stop: int) -> ndarray:
-        try:
+        with _readable(f"`{name}` in {self.where}"):
             return np.asarray(self._columns[name][start:stop])
-        except OSError as error:  # a damaged part of a file that could be opened
-            raise DataError(
-                f"`{name}` in {self.where} cannot be read ({error}).", _DAMAGED
-            ) from error
 
     def _transitions(self) -> tuple[ndarray, Bool[ndarray, " steps"]]:
         """The rows that are transitions, and whether the episode is cut at each."""

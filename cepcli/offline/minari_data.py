@@ -4,10 +4,11 @@ They are in `$MINARI_DATASETS_PATH`, else in `~/.minari/datasets`, where Minari 
 """
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from cepcli.errors import DataError
 from cepcli.offline.checks import (
     check_env,
     check_finite,
+    check_flags,
+    check_measured,
     check_plausible,
     check_some,
     check_widths,
@@ -27,9 +30,14 @@ from cepcli.offline.columns import Columns, columns_of_file
 from cepcli.offline.dataset import REFERENCE_RETURNS, ControlData, Notify
 from cepcli.registry import suggest
 
-if TYPE_CHECKING:
-    from minari import MinariDataset
-
+#: What is written about a dataset, beside its data.
+_ABOUT = "metadata.json"
+_AGAIN = "Remove it, and download or collect it again."
+#: What reading files that are not as they should be ends in.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError,
+    ImportError, RuntimeError, MemoryError,
+)  # fmt: skip
 _FOLDER = "MINARI_DATASETS_PATH"
 _DEFAULT = "~/.minari/datasets"
 _HINT = f"Put it there by hand, or point {_FOLDER} to where it is."
@@ -72,10 +80,21 @@ def read_minari(id_: str, *, env: str | None, workspace: Workspace, notify: Noti
             environment.
     """
     if id_ not in installed():
+        _check_there_is_nothing(id_)
         _download(id_, notify)
     notify(f"Data: the Minari dataset {id_}, from {minari_folder()}")
     folder, source = minari_folder() / id_ / "data", f"the Minari dataset {id_}"
     return _read(folder, id_, env=env, workspace=workspace, notify=notify, source=source)
+
+
+def _check_there_is_nothing(id_: str) -> None:
+    """Refuse a folder of data that lacks what is written about them, rather than download it."""
+    data = minari_folder() / id_ / "data"
+    if data.is_dir():
+        raise DataError(
+            f"The Minari dataset `{id_}` in `{data.parent}` cannot be read: it has no {_ABOUT}.",
+            _AGAIN,
+        )
 
 
 def read_minari_folder(
@@ -96,91 +115,169 @@ def read_minari_folder(
 def _read(
     folder: Path, id_: str, *, env: str | None, workspace: Workspace, notify: Notify, source: str
 ) -> ControlData:
-    reader = _Reader(_opened(folder, id_), id_, env, notify)
-    columns = columns_of_file(
-        folder / "metadata.json", reader.env, reader.shape, reader.fill, workspace
-    )
+    reader = _Reader(folder, id_, env, notify)
+    columns = columns_of_file(folder / _ABOUT, reader.env, reader.shape, reader.fill, workspace)
     check_plausible(reader.where, reader.known, columns.observations)
     return ControlData(reader.env, source, *columns, origins=(folder,))
 
 
-def _opened(folder: Path, id_: str) -> "MinariDataset":
-    from minari import MinariDataset
-
-    try:
-        found = MinariDataset(folder)
-        _ = found.spec  # reads what is written about it
-        return found
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        raise DataError(
-            f"The Minari dataset `{id_}` in `{folder.parent}` cannot be read ({error}).",
-            "Remove it, and download or collect it again.",
-        ) from error
-
-
 class _Reader:
-    """One dataset whose spaces have been checked."""
+    """One dataset whose description and spaces have been checked."""
 
-    def __init__(self, dataset: "MinariDataset", id_: str, env: str | None, notify: Notify) -> None:
+    def __init__(self, folder: Path, id_: str, env: str | None, notify: Notify) -> None:
         self.where = f"the Minari dataset `{id_}`"
-        self._dataset = dataset
-        self._notify = notify
-        spec = dataset.spec.env_spec
-        recorded = None if spec is None else _our_name(spec.id)
-        check_env(self.where.capitalize(), recorded, env)
+        self._folder, self._notify = folder, notify
+        about = self._description()
+        with self._readable():
+            from minari.dataset.minari_storage import MinariStorage
+
+            self._storage = MinariStorage.read(folder)
+        self._episodes = self._count(about, "total_episodes")
+        self._steps = self._count(about, "total_steps")
+        recorded = self._recorded_env(about, env)
+        check_env(_sentence(self.where), recorded, env)
         ours = recorded in (*env_ids(), *REFERENCE_RETURNS)
         self.env = env or (recorded if ours else None)
         self.known = known_spec(self.env)
-        self._features = self._width("observations", dataset.observation_space)
-        self._controls = self._width("actions", dataset.action_space)
+        self._features = self._width("observations", self._storage.observation_space)
+        self._controls = self._width("actions", self._storage.action_space)
         check_widths(self.where, self.known, self._features, self._controls)
-        self._check_range(dataset.action_space)
+        check_measured(self.where, self.env, self._storage.observation_space.dtype)
+        self._check_range(self._storage.action_space)
 
     def shape(self) -> tuple[int, int, int]:
         """Transitions, features, controls."""
-        return int(self._dataset.total_steps), self._features, self._controls
+        return self._steps, self._features, self._controls
 
     def fill(self, columns: Columns) -> None:
         """Copy one episode after the other."""
-        check_some(self.where.capitalize(), columns.terminated)
+        check_some(_sentence(self.where), columns.terminated)
         start = 0
-        for episode in self._dataset.iterate_episodes():
-            steps = len(episode.rewards)
+        for number, episode in self._all_episodes():
+            steps = len(self._values(number, episode, "rewards"))
             if not steps:
                 continue
             if start + steps > len(columns.rewards):
                 raise self._miscounted()
             to = slice(start, start + steps)
-            states = self._numbers("observations", start, episode.observations)
-            if len(states) != steps + 1 or len(episode.actions) != steps:
-                raise DataError(
-                    f"Episode {episode.id} of {self.where} has {len(states)} observations and "
-                    f"{len(episode.actions)} actions to {steps} rewards, expected {steps + 1} and "
-                    f"{steps}."
-                )
+            states = self._numbers(number, episode, "observations", start)
+            controls = self._numbers(number, episode, "actions", start)
+            self._check_shape(number, "observations", states, (steps + 1, self._features))
+            self._check_shape(number, "actions", controls, (steps, self._controls))
             columns.observations[to], columns.next_observations[to] = states[:-1], states[1:]
-            controls = self._numbers("actions", start, episode.actions)
             columns.controls[to] = in_range(self.where, start, controls)
-            columns.rewards[to] = self._numbers("rewards", start, episode.rewards)
-            columns.terminated[to] = episode.terminations
-            columns.truncated[to] = episode.truncations & ~episode.terminations
+            columns.rewards[to] = self._row(number, episode, "rewards", start, steps)
+            terminated = self._flags(number, episode, "terminations", start, steps)
+            columns.terminated[to] = terminated
+            cut = self._flags(number, episode, "truncations", start, steps)
+            columns.truncated[to] = cut & ~terminated
             start += steps
             columns.truncated[start - 1] = not columns.terminated[start - 1]
         if start != len(columns.rewards):
             raise self._miscounted()
 
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Say of anything that Minari stumbles over that the dataset cannot be read."""
+        try:
+            yield
+        except _UNREADABLE as error:
+            raise DataError(
+                f"{_sentence(self.where)} in `{self._folder.parent}` cannot be read "
+                f"({_said(error)}).",
+                _AGAIN,
+            ) from error
+
+    def _description(self) -> dict[str, Any]:
+        """What is written about the dataset."""
+        with self._readable():
+            found = json.loads((self._folder / _ABOUT).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise DataError(
+                f"{_ABOUT} of {self.where} holds a {type(found).__name__}, expected an object.",
+                _AGAIN,
+            )
+        return found
+
+    def _count(self, about: dict[str, Any], key: str) -> int:
+        found = about.get(key)
+        if type(found) is not int or found < 0:
+            raise DataError(
+                f"{_ABOUT} of {self.where} says `{key}` is {found!r}, expected how many there are.",
+                _AGAIN,
+            )
+        return found
+
+    def _recorded_env(self, about: dict[str, Any], env: str | None) -> str | None:
+        """Our name of the environment that is written; unreadable, it is taken from `env`."""
+        written = about.get("env_spec")
+        if written is None:
+            return None
+        try:
+            found = json.loads(written)["id"]
+        except (ValueError, TypeError, KeyError) as error:
+            if env is None:
+                raise DataError(
+                    f"The `env_spec` in {_ABOUT} of {self.where} names no environment.",
+                    "Name it: --env ID",
+                ) from error
+            self._notify(f"The `env_spec` of {self.where} names no environment: taking {env}")
+            return None
+        return _our_name(str(found))
+
+    def _all_episodes(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number in range(self._episodes):
+            with self._readable():
+                [episode] = self._storage.get_episodes([number])
+            yield number, episode
+
+    def _values(self, number: int, episode: dict[str, Any], name: str) -> np.ndarray:
+        """A column of an episode, of numbers."""
+        found = np.asarray(episode[name])
+        if found.dtype.kind not in "fiub" or found.ndim == 0:
+            raise DataError(
+                f"`{name}` of episode {number} of {self.where} are of type {found.dtype}, "
+                "expected a list of numbers.",
+                _AGAIN,
+            )
+        return found
+
+    def _numbers(self, number: int, episode: dict[str, Any], name: str, start: int) -> np.ndarray:
+        with np.errstate(over="ignore"):  # what does not fit is refused as not finite
+            values = self._values(number, episode, name).astype(np.float32)
+        check_finite(self.where, name, start, values)
+        return values
+
+    def _row(
+        self, number: int, episode: dict[str, Any], name: str, start: int, steps: int
+    ) -> np.ndarray:
+        values = self._numbers(number, episode, name, start)
+        self._check_shape(number, name, values, (steps,))
+        return values
+
+    def _flags(
+        self, number: int, episode: dict[str, Any], name: str, start: int, steps: int
+    ) -> np.ndarray:
+        values = self._row(number, episode, name, start, steps)
+        check_flags(self.where, name, values)
+        return values.astype(bool)
+
+    def _check_shape(
+        self, number: int, name: str, values: np.ndarray, expected: tuple[int, ...]
+    ) -> None:
+        if values.shape != expected:
+            raise DataError(
+                f"`{name}` of episode {number} of {self.where} have shape {values.shape}, expected "
+                f"{expected}.",
+                _AGAIN,
+            )
+
     def _miscounted(self) -> DataError:
         return DataError(
-            f"The episodes of {self.where} do not have the {self._dataset.total_steps} steps that "
+            f"The episodes of {self.where} do not have the {self._steps} steps that "
             "are written of it.",
-            "Remove it, and download or collect it again.",
+            _AGAIN,
         )
-
-    def _numbers(self, name: str, start: int, values: Any) -> np.ndarray:
-        with np.errstate(over="ignore"):  # what does not fit is refused as not finite
-            found = np.asarray(values).astype(np.float32)
-        check_finite(self.where, name, start, found)
-        return found
 
     def _width(self, name: str, space: Any) -> int:
         from gymnasium.spaces import Box
@@ -199,6 +296,19 @@ class _Reader:
                 "expected -1 to 1.",
                 "Scale them to the range of the environment's actions.",
             )
+
+
+def _sentence(where: str) -> str:
+    """What a sentence begins with; names in it keep their capitals."""
+    return where[:1].upper() + where[1:]
+
+
+def _said(error: BaseException) -> str:
+    """An exception in a few words."""
+    if isinstance(error, KeyError) and " " not in str(error):
+        return f"there is no {error}"
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return next(iter(text.strip().splitlines()), "") or type(error).__name__
 
 
 def _our_name(id_: str) -> str:

@@ -169,7 +169,7 @@ def _lines(
     if not settings:
         reason = empty
     elif not series:
-        reason = nothing or f"The metrics of these runs hold no {title.lower()}."
+        reason = nothing or f"The metrics of these runs hold no “{title}”."
     elif all(value is None for one in series for value in one.y):
         reason = nothing or "It had no value at any time."
     if any(one.low for one in series):

@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 
 import h5py
@@ -147,6 +148,55 @@ def test_an_empty_file_is_refused(tmp_path):
     path = d4rl_file(tmp_path / "a.hdf5", without=["next_observations"], **none)
     with pytest.raises(DataError, match="holds no transition"):
         read(path, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool])
+def test_whole_numbers_are_no_states_of_a_body(tmp_path, dtype):
+    states = np.ones((50, 17), dtype)
+    path = d4rl_file(tmp_path / "a.hdf5", observations=states, next_observations=states)
+    assert read(path, tmp_path)[0].env is None
+    with pytest.raises(DataError, match=r"of type \w+, those of `walker2d` are measured"):
+        read(path, tmp_path, env="walker2d")
+
+
+@pytest.mark.parametrize("values", [np.zeros(50, complex), ["x"] * 50, np.zeros(50, [("a", "f4")])])
+def test_values_that_are_no_numbers_are_refused(tmp_path, values):
+    path = d4rl_file(tmp_path / "a.hdf5", rewards=values)
+    with pytest.raises(DataError, match=r"`rewards`.*expected numbers"):
+        read(path, tmp_path)
+
+
+def test_next_states_that_are_not_finite_are_refused(tmp_path):
+    following = walker().next_observations.copy()
+    following[9, 2] = np.nan
+    with pytest.raises(DataError, match=r"`next_observations`.*not finite, first in row 9"):
+        read(d4rl_file(tmp_path / "a.hdf5", next_observations=following), tmp_path)
+
+
+@pytest.mark.parametrize("env", [7, np.zeros(3)])
+def test_a_file_that_names_no_environment_where_it_should_is_refused(tmp_path, env):
+    path = d4rl_file(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["env"] = env
+    with pytest.raises(DataError, match="expected the name of an environment"):
+        read(path, tmp_path)
+
+
+def test_no_damage_is_a_traceback(tmp_path):
+    """Truncated anywhere, or with other bytes anywhere: it is read, or refused in a sentence."""
+    path, random = d4rl_file(tmp_path / "a.hdf5"), np.random.default_rng(0)
+    whole = path.read_bytes()
+    for number in range(60):
+        content = bytearray(whole)
+        if number % 3 == 0:
+            content = content[: random.integers(len(whole))]
+        else:
+            reach = [600, 4000, len(whole)][random.integers(3)]
+            for place in random.integers(reach, size=8):
+                content[place] = random.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(DataError):
+            read(path, tmp_path)
 
 
 def test_text_instead_of_numbers_is_refused(tmp_path):

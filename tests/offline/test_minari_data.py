@@ -3,6 +3,7 @@ import time
 from dataclasses import replace
 
 import gymnasium as gym
+import h5py
 import numpy as np
 import pytest
 
@@ -102,10 +103,121 @@ def test_what_cannot_be_an_id_is_told(folder, tmp_path, typed):
     assert ID in error.value.hint
 
 
-def test_a_damaged_dataset_is_told(folder, tmp_path):
+def about(folder, **changes):
+    """The description of the dataset, with some of it changed, or left out where it is None."""
+    path = folder / ID / "data" / "metadata.json"
+    written = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in written.items() if v is not None}))
+
+
+def changed(folder, change):
+    """Let `change` alter the file of the episodes."""
+    with h5py.File(folder / ID / "data" / "main_data.hdf5", "a") as file:
+        change(file)
+
+
+def replaced(name, values):
+    """A change that puts other values in the place of a column of the second episode."""
+
+    def change(file):
+        del file[f"episode_1/{name}"]
+        if values is not None:
+            file[f"episode_1/{name}"] = values
+
+    return change
+
+
+def refused(folder, tmp_path, words, env=None):
+    with pytest.raises(DataError, match=words) as error:
+        read(ID, tmp_path, env)
+    assert "minari" not in error.value.message.replace("/minari", "")
+    assert error.value.hint
+    return error.value
+
+
+@pytest.mark.parametrize("keep", [0, 50, 4000, -3000])
+def test_truncated_episodes_are_told(folder, tmp_path, keep):
+    path = folder / ID / "data" / "main_data.hdf5"
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(folder, tmp_path, f"The Minari dataset `{ID}` in .* cannot be read")
+
+
+def test_absent_files_are_told_and_not_downloaded(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(minari_data, "_download", None)
     (folder / ID / "data" / "main_data.hdf5").unlink()
-    with pytest.raises(DataError, match="cannot be read"):
-        read(ID, tmp_path)
+    refused(folder, tmp_path, "cannot be read")
+    (folder / ID / "data" / "metadata.json").unlink()
+    refused(folder, tmp_path, r"it has no metadata\.json")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", "\x00\x01"])
+def test_description_that_is_none_is_told(folder, tmp_path, content):
+    (folder / ID / "data" / "metadata.json").write_text(content)
+    refused(folder, tmp_path, r"cannot be read|metadata\.json .* expected an object")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"total_steps": None}, "`total_steps` is None"),
+        ({"total_steps": "50"}, "`total_steps` is '50'"),
+        ({"total_episodes": -1}, "`total_episodes` is -1"),
+        ({"total_episodes": 9}, "episode_3"),
+        ({"data_format": "paper"}, "there is no 'paper'"),
+        ({"data_format": None}, "there is no 'data_format'"),
+        ({"observation_space": "{}"}, "there is no 'type'"),
+        ({"observation_space": None, "env_spec": None}, "cannot be read"),
+        ({"env_spec": "{"}, "`env_spec` .* names no environment"),
+        ({"env_spec": "[]"}, "`env_spec` .* names no environment"),
+        ({"env_spec": 7}, "`env_spec` .* names no environment"),
+    ],
+)
+def test_description_of_another_form_is_told(folder, tmp_path, changes, words):
+    about(folder, **changes)
+    refused(folder, tmp_path, words)
+
+
+def test_of_the_environment_only_its_name_is_read(folder, tmp_path):
+    """What other versions of Gymnasium write of it besides does not matter."""
+    spec = {"id": "Walker2d-v5", "from_tomorrow": {"a": 1}}
+    about(folder, env_spec=json.dumps(spec))
+    assert read(ID, tmp_path).env == "walker2d"
+    assert read(ID, tmp_path, env="walker2d").env == "walker2d"
+    refused(folder, tmp_path, "of the environment `walker2d`, expected `ant`", env="ant")
+    for written in (json.dumps({"from_tomorrow": 1}), "{"):
+        about(folder, env_spec=written)
+        assert read(ID, tmp_path, env="walker2d").env == "walker2d"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: file.__delitem__("episode_1"), "episode_1"),
+        (replaced("rewards", None), "rewards"),
+        (replaced("rewards", np.zeros(19, np.float32)), r"observations. of episode 1 .*\(21, 17\)"),
+        (replaced("rewards", np.array([b"x"] * 20)), "`rewards` of episode 1 .* of type |S1"),
+        (replaced("rewards", np.full(20, np.nan)), "`rewards` .* not finite, first in row 20"),
+        (replaced("rewards", np.zeros((20, 1))), r"`rewards` of episode 1 .* shape \(20, 1\)"),
+        (replaced("observations", np.zeros((21, 3))), r"have shape \(21, 3\), expected \(21, 17\)"),
+        (replaced("observations", np.zeros((20, 17))), r"shape \(20, 17\), expected \(21, 17\)"),
+        (replaced("actions", np.zeros((19, 6))), r"shape \(19, 6\), expected \(20, 6\)"),
+        (replaced("actions", np.full((20, 6), np.inf)), "`actions` .* not finite"),
+        (replaced("terminations", np.zeros(3, bool)), r"`terminations` .* shape \(3,\)"),
+        (replaced("truncations", np.full(20, 7.0)), "`truncations` .* holds 7 in row 0"),
+    ],
+)
+def test_episodes_of_another_form_are_told(folder, tmp_path, change, words):
+    changed(folder, change)
+    refused(folder, tmp_path, words)
+
+
+def test_whole_numbers_are_no_states_of_a_body(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    space = gym.spaces.Box(0, 255, (17,), np.uint8)
+    _of_spaces(tmp_path, space, gym.spaces.Box(-1, 1, (6,)))
+    assert read("some/thing-v0", tmp_path).observations.dtype == np.float32
+    with pytest.raises(DataError, match="of type uint8, those of `walker2d` are measured"):
+        read("some/thing-v0", tmp_path, env="walker2d")
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path, monkeypatch):
