@@ -51,7 +51,7 @@ class CertifiedConfig:
         },
     )
     false_alarm_interval: float = field(
-        default=1000.0,
+        default=100_000.0,
         metadata={
             "help": "audited hits between two false alarms of `watch`, on average at least, while "
             "the promise is kept, > 1"

@@ -160,9 +160,15 @@ class CertifiedController(Controller):
         return failed
 
     def _concerns_hits(self, comparison: Comparison) -> bool:
-        """Whether it tells how hits do: an audited one, or what was one when suspicion arose."""
-        watched = self._watched is not None and comparison.similarity >= self._watched
-        return comparison.hit or watched
+        """Whether it tells how hits do: an audited one, or what was one when suspicion arose.
+
+        The latter only where the certificate has lapsed since: then it is a miss, and seen.
+        """
+        if comparison.hit:
+            return True
+        watched = self._watched
+        lapsed = watched is not None and self._certificate.threshold is None
+        return lapsed and comparison.similarity >= watched
 
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """δ from the evidence, r from the sample size it needs, K from ghost hits.

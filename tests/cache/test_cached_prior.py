@@ -409,7 +409,7 @@ def test_after_a_failed_audit_every_hit_is_audited_until_the_suspicion_is_cleare
 
 def test_an_alarm_withdraws_the_certificate_at_once_and_old_entries_answer_their_text_only():
     rig = certified_rig()
-    for _ in range(6):
+    for _ in range(7):
         rig.control.observe(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
     assert rig.control.certificate.alarms == 1
     assert rig.cache.certificate["threshold"] is None

@@ -71,13 +71,13 @@ def test_certified_watches_after_a_failed_audit_and_withdraws_at_once_when_they_
         controller.observe(right())
     knobs = controller.update(signals(), KNOBS)
     assert not controller.watching
-    for number in range(5):
+    for number in range(7):
         assert controller.certificate().threshold == 0.95
         assert controller.alarms == 0
         controller.look_up()
         probability = 1.0 if controller.watching else knobs.refresh_rate
         assert controller.observe(wrong(probability=probability))
-        assert controller.watching == (number < 4)
+        assert controller.watching == (number < 6)
     found = controller.certificate()
     assert (found.threshold, found.alarms, controller.alarms) == (None, 1, 1)
     assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
