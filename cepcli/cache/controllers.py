@@ -166,9 +166,9 @@ class CertifiedController(Controller):
         """
         if comparison.hit:
             return True
-        watched = self._watched
-        lapsed = watched is not None and self._certificate.threshold is None
-        return lapsed and comparison.similarity >= watched
+        if self._watched is None or self._certificate.threshold is not None:
+            return False
+        return comparison.similarity >= self._watched
 
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """δ from the evidence, r from the sample size it needs, K from ghost hits.
