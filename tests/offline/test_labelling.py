@@ -170,7 +170,7 @@ def test_going_on_begins_where_it_was_written_down(model, text, tmp_path):
     model.dies_after = None
     seen = []
     label(text, config(), Workspace(tmp_path), advance=lambda done, remark: seen.append(done))
-    assert seen[0] == 16  # the first 8 states were written down
+    assert seen[0] == 24  # two batches of 8 were written down
     assert not list((tmp_path / "labels").glob("*/*/progress-*"))
 
 

@@ -175,4 +175,4 @@ def test_a_group_without_a_finished_run_has_no_score():
 def _empty():
     from cepcli.report.unfinished import Unfinished
 
-    return Group("b", [], [Unfinished("b_s0", "e", 100, 0, 40, running=True)])
+    return Group("b", [], [Unfinished("b_s0", "e", 100, 0, 40, running=True, resume="")])
