@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cepcli.errors import PriorError
+from cepcli.prior.attention import attention_mask, whole_cache
 from cepcli.prior.base import (
     WHOLE_TEXT,
     ActionScores,
@@ -162,9 +163,7 @@ class HFScorer(Scorer):
 
 def encode_prefix(language_model: LanguageModel, ids: Sequence[int]) -> Any:
     """The keys and values of some first tokens, for `tree_log_likelihoods(cache=...)`."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=language_model.model.config)
+    cache = whole_cache(language_model.model.config)
     if ids:
         row = torch.tensor([list(ids)], device=language_model.device)
         language_model.model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -183,12 +182,15 @@ def tree_log_likelihoods(
     nodes = len(tree.tokens)
     allowed = torch.ones(nodes, offset + nodes, dtype=torch.bool)
     allowed[:, offset:] = torch.from_numpy(tree.ancestors())
-    dtype = language_model.torch_dtype
-    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)
+    depths = torch.from_numpy(tree.depths) + offset
+    mask = attention_mask(
+        model.config, allowed, depths, torch.cat([torch.arange(offset), depths]),
+        language_model.torch_dtype, device,
+    )  # fmt: skip
     output = model(
         input_ids=torch.from_numpy(tree.tokens)[None].to(device),
-        attention_mask=mask[None, None].to(device),
-        position_ids=torch.from_numpy(tree.depths + offset)[None].to(device),
+        attention_mask=mask,
+        position_ids=depths[None].to(device),
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=torch.from_numpy(tree.readouts).to(device),
