@@ -54,7 +54,8 @@ MADE_BY = {
     "labels": "cep offline label --dataset NAME --prior PRIOR",
 }
 LIBRARIES = (
-    "torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "alfworld", "numpy",
+    "torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "alfworld", "mujoco",
+    "metaworld", "minari", "stable-baselines3", "numpy",
 )  # fmt: skip
 #: Environment variable with the models whose terms the user has accepted.
 ACCEPT_TERMS = "CEP_ACCEPT_TERMS"
@@ -174,7 +175,7 @@ def sha256(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of cep, Python and the libraries that results depend on."""
+    """Versions of cep, Python and the libraries that results depend on; nothing is imported."""
     found = {"cep": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -1,5 +1,8 @@
 """The errors a user can fix: each says what was wrong and what to type next."""
 
+#: Characters of somebody else's message that are shown; `--debug` shows all of it.
+_LONGEST = 300
+
 
 class CepError(Exception):
     """A mistake the user can fix; `cep` prints it in one or two lines and exits with 2.
@@ -13,6 +16,14 @@ class CepError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+def in_one_line(error: BaseException) -> str:
+    """The class and message of an error of somebody else's code, on one line."""
+    said = " ".join(str(error).split()).removesuffix(".")
+    if len(said) > _LONGEST:
+        said = f"{said[:_LONGEST]}…"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 class Interrupted(Exception):

@@ -1,14 +1,10 @@
 """A control step in every environment: choose symbols where they are due, act, step, store."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Decision
-from cepcli.agents.progress import Progress
+from cepcli.agents.progress import Progress, stopped_at
 from cepcli.cache.trace import TraceWriter
-from cepcli.errors import EnvError
 from cepcli.rl.control_episodes import Answer, ControlTracker
 from cepcli.rl.control_replay import ControlTransition
 from cepcli.rl.hybrid_sac import HybridSAC
@@ -25,8 +21,8 @@ def control_step(
         The choices of symbols that were due.
 
     Raises:
-        EnvError: if a simulator's answer is not finite: nothing is then kept of this step in any
-            environment, nor of an episode that begins so.
+        EnvError: if a simulator fails or its answer is not finite: nothing is then kept of this
+            step in any environment, nor of an episode that begins so.
         ConfigError: if the learner's numbers are not finite any more.
     """
     learner, policy = parts.learner, parts.policy
@@ -47,13 +43,13 @@ def control_step(
     answers = []
     for number, tracker in enumerate(trackers):
         control = policy.control(tracker, parts.acting)
-        with _stopping(progress.step + number + 1):
+        with stopped_at(progress.step + number + 1):
             answers.append(tracker.apply(control))
     for number, (tracker, answer) in enumerate(zip(trackers, answers, strict=True)):
         _keep(parts, progress, learner, policy, tracker, answer, number)
     for tracker, answer in zip(trackers, answers, strict=True):
         if answer.terminated or answer.truncated:
-            with _stopping(progress.step):
+            with stopped_at(progress.step):
                 tracker.next_episode()
     return decisions
 
@@ -95,15 +91,3 @@ def _keep(
         progress.record_episode(tracker.success, tracker.episode_return)
         if parts.control is not None:
             parts.control.tell("episode_return", tracker.episode_return)
-
-
-@contextmanager
-def _stopping(step: int) -> Iterator[None]:
-    """Say at which step a simulator gave up."""
-    try:
-        yield
-    except EnvError as error:
-        raise EnvError(
-            f"Training stopped at step {step}: {error.message}",
-            "The checkpoint holds all that came before it; `cep runs resume` goes on from there.",
-        ) from error

@@ -14,6 +14,8 @@ from cepcli.rl.episodes import EpisodeTracker
 from cepcli.rl.lanes import Lane, play_lanes
 from cepcli.types import TextState
 
+#: Told before every round how many episodes have ended and how many queries there were.
+OnRound = Callable[[int, int], None]
 #: Told every decision: number of the episode, where it was taken, and what it was made from.
 Watch = Callable[[int, TextState, Decision], None]
 
@@ -43,18 +45,23 @@ class Evaluation(NamedTuple):
         return self.returns if self.successes is None else self.successes
 
     def summary(self) -> dict[str, Any]:
-        """As in `summary.json`: success rate (or None), mean return and length, queries."""
+        """As in `summary.json`: success rate (or None), mean return and length, and the cost."""
         return {
             "episodes": self.episodes,
             "success_rate": None if self.successes is None else float(np.mean(self.successes)),
             "return_mean": float(np.mean(self.returns)),
             "length_mean": float(np.mean(self.lengths)),
-            "queries": self.telemetry.summary()["queries"]["total"],
+            "decisions": self.decisions,
+            **self.telemetry.cost(),
         }
 
 
 def unwatched(episode: int, state: TextState, decision: Decision) -> None:
     """Nobody looks on."""
+
+
+def unheard(done: int, queries: int) -> None:
+    """Nobody asks how far it is."""
 
 
 def evaluate(
@@ -63,11 +70,13 @@ def evaluate(
     tau: float,
     check_interrupt: Callable[[], None] = lambda: None,
     watch: Watch = unwatched,
+    on_round: OnRound = unheard,
 ) -> Evaluation:
     """Play `episodes` held-out episodes; every call plays the same ones with the same noise.
 
     Episodes run side by side in `eval_lanes` environments, so that one call to the LLM scores a
     state of each. An episode has its own seeds: neither lanes nor the other episodes matter to it.
+    What the prior costs meanwhile is counted apart from what it costs in training.
     """
     telemetry = CacheTelemetry(parts.config.cache.hit_rate_decay)
     policy = parts.eval_policy(telemetry)
@@ -82,7 +91,11 @@ def evaluate(
         decisions += chosen
         return actions
 
-    trackers = play_lanes(parts.eval_envs, episodes, parts.config.seed, act, check_interrupt)
+    def before_round(done: int) -> None:
+        check_interrupt()
+        on_round(done, telemetry.queries)
+
+    trackers = play_lanes(parts.eval_envs, episodes, parts.config.seed, act, before_round)
     return Evaluation(
         episodes,
         [tracker.success for tracker in trackers] if parts.tracker.solvable else None,

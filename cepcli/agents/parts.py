@@ -135,7 +135,7 @@ def build_parts(
     return Parts(
         config=config,
         trackers=trackers,
-        eval_envs=_eval_envs(config, workspace, notify),
+        eval_envs=make_eval_envs(config, workspace, notify),
         prior=prior,
         bare_prior=bare,
         cache=cache,
@@ -180,9 +180,10 @@ def _trackers(config: TrainConfig, workspace: Workspace, notify: Notify) -> list
     ]
 
 
-def _eval_envs(
+def make_eval_envs(
     config: TrainConfig, workspace: Workspace, notify: Notify
 ) -> list[SymbolicEnv] | list[ControlEnv]:
+    """The environments of held-out episodes, one for each that runs beside the others."""
     lanes = range(config.eval_lanes)
     if config.agent not in CONTROL:
         return [_env(config, workspace, "heldout", notify) for _ in lanes]

@@ -1,11 +1,15 @@
 """Where a training loop stands: plain values that go into every checkpoint."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float
 from numpy import ndarray
+
+from cepcli.errors import EnvError
 
 _RECENT = 50
 
@@ -71,3 +75,15 @@ class Progress:
     def warm_entries(self) -> int:
         """Entries of the cache that the run started from."""
         return 0 if self.start_cache is None else self.start_cache["entries"]
+
+
+@contextmanager
+def stopped_at(step: int) -> Iterator[None]:
+    """Say at which step of a run an environment gave up."""
+    try:
+        yield
+    except EnvError as error:
+        kept = "The checkpoint holds all that came before it; `cep runs resume` goes on from there."
+        raise EnvError(
+            f"Training stopped at step {step}: {error.message}", f"{kept} {error.hint}".rstrip()
+        ) from error

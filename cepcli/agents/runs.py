@@ -13,8 +13,21 @@ from typing import Any
 from cepcli.agents.checkpoint import load_checkpoint
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.demonstrated import Demonstrated, begin_with, demonstrated
-from cepcli.agents.evaluation import Evaluation, Watch, evaluate, unwatched
-from cepcli.agents.parts import Notify, Parts, build_parts, with_prior_defaults
+from cepcli.agents.evaluation import (
+    Evaluation,
+    OnRound,
+    Watch,
+    evaluate,
+    unheard,
+    unwatched,
+)
+from cepcli.agents.parts import (
+    Notify,
+    Parts,
+    build_parts,
+    make_eval_envs,
+    with_prior_defaults,
+)
 from cepcli.agents.progress import Progress
 from cepcli.agents.training import Hooks, current_temperature, train
 from cepcli.artifacts import (
@@ -27,7 +40,7 @@ from cepcli.artifacts import (
 )
 from cepcli.cache.control import Control
 from cepcli.cache.store import PriorCache
-from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.telemetry import CacheTelemetry, cost_of
 from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.checkpoint_files import checkpoints
 from cepcli.config import build, read_toml, to_dict
@@ -129,17 +142,25 @@ def evaluate_run(
     frozen_cache: bool,
     notify: Notify,
     watch: Watch = unwatched,
+    env_options: dict[str, Any] | None = None,
+    on_round: OnRound = unheard,
 ) -> dict[str, Any]:
     """Evaluate a finished run on held-out instances; nothing of it is changed.
 
     With `frozen_cache` the prior is answered by the run's cache as training left it, read-only;
     without it every decision is a query to the LLM (or to the journal, at recorded cost). `watch`
-    is told every decision.
+    is told every decision, `on_round` how far it is. `env_options` are laid on those that the run
+    was trained with.
     """
     parts, progress = finished_run(workspace, name, notify)
+    if env_options:
+        config = parts.config
+        config = replace(config, env_options={**config.env_options, **env_options})
+        parts.eval_envs = make_eval_envs(config, workspace, notify)
     if not frozen_cache:
         switch_off(parts)
-    return _evaluated(parts, progress, name, episodes, watch)[1]
+    summary = _evaluated(parts, progress, name, episodes, watch, on_round)[1]
+    return {**summary, "env_options": env_options} if env_options else summary
 
 
 def evaluate_pair(
@@ -201,11 +222,16 @@ def switch_off(parts: Parts) -> None:
 
 
 def _evaluated(
-    parts: Parts, progress: Progress, name: str, episodes: int, watch: Watch = unwatched
+    parts: Parts,
+    progress: Progress,
+    name: str,
+    episodes: int,
+    watch: Watch = unwatched,
+    on_round: OnRound = unheard,
 ) -> tuple[Evaluation, dict[str, Any]]:
     tau = current_temperature(parts, progress)
     began = time.perf_counter()
-    result = evaluate(parts, episodes, tau, watch=watch)
+    result = evaluate(parts, episodes, tau, watch=watch, on_round=on_round)
     wall_seconds = time.perf_counter() - began
     summary = summarise(
         parts, name, progress, result.telemetry, result.decisions, result.summary(), wall_seconds
@@ -321,6 +347,7 @@ def _finish(
     )  # fmt: skip
     summary["eval"]["curve"] = [[e["step"], e["success_rate"]] for e in progress.evaluations]
     summary["eval"]["return_curve"] = [[e["step"], e["return_mean"]] for e in progress.evaluations]
+    summary["evaluations"] = cost_of(progress.evaluations)
     summary["decisions_sha256"] = progress.decisions_sha256
     with writing(run):
         if parts.cache is not None:

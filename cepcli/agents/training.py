@@ -16,14 +16,19 @@ from cepcli.agents.evaluation import Evaluation, evaluate
 from cepcli.agents.metric_rows import metric_row
 from cepcli.agents.parts import Losses, Parts
 from cepcli.agents.policy import Decision, Policy, temperature
-from cepcli.agents.progress import Progress
+from cepcli.agents.progress import Progress, stopped_at
 from cepcli.agents.q_learner import QLearner
+from cepcli.cache.telemetry import COSTS
 from cepcli.cache.trace import TraceWriter
 from cepcli.checkpoint_files import PRIOR_FAILED, checkpoints, saving_first
 from cepcli.errors import EnvError, Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
+from cepcli.rl.lanes import stopped_in_evaluation
+
+#: Told while an evaluation goes on: its step, how many of how many episodes ended, and queries.
+EvaluationRound = Callable[[int, int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class Hooks:
     """How the loop speaks to whoever runs it; it prints nothing itself."""
 
     on_step: Callable[[Parts, Progress], None] = lambda parts, progress: None
+    on_round: EvaluationRound = lambda step, done, episodes, queries: None
     on_evaluation: Callable[[int, dict[str, Any]], None] = lambda step, summary: None
     on_finish: Callable[[Path], object] = lambda run: None
     stop_requested: Callable[[], bool] = lambda: False
@@ -71,8 +77,8 @@ def train(parts: Parts, run: Path, hooks: Hooks, fresh: Progress) -> Progress:
             tau = current_temperature(parts, progress)
 
             if progress.step >= progress.next_eval:
-                with saving_first(save):
-                    result = _evaluated(parts, progress, tau, check_interrupt, save)
+                with saving_first(save, (EnvError, *PRIOR_FAILED)):
+                    result = _evaluated(parts, progress, tau, check_interrupt, hooks)
                 _log_evaluation(writer, progress, result, hooks)
                 progress.next_eval = _next_eval(progress.step, config.steps, config.eval_interval)
             if progress.step >= config.steps:
@@ -100,22 +106,23 @@ def _evaluated(
     progress: Progress,
     tau: float,
     check_interrupt: Callable[[], None],
-    save: Callable[[], None],
+    hooks: Hooks,
 ) -> Evaluation:
-    """The evaluation that is due; saves before it tells that the simulator gave up in it."""
+    """The evaluation that is due."""
     config = parts.config
     finished = progress.step >= config.steps
     episodes = config.final_eval_episodes if finished else config.eval_episodes
     if config.posterior.mode == "epsilon-greedy":
         tau = config.posterior.final_epsilon
+    step = progress.step
+
+    def on_round(done: int, queries: int) -> None:
+        hooks.on_round(step, done, episodes, queries)
+
     try:
-        return evaluate(parts, episodes, tau, check_interrupt)
+        return evaluate(parts, episodes, tau, check_interrupt, on_round=on_round)
     except EnvError as error:
-        save()
-        raise EnvError(
-            f"Training stopped in the evaluation at step {progress.step}: {error.message}",
-            "The checkpoint holds the state before it; `cep runs resume` tries it again.",
-        ) from error
+        raise stopped_in_evaluation(progress.step, error) from error
 
 
 def current_temperature(parts: Parts, progress: Progress) -> float:
@@ -183,12 +190,13 @@ def _decide_and_step(
     if trace:
         trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
     action = state.actions[decision.action]
-    if parts.config.agent == "expert":
-        action = tracker.env.expert_action()
     if learner and decision.rows:
         learner.arrive(decision.rows)
 
-    reward, terminated, truncated = tracker.step(action)
+    with stopped_at(progress.step + 1):
+        if parts.config.agent == "expert":
+            action = tracker.env.expert_action()
+        reward, terminated, truncated = tracker.step(action)
     progress.record_decision(state.text, action)
     if learner and decision.rows:
         learner.step(
@@ -198,7 +206,8 @@ def _decide_and_step(
         progress.record_episode(tracker.success, tracker.episode_return)
         if parts.control is not None:
             parts.control.tell("episode_return", tracker.episode_return)
-        tracker.next_episode()
+        with stopped_at(progress.step):
+            tracker.next_episode()
     return [decision]
 
 
@@ -220,7 +229,7 @@ def _log_evaluation(
 ) -> None:
     summary = result.summary()
     progress.evaluations.append({"step": progress.step, **summary})
-    names = ("success_rate", "return_mean", "length_mean", "queries", "episodes")
+    names = ("success_rate", "return_mean", "length_mean", "episodes", *COSTS)
     told = {f"eval/{name}": summary[name] for name in names if summary[name] is not None}
     writer.write(progress.step, told)
     hooks.on_evaluation(progress.step, summary)

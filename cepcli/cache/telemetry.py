@@ -4,6 +4,7 @@ A hit is a decision answered without the LLM (exact or semantic); a query is one
 whatever the reason (miss, partial hit or audit). Every decision is one or the other, or free.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +15,8 @@ from cepcli.prior.base import AnswerKind, PriorAnswer
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 HITS: tuple[AnswerKind, ...] = ("exact", "semantic")
 QUERIES: tuple[AnswerKind, ...] = ("miss", "partial", "audit")
+#: What asking the LLM costs: states, tokens, seconds now, and seconds when it was first asked.
+COSTS = ("queries", "llm_tokens", "llm_seconds", "llm_seconds_recorded")
 _TOTALS = ("tokens", "llm_seconds_recorded", "llm_seconds_live", "cache_seconds")
 
 
@@ -152,6 +155,15 @@ class CacheTelemetry:
             "partial_hits_compared": _errors(self.partials),
         }
 
+    def cost(self) -> dict[str, Any]:
+        """What the LLM was asked, and what that took; see `COSTS`."""
+        return {
+            "queries": self.queries,
+            "llm_tokens": round(self.totals["tokens"]),
+            "llm_seconds": self.totals["llm_seconds_live"],
+            "llm_seconds_recorded": self.totals["llm_seconds_recorded"],
+        }
+
     def _percentiles_ms(self, name: str) -> dict[str, float | None]:
         values = {f"p{percent}": self.samples[name].percentile(percent) for percent in (50, 95)}
         return {key: None if value is None else 1e3 * value for key, value in values.items()}
@@ -182,6 +194,18 @@ class CacheTelemetry:
         self.comparisons = _comparisons(arrays["comparisons"])
         # an older checkpoint has none: partial hits were compared with nothing
         self.partials = _comparisons(arrays["partials"]) if "partials" in arrays else []
+
+
+def cost_of(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the evaluations of a run took together, which is no part of what its training took.
+
+    A figure that an earlier cep did not keep of one of them is None.
+    """
+    sums: dict[str, Any] = {"count": len(evaluations)}
+    for key in COSTS:
+        told = all(key in one for one in evaluations)
+        sums[key] = sum(one[key] for one in evaluations) if told else None
+    return sums
 
 
 def _comparisons(rows: np.ndarray) -> list[Comparison]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cepcli.cli import heartbeat
 from cepcli.cli.options import (
     ConfigOption,
     JsonOption,
@@ -122,7 +123,7 @@ def serve(
             typer.echo(f"Open {server.address}")
             typer.echo("Ctrl-C ends it; every answer is saved when the page moves on.")
             sys.stdout.flush()
-            with stop_on_interrupt() as requested:
+            with stop_on_interrupt() as requested, heartbeat.paused():
                 server.serve_until(lambda: bool(requested))
         _say_where(session, file.path)
 
@@ -148,7 +149,8 @@ def terminal(
     with opened_for_people(settings, open_workspace(workspace), name, note(quiet)) as (file, known):
         session = Session(known, file, settings.envs)
         try:
-            converse(session)
+            with heartbeat.paused():
+                converse(session)
         except (KeyboardInterrupt, EOFError):
             typer.echo("")
         _say_where(session, file.path)
@@ -221,15 +223,18 @@ def _settings(
 def _ask() -> None:
     """What a bare `cep annotate` wants to know."""
     which = "Which environment? (halfcheetah, walker2d, ant, metaworld, metaworld/NAME)"
-    env = typer.prompt(which, default="walker2d")
-    _settings(env, None, None, None, None)  # a mistyped one is said now
     ways = {"page": serve, "terminal": terminal}
-    way = ""
-    while way not in ("rules", *ways):
-        way = typer.prompt("Who annotates? rules; or you, on a page or in the terminal",
-                           default="rules").strip()  # fmt: skip
+    way, count = "", 0
+    with heartbeat.paused():
+        env = typer.prompt(which, default="walker2d")
+        _settings(env, None, None, None, None)  # a mistyped one is said now
+        while way not in ("rules", *ways):
+            way = typer.prompt("Who annotates? rules; or you, on a page or in the terminal",
+                               default="rules").strip()  # fmt: skip
+        if way == "rules":
+            count = typer.prompt("How many states?", default=250, type=int)
     if way == "rules":
-        auto(env=env, count=typer.prompt("How many states?", default=250, type=int))
+        auto(env=env, count=count)
     else:
         ways[way](env=env)
 

@@ -85,7 +85,7 @@ def compare(
     else:
         picture = output or space.root / "comparison.png"
         found = _apart(space, groups, keys, baseline, by, picture)
-    found["note"] = _note(groups)
+    found["notes"] = _notes(groups)
     if json:
         print_json(found)
         return
@@ -93,8 +93,8 @@ def compare(
         _print_aggregate(found, baseline, floor, markdown=markdown)
     else:
         _print_apart(found, keys, shown, markdown=markdown)
-    if found["note"]:
-        typer.echo(f"Note: {found['note']}")
+    for note in found["notes"]:
+        typer.echo(f"Note: {note}")
     for warning in found["warnings"]:
         typer.echo(
             "Warning about {run}: {seen}. Likely cause: {cause}. Next: {command}".format(**warning)
@@ -156,15 +156,6 @@ def _apart(
     return {**found, "pictures": pictures} if keys else found
 
 
-def _note(groups: "Sequence[Group]") -> str | None:
-    """Whether what is compared differs in τ, since that follows the hit rate."""
-    from cepcli.report.comparison import temperature_note
-
-    return temperature_note(
-        (group.label, summary["settings"]) for group in groups for summary in group.summaries
-    )
-
-
 def _warnings(
     space: "Workspace", groups: "Sequence[Group]", baseline: str | None
 ) -> list[dict[str, Any]]:
@@ -180,6 +171,21 @@ def _warnings(
         for group in groups
         for warning in group_warnings(space, group, uncached)
     ]
+
+
+def _notes(groups: "Sequence[Group]") -> list[str]:
+    """In what the compared differ besides: τ that follows the hit rate, versions of libraries."""
+    from cepcli.report.aggregate import grouped
+    from cepcli.report.comparison import temperature_note
+    from cepcli.report.versions import differences
+
+    about_tau = temperature_note(
+        (group.label, summary["settings"]) for group in groups for summary in group.summaries
+    )
+    notes = [] if about_tau is None else [about_tau]
+    for own in grouped(groups, ["env"]).values():
+        notes += differences({group.label: group.summaries for group in own})
+    return list(dict.fromkeys(notes))
 
 
 def _picture(groups: "Sequence[Group]", path: Path, part: str) -> str:

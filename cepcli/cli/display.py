@@ -3,18 +3,33 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from cepcli.cli import heartbeat
 from cepcli.cli.live_warnings import LiveWarnings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cepcli.agents.parts import Parts
     from cepcli.agents.progress import Progress
     from cepcli.agents.training import Hooks
     from cepcli.artifacts import Workspace
 
 _REFRESH_SECONDS = 0.25
-_PLAIN_SECONDS = 10.0
+_PLAIN_SECONDS = 4.0
+_SILENT_SECONDS = 1.0
+
+
+def duration(seconds: float) -> str:
+    """So many seconds, as people say it."""
+    if seconds < 1.0:
+        return "under 1 s"
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60.0)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def outcome(evaluation: dict[str, Any]) -> str:
@@ -24,56 +39,95 @@ def outcome(evaluation: dict[str, Any]) -> str:
 
 
 class RunDisplay:
-    """Progress on stderr: rich and live in a terminal, a line every ten seconds elsewhere."""
+    """Progress on stderr: rich and live in a terminal, a line every few seconds elsewhere."""
 
     def __init__(self, name: str, *, quiet: bool, workspace: "Workspace") -> None:
         from rich.console import Console
         from rich.live import Live
+        from rich.spinner import Spinner
 
         self._name = name
         self._quiet = quiet
         self._console = Console(stderr=True)
-        self._live: Live | None = None
-        if self._console.is_terminal and not quiet:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._shown: list[Any] = []
+        self._doing = self._told = ""
+        self._doing_since = time.monotonic()
+        self._spinner = Spinner("dots")
         self._shown_at = 0.0
         self._began = time.monotonic()
         self._first_step: int | None = None
         self._last_eval = ""
         self._watch = LiveWarnings(name, workspace)
         self._warned: set[str] = set()
+        self._live: Live | None = None
+        if self._console.is_terminal and not quiet:
+            self._live = Live(console=self._console, transient=True, get_renderable=self._picture)
 
     def __enter__(self) -> "RunDisplay":
+        self._open = ExitStack()
         if self._live:
-            self._live.start()
+            self._open.enter_context(heartbeat.paused())
+            self._open.enter_context(self._live)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._open.close()
 
     def hooks(self, requested: list[int]) -> "Hooks":
         """The loop's hooks that feed this display."""
         from cepcli.agents.training import Hooks
-        from cepcli.report.curves import plot_run
 
         return Hooks(
             on_step=self.step,
+            on_round=self.round,
             on_evaluation=self.evaluation,
-            on_finish=plot_run,
+            on_finish=self.finish,
             stop_requested=lambda: bool(requested),
         )
 
     def notify(self, message: str) -> None:
         """A note about something that takes a while."""
         if not self._quiet:
+            self._now(message)
             self._console.print(f"{message} …", highlight=False)
+
+    def finish(self, run: "Path") -> None:
+        """The run has ended; its picture is all that is missing."""
+        self._now("Drawing the learning curve")
+        from cepcli.report.curves import plot_run
+
+        plot_run(run)
+
+    def round(self, step: int, done: int, episodes: int, queries: int | None = None) -> None:
+        """An evaluation goes on: so many of its episodes have ended, with so many queries."""
+        asked = "" if queries is None else f", {queries} LLM queries"
+        told = f"step {step}: evaluating, {done} of {episodes} episodes{asked}"
+        self._now(f"Evaluating at step {step}", told)
+        if not self._live and self._is_due(_PLAIN_SECONDS):
+            print(told, file=sys.stderr, flush=True)
+            heartbeat.said()
+
+    def _now(self, doing: str, told: str | None = None) -> None:
+        """What the spinner and the heartbeat say of this moment."""
+        if doing != self._doing:
+            self._doing, self._doing_since = doing, time.monotonic()
+            heartbeat.said(doing)
+        self._told = told or doing
+
+    def _is_due(self, seconds: float) -> bool:
+        """Whether it is time to show something again; then it counts as shown."""
+        now = time.monotonic()
+        if self._quiet or now - self._shown_at < seconds:
+            return False
+        self._shown_at = now
+        return True
 
     def evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """An evaluation has ended."""
         self._watch.evaluated(step, summary)
         self._last_eval = f"{outcome(summary)} over {summary['episodes']} episodes at {step}"
         if not self._quiet:
+            self._now("Training")
             self._console.print(
                 f"step {step}: held-out {outcome(summary)} over {summary['episodes']} episodes",
                 highlight=False,
@@ -106,23 +160,23 @@ class RunDisplay:
             figures: what to show beside them, given the steps per second.
             notes: lines below.
         """
-        if self._quiet:
-            return
-        now = time.monotonic()
+        self._now("Training")
         if self._first_step is None:
-            self._first_step, self._began = step, now
-        if now - self._shown_at < (_REFRESH_SECONDS if self._live else _PLAIN_SECONDS):
+            self._first_step, self._began = step, time.monotonic()
+        if not self._is_due(_REFRESH_SECONDS if self._live else _PLAIN_SECONDS):
             return
-        self._shown_at = now
-        rate = (step - self._first_step) / max(now - self._began, 1e-9)
-        left = (steps - step) / rate if rate else 0.0
-        shown = {"step": f"{step}/{steps}", "ETA": f"{left:.0f} s", **figures(rate)}
+        rate = (step - self._first_step) / max(time.monotonic() - self._began, 1e-9)
+        shown = {"step": f"{step}/{steps}"}
+        if rate and step < steps:
+            shown["ETA"] = duration((steps - step) / rate)
+        shown |= figures(rate)
         if self._live:
-            self._live.update(self._table(step / steps, shown, notes()))
+            self._shown = self._table(step / steps, shown, notes())
             self._live.refresh()
         else:
             text = ", ".join(f"{key} {value}" for key, value in shown.items())
             print("; ".join([text, *notes()]), file=sys.stderr, flush=True)
+            heartbeat.said()
 
     @staticmethod
     def _asked(parts: "Parts", progress: "Progress") -> dict[str, str]:
@@ -164,8 +218,18 @@ class RunDisplay:
                 self._console.print(told, highlight=False, markup=False, soft_wrap=True)
         return [f"warning: {warning.seen}" for warning in found] if self._live else []
 
-    def _table(self, done: float, figures: dict[str, str], notes: list[str]) -> Any:
+    def _picture(self) -> Any:
+        """What a terminal shows: the last figures and, while they stand still, what is done."""
         from rich.console import Group
+
+        silent = time.monotonic() - max(self._shown_at, self._doing_since)
+        if silent < _SILENT_SECONDS or not self._doing:
+            return Group(*self._shown)
+        elapsed = duration(time.monotonic() - self._doing_since)
+        self._spinner.update(text=f"{self._told} … {elapsed}")
+        return Group(*self._shown, self._spinner)
+
+    def _table(self, done: float, figures: dict[str, str], notes: list[str]) -> list[Any]:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -175,4 +239,4 @@ class RunDisplay:
             table.add_column(key, justify="right")
         table.add_row(*figures.values())
         bar = ProgressBar(total=1.0, completed=done, width=60)
-        return Group(table, *map(Text, notes), bar)
+        return [table, *map(Text, notes), bar]

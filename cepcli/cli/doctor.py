@@ -23,22 +23,30 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
         _device(),
         *_models(),
         *_workspace(workspace),
+        *_data_folders(),
+        *_plugins(),
     ]
     if json:
         print_json({"checks": checks})
     else:
-        rows = [[c["what"], "ok" if c["ok"] else "missing", c["found"], c["fix"]] for c in checks]
+        rows = [[c["what"], c["state"], c["found"], c["fix"]] for c in checks]
         print_table("cep doctor", ["what", "state", "found", "what to type"], rows)
     if not all(check["ok"] or check["optional"] for check in checks):
         raise typer.Exit(2)
 
 
 def _check(
-    what: str, ok: bool, found: str, fix: str = "", optional: bool = False
+    what: str,
+    ok: bool,
+    found: str,
+    fix: str = "",
+    optional: bool = False,
+    otherwise: str = "missing",
 ) -> dict[str, Any]:
     return {
         "what": what,
         "ok": ok,
+        "state": "ok" if ok else otherwise,
         "found": found,
         "fix": "" if ok else fix,
         "optional": optional,
@@ -97,3 +105,40 @@ def _workspace(option: Any) -> list[dict[str, Any]]:
         _check("tuned priors", bool(priors), ", ".join(priors),
                "cep prior finetune --env babyai/goto-redball", optional=True),
     ]  # fmt: skip
+
+
+def _data_folders() -> list[dict[str, Any]]:
+    """Published data that two families of environments read where the user has it."""
+    from cepcli.artifacts import data_folder
+    from cepcli.envs.alfworld_official import DOWNLOAD, FOLDER
+    from cepcli.envs.webshop_products import FETCH
+
+    alfworld, webshop = data_folder("ALFWORLD_DATA"), data_folder("WEBSHOP_DATA")
+    games = None if alfworld is None else alfworld / FOLDER
+    own = "not set: cep makes games of its own"
+    return [
+        _check("ALFWORLD_DATA", games is None or games.is_dir(),
+               own if games is None else f"{games}{'' if games.is_dir() else ', not there'}",
+               DOWNLOAD, optional=True, otherwise="broken"),
+        _check("WEBSHOP_DATA", webshop is None or webshop.is_dir(),
+               "not set: cep generates products" if webshop is None
+               else f"{webshop}{'' if webshop.is_dir() else ', not there'}",
+               FETCH, optional=True, otherwise="broken"),
+    ]  # fmt: skip
+
+
+def _plugins() -> list[dict[str, Any]]:
+    """What other packages add to the environments."""
+    from cepcli.envs.catalog import plugins
+
+    return [
+        _check(
+            f"environments of {plugin.package or plugin.name}",
+            plugin.error is None,
+            plugin.error or ", ".join(spec.id for spec in plugin.specs),
+            plugin.fix,
+            optional=True,
+            otherwise="broken",
+        )
+        for plugin in plugins()
+    ]

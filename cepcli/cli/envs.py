@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_table
-from cepcli.errors import EnvError
+from cepcli.cli.options import (
+    EnvOptionsOption,
+    JsonOption,
+    WorkspaceOption,
+    env_options_of,
+    open_workspace,
+    print_json,
+    print_table,
+)
+from cepcli.errors import ConfigError, EnvError
 
 if TYPE_CHECKING:
     from cepcli.envs.base import SymbolicEnv
@@ -18,16 +26,37 @@ _EXPERT_STEPS = 5
 
 
 @app.command("list")
-def list_envs(json: JsonOption = False) -> None:
-    """List the registered environments."""
+def list_envs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
+    """List the registered environments, packages that are broken, and the games made so far."""
     from cepcli.envs import catalog
 
     specs = [catalog.spec(env_id) for env_id in catalog.env_ids()]
+    broken = [plugin for plugin in catalog.plugins() if plugin.error is not None]
     if json:
-        print_json([{"id": s.id, "family": s.family, "summary": s.summary} for s in specs])
+        found = [{"id": s.id, "family": s.family, "summary": s.summary} for s in specs]
+        errors = [{"entry_point": p.name, "package": p.package, "error": p.error} for p in broken]
+        print_json({"environments": found, "broken": errors, "games": _games(workspace)})
         return
     rows = [[s.id, s.family, s.summary] for s in specs]
     print_table("Environments", ["id", "family", "summary"], rows)
+    for plugin in broken:
+        typer.echo(f"Broken: {plugin.error} {plugin.fix}")
+    for family, games in _games(workspace).items():
+        typer.echo(f"{games} games of {family} are made: {_games_folder(workspace) / family}")
+
+
+def _games_folder(workspace: Path | None) -> Path:
+    return open_workspace(workspace).root / "games"
+
+
+def _games(workspace: Path | None) -> dict[str, int]:
+    """How many generated games the workspace holds, by family; they are made once."""
+    folder = _games_folder(workspace)
+    counts = {
+        family: sum(1 for _ in (folder / family).glob(f"*/*.{ending}"))
+        for family, ending in (("textworld", "z8"), ("alfworld", "tw-pddl"))
+    }
+    return {family: games for family, games in counts.items() if games}
 
 
 @app.command("show")
@@ -36,6 +65,7 @@ def show_env(
         str, typer.Argument(help="An id of `cep envs list`, babyai/LEVEL or metaworld/TASK.")
     ],
     seed: Annotated[int, typer.Option(min=0, help="Which episode to show.")] = 0,
+    set_: EnvOptionsOption = None,
     json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -43,7 +73,9 @@ def show_env(
     from cepcli.envs import catalog
 
     spec = catalog.spec(env_id)
-    shown = _control(spec) if spec.kind == "control" else _text(spec, workspace, seed)
+    options = env_options_of(set_)
+    control = spec.kind == "control"
+    shown = _control(spec, options) if control else _text(spec, workspace, seed, options)
     if json:
         print_json(shown)
         return
@@ -57,37 +89,50 @@ def check_envs(
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each kind to play.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of episodes and random actions.")] = 0,
+    set_: EnvOptionsOption = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Play each environment and check that it keeps the contract."""
+    """Play each environment and check that it keeps the contract.
+
+    Families that make games are checked with few of them, unless --set says how many.
+    """
     from cepcli.envs import catalog
 
+    typed = env_options_of(set_)
+    if typed and env_id is None:
+        raise ConfigError(
+            "`--set` is an option of one environment, and all are to be checked.",
+            "Name one: cep envs check ID --set KEY=VALUE",
+        )
     ids = catalog.env_ids() if env_id is None else [env_id]
     failed = 0
     for spec in [catalog.spec(each) for each in ids]:
+        options = {**spec.check_options, **typed}
+        told = f" (with {_cell(options)})" if options else ""
         try:
-            _check(spec, workspace, episodes, seed)
+            _check(spec, workspace, episodes, seed, options)
         except EnvError as error:
             failed += 1
-            typer.echo(f"{spec.id}: FAILED: {error.message}")
+            typer.echo(f"{spec.id}: FAILED{told}: {error.message}")
         else:
-            typer.echo(f"{spec.id}: ok")
+            typer.echo(f"{spec.id}: ok{told}")
     if failed:
         raise EnvError(f"{failed} of {len(ids)} environments failed the check.")
 
 
-def _text(spec: "EnvSpec", workspace: Path | None, seed: int) -> dict[str, Any]:
-    env = _make(spec, "train", workspace, {})
+def _text(
+    spec: "EnvSpec", workspace: Path | None, seed: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    env = _make(spec, "train", workspace, options)
     try:
-        return _describe(env, spec, seed)
+        return _describe(env, spec, seed, options)
     finally:
         env.close()
 
 
-def _control(spec: "EnvSpec") -> dict[str, Any]:
+def _control(spec: "EnvSpec", options: dict[str, Any]) -> dict[str, Any]:
     """What there is to know of a control environment; no simulator is loaded."""
-    from cepcli.config import to_dict
-    from cepcli.envs.catalog import control_spec
+    from cepcli.envs.catalog import control_spec, full_options
 
     known = control_spec(spec.id)
     return {
@@ -96,25 +141,28 @@ def _control(spec: "EnvSpec") -> dict[str, Any]:
         "summary": spec.summary,
         "goal": known.goal,
         "max_episode_steps": known.max_episode_steps,
-        "options": to_dict(spec.options()),
+        "options": full_options(spec.id, options),
         "controls": f"{known.controls}, each in [-1, 1]",
         "features": [f"{f.name} [{f.unit}]: {f.meaning}" for f in known.features],
         "primitives": [f"{p.name}: {p.meaning}" for p in known.primitives],
     }
 
 
-def _check(spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int) -> None:
+def _check(
+    spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int, options: dict[str, Any]
+) -> None:
     if spec.kind == "control":
-        _check_control(spec, episodes, seed)
+        _check_control(spec, episodes, seed, options)
     else:
-        _check_text(spec, workspace, episodes, seed)
+        _check_text(spec, workspace, episodes, seed, options)
 
 
-def _check_control(spec: "EnvSpec", episodes: int, seed: int) -> None:
+def _check_control(spec: "EnvSpec", episodes: int, seed: int, options: dict[str, Any]) -> None:
     from cepcli.envs.catalog import make_control_env
     from cepcli.envs.control_checker import check_control_env
 
-    env, heldout = make_control_env(spec.id), make_control_env(spec.id, split="heldout")
+    env = make_control_env(spec.id, options=options)
+    heldout = make_control_env(spec.id, split="heldout", options=options)
     try:
         check_control_env(env, heldout=heldout, episodes=episodes, seed=seed)
     finally:
@@ -122,11 +170,13 @@ def _check_control(spec: "EnvSpec", episodes: int, seed: int) -> None:
         heldout.close()
 
 
-def _check_text(spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int) -> None:
+def _check_text(
+    spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int, options: dict[str, Any]
+) -> None:
     from cepcli.envs.checker import check_env
 
-    env = _make(spec, "train", workspace, dict(spec.check_options))
-    heldout = _make(spec, "heldout", workspace, dict(spec.check_options))
+    env = _make(spec, "train", workspace, options)
+    heldout = _make(spec, "heldout", workspace, options)
     try:
         check_env(env, heldout=heldout, episodes=episodes, seed=seed)
     finally:
@@ -148,8 +198,10 @@ def _note(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _describe(env: "SymbolicEnv", spec: "EnvSpec", seed: int) -> dict[str, Any]:
-    from cepcli.config import to_dict
+def _describe(
+    env: "SymbolicEnv", spec: "EnvSpec", seed: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    from cepcli.envs.catalog import full_options
 
     text, info = env.reset(seed=seed)
     shown: dict[str, Any] = {
@@ -157,7 +209,7 @@ def _describe(env: "SymbolicEnv", spec: "EnvSpec", seed: int) -> dict[str, Any]:
         "family": env.family,
         "summary": spec.summary,
         "max_episode_steps": env.max_episode_steps,
-        "options": to_dict(spec.options()),
+        "options": full_options(spec.id, options),
         "observation space": str(env.observation_space),
         "action space": str(env.action_space),
         "instance": info["instance"],

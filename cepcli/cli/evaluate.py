@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cepcli.cli.options import (
+    EnvOptionsOption,
     JsonOption,
     QuietOption,
     WorkspaceOption,
+    env_options_of,
     open_workspace,
     print_json,
     print_table,
 )
+from cepcli.cli.prior_display import note, progress_bar
 from cepcli.cli.train import print_summary
 from cepcli.errors import ConfigError
 
@@ -42,23 +45,24 @@ def evaluate(
         bool,
         typer.Option("--show", help="Show every decision: state, thought, prior, Q and action."),
     ] = False,
+    set_: EnvOptionsOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Evaluate a finished run on held-out instances; the run itself is not changed."""
+    """Evaluate a finished run on held-out instances; the run itself is not changed.
+
+    With --set they are of the same environment under other options than the run's.
+    """
     from cepcli.agents.evaluation import unwatched
     from cepcli.agents.runs import evaluate_run
     from cepcli.experiments.retention import retention
 
-    def notify(message: str) -> None:
-        if not quiet:
-            typer.echo(f"{message} …", err=True)
-
+    notify = note(quiet)
     space = open_workspace(workspace)
+    options = env_options_of(set_)
     if against is not None:
-        if show:
-            raise ConfigError("`--show` and `--against` exclude each other.", "Keep one of them.")
+        _refuse_beside_against({"--show": show, "--set": bool(options)})
         found = retention(space, run, against, episodes, notify)
         print_json(found) if json else _print_retention(found)
         return
@@ -67,10 +71,12 @@ def evaluate(
     def watch(episode: int, state: "TextState", decision: "Decision") -> None:
         seen.setdefault(episode, []).append(_as_json(state, decision))
 
-    summary = evaluate_run(
-        space, run, episodes, frozen_cache=frozen_cache, notify=notify,
-        watch=watch if show else unwatched,
-    )  # fmt: skip
+    with progress_bar("Episodes", episodes, quiet) as advance:
+        summary = evaluate_run(
+            space, run, episodes, frozen_cache=frozen_cache, notify=notify,
+            watch=watch if show else unwatched, env_options=options,
+            on_round=lambda done, queries: advance(done, f"{queries} LLM queries"),
+        )  # fmt: skip
     shown = [{"episode": episode, "decisions": seen[episode]} for episode in sorted(seen)]
     if json:
         print_json({**summary, **({"shown": shown} if show else {})})
@@ -81,6 +87,14 @@ def evaluate(
     for one in shown:
         _print_episode(one["episode"], one["decisions"])
     print_summary(summary)
+    if options:
+        typer.echo("  played with " + ", ".join(f"{key}={value}" for key, value in options.items()))
+
+
+def _refuse_beside_against(given: dict[str, bool]) -> None:
+    for flag, is_given in given.items():
+        if is_given:
+            raise ConfigError(f"`{flag}` and `--against` exclude each other.", "Keep one of them.")
 
 
 def _as_json(state: "TextState", decision: "Decision") -> dict[str, Any]:

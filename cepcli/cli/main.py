@@ -4,6 +4,9 @@ Subcommands import the library inside their functions, so that `cep --help` load
 """
 
 import sys
+import traceback
+from contextlib import nullcontext
+from itertools import takewhile
 from typing import Any
 
 import typer
@@ -14,6 +17,7 @@ from cepcli.cli import abstract, annotate, bench, cache, envs, offline, prior, r
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
 from cepcli.cli.evaluate import evaluate
+from cepcli.cli.heartbeat import Heartbeat
 from cepcli.cli.report import report
 from cepcli.cli.stopping import exit_code, stoppable
 from cepcli.cli.train import train
@@ -21,13 +25,20 @@ from cepcli.errors import CepError
 
 
 class _Commands(TyperGroup):
-    """The root group: a signal that no command has answered ends it with a sentence."""
+    """The root group: a signal that no command has answered ends it with a sentence.
+
+    With --debug the traceback of an error comes before its sentence.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with stoppable():
             try:
                 return super().invoke(ctx)
+            except CepError:
+                if ctx.params.get("debug"):
+                    typer.echo(traceback.format_exc(), err=True)
+                raise
             except KeyboardInterrupt as error:
                 typer.echo("cep: interrupted. Type the command again to start over.", err=True)
                 raise typer.Exit(exit_code(error)) from None
@@ -57,16 +68,26 @@ app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error, too."),
+) -> None:
     if version:
         typer.echo(f"cep {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
-    """Entry point: exit codes 0 ok, 2 the user can fix it, 1 our bug, 128 + N by signal N."""
+    """Entry point: exit codes 0 ok, 2 the user can fix it, 1 our bug, 128 + N by signal N.
+
+    Unless it is to be quiet, a command says now and then that it is at work.
+    """
+    words = sys.argv[1:]
+    command = " ".join(["cep", *takewhile(lambda word: not word.startswith("-"), words[:2])])
+    quiet = {"-q", "--quiet"} & set(words)
     try:
-        app()
+        with nullcontext() if quiet else Heartbeat(command):
+            app()
     except CepError as error:
         typer.echo(f"cep: {error.message}", err=True)
         if error.hint:

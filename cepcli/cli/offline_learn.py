@@ -215,15 +215,15 @@ def _with_display(
     """Run `work(hooks, notify)`, showing how far it is; Ctrl-C ends with 130 and the way on."""
     from cepcli.cli.train import run_with_display
     from cepcli.offline.training import Hooks
-    from cepcli.report.curves import plot_run
 
     def begin(display: Any, requested: list[bool]) -> Hooks:
         return Hooks(
             on_step=lambda parts, progress: display.advance(
                 progress.step, parts.config.steps, lambda rate: {"gradient steps/s": f"{rate:.1f}"}
             ),
+            on_round=display.round,
             on_evaluation=display.evaluation,
-            on_finish=plot_run,
+            on_finish=display.finish,
             stop_requested=lambda: bool(requested),
         )
 

@@ -38,6 +38,24 @@ InsecureOption = Annotated[
 ]
 
 
+EnvOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the environment; repeatable."),
+]
+
+
+def env_options_of(overrides: list[str] | None) -> dict[str, Any]:
+    """Options of an environment by `--set KEY=VALUE`, or `env_options.KEY` as `cep train` has it.
+
+    Whether they exist is found out where they are used.
+    """
+    from cepcli.config import given
+
+    found = given(overrides=overrides or [])
+    section = found.pop("env_options", {})
+    return {**found, **(section if isinstance(section, dict) else {"env_options": section})}
+
+
 def open_workspace(option: Path | None) -> Any:
     """The workspace that `--workspace` names, or the default one."""
     from cepcli.artifacts import Workspace, workspace_root

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cepcli.cli import heartbeat
 from cepcli.cli.options import print_table
 from cepcli.cli.stopping import exit_code
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cepcli.types import TextState
 
 _BAR_WIDTH = 40
-_PLAIN_SECONDS = 10.0
+_PLAIN_SECONDS = 4.0
 
 
 @contextmanager
@@ -34,6 +35,7 @@ def note(quiet: bool) -> Callable[[str], None]:
 
     def say(text: str) -> None:
         if not quiet:
+            heartbeat.said(text)
             typer.echo(f"{text} …", err=True)
 
     return say
@@ -90,7 +92,7 @@ def progress_bar(title: str, total: int, quiet: bool) -> Iterator[Callable[..., 
     if quiet:
         yield lambda done, remark="": None
     elif console.is_terminal:
-        with _live_bar(console) as bar:
+        with heartbeat.paused(), _live_bar(console) as bar:
             task = bar.add_task(title, total=total, remark="")
             yield lambda done, remark="": bar.update(task, completed=done, remark=remark)
     else:
@@ -119,12 +121,14 @@ def _live_bar(console: Any) -> Any:
 
 def _plain_lines(title: str, total: int) -> Callable[..., None]:
     shown = time.monotonic()
+    heartbeat.said(title)
 
     def advance(done: int, remark: str = "") -> None:
         nonlocal shown
         now = time.monotonic()
         if now - shown >= _PLAIN_SECONDS or done == total:
             shown = now
+            heartbeat.said()
             typer.echo(f"{title}: {done}/{total}" + (f", {remark}" if remark else ""), err=True)
 
     return advance

@@ -195,6 +195,17 @@ def _way_on(name: str, space: Any) -> str:
     return f"Go on with: cep runs resume {name}{space.option}"
 
 
+def evaluation_cost(cost: dict[str, Any]) -> str:
+    """What the evaluations of a run took, in words; of an earlier cep's it is not known."""
+    told = f"{cost['count']} evaluations took {cost['queries']} LLM queries"
+    if cost["llm_tokens"] is None:
+        return told
+    return (
+        f"{told} ({cost['llm_tokens']:,} tokens, {cost['llm_seconds']:.1f} s live, "
+        f"{cost['llm_seconds_recorded']:.1f} s recorded)"
+    )
+
+
 def print_summary(summary: dict[str, Any]) -> None:
     """What a run came to, in a few lines."""
     from cepcli.cli.certificate import in_words
@@ -216,6 +227,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"recorded, {seconds_saved(summary):.1f} s saved by hits; wall "
         f"{summary['wall_seconds']:.1f} s"
     )
+    cost = summary.get("evaluations")
+    if cost is not None and cost["queries"]:
+        typer.echo(f"  besides, {evaluation_cost(cost)}")
     if summary.get("demos"):
         typer.echo(
             "  began with {episodes} demonstrated episodes of {decisions} decisions, whose priors "

@@ -1,15 +1,13 @@
 """Every environment by its id. Importing this loads no simulator.
 
-Other packages add families through the entry-point group `cep.envs`: each entry point is a callable
-that returns a list of `EnvSpec`.
+Other packages add families through the entry-point group `cep.envs`, see `cepcli.envs.plugins`.
+They are loaded where an id is asked for that is none of ours, or all are listed.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from cepcli.config import build, to_dict
 from cepcli.envs import (
@@ -21,59 +19,19 @@ from cepcli.envs import (
     textworld_make,
 )
 from cepcli.envs.base import Split, SymbolicEnv
+from cepcli.envs.boundary import asking, guarded
 from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
+from cepcli.envs.env_spec import EnvSpec
+from cepcli.envs.plugins import GROUP, Plugin, load_plugins
 from cepcli.envs.webshop_options import WebShopOptions, settled
 from cepcli.errors import EnvError
 from cepcli.registry import suggest
 
-GROUP = "cep.envs"
-
-
-class Factory(Protocol):
-    """Makes an environment; `options` is an instance of the spec's options dataclass."""
-
-    def __call__(
-        self,
-        env_id: str,
-        split: Split,
-        workspace: Path,
-        options: Any,
-        progress: Callable[[str], None] | None,
-    ) -> SymbolicEnv | ControlEnv:
-        """The environment `env_id`, not yet reset."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class EnvSpec:
-    """A registered environment.
-
-    Attributes:
-        id: what the user types, "family/name".
-        family: names the prompt template and the cache namespace.
-        summary: one line for `cep envs list`.
-        factory: makes the environment.
-        options: the frozen dataclass that `make_env(options=...)` fills; every field has a default.
-        check_options: options that make a contract check quick.
-        control: what is known of a `ControlEnv` without making it; None of a `SymbolicEnv`.
-        settle: the options with what they leave to the user's environment variables filled in.
-    """
-
-    id: str
-    family: str
-    summary: str
-    factory: Factory
-    options: type
-    check_options: Mapping[str, Any] = field(default_factory=dict)
-    control: ControlSpec | None = None
-    settle: Callable[[Any], Any] | None = None
-
-    @property
-    def kind(self) -> Literal["text", "control"]:
-        """Which contract the environment keeps."""
-        return "text" if self.control is None else "control"
-
+__all__ = [
+    "GROUP", "EnvSpec", "control_ids", "control_spec", "env_ids", "full_options",
+    "make_control_env", "make_env", "plugins", "spec",
+]  # fmt: skip
 
 _BABYAI = {
     "goto-redball": "go to the red ball, among distractors",
@@ -127,9 +85,11 @@ def make_env(
         EnvError: if there is no such environment, or it cannot be made.
         ConfigError: on an unknown option or a value that does not fit.
     """
-    made = _make(spec(env_id), "text", split, workspace, options or {}, progress)
-    assert isinstance(made, SymbolicEnv), made
-    return made
+    found = spec(env_id)
+    made = _make(found, "text", split, workspace, options or {}, progress)
+    if not isinstance(made, SymbolicEnv):
+        raise _made_something_else(found, made, "SymbolicEnv")
+    return guarded(made)
 
 
 def make_control_env(
@@ -146,9 +106,11 @@ def make_control_env(
         EnvError: if there is no such environment, or it cannot be made.
         ConfigError: on an unknown option or a value that does not fit.
     """
-    made = _make(spec(env_id), "control", split, Path(), options or {}, None)
-    assert isinstance(made, ControlEnv), made
-    return made
+    found = spec(env_id)
+    made = _make(found, "control", split, Path(), options or {}, None)
+    if not isinstance(made, ControlEnv):
+        raise _made_something_else(found, made, "ControlEnv")
+    return guarded(made)
 
 
 def control_spec(env_id: str) -> ControlSpec:
@@ -181,11 +143,20 @@ def _make(
     workspace: Path,
     options: dict[str, Any],
     progress: Callable[[str], None] | None,
-) -> SymbolicEnv | ControlEnv:
+) -> Any:
     if split not in ("train", "heldout"):
         raise EnvError(f"`split` is {split!r}, expected train or heldout.")
     _require_kind(found, kind)
-    return found.factory(found.id, split, workspace, build(found.options, options), progress)
+    with asking(found.id, "its factory"):
+        built = build(found.options, options)
+        return found.factory(found.id, split, workspace, built, progress)
+
+
+def _made_something_else(found: EnvSpec, made: object, expected: str) -> EnvError:
+    return EnvError(
+        f"The factory of `{found.id}` returned {type(made).__name__}, expected a {expected}.",
+        "See cepcli/envs/base.py and cepcli/envs/control.py.",
+    )
 
 
 def _require_kind(found: EnvSpec, kind: str) -> None:
@@ -210,8 +181,9 @@ def full_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
         ConfigError: on an unknown option or a value that does not fit.
     """
     found = spec(env_id)
-    built = build(found.options, options)
-    return to_dict(found.settle(built) if found.settle else built)
+    with asking(found.id, "its options"):
+        built = build(found.options, options)
+        return to_dict(found.settle(built) if found.settle else built)
 
 
 def env_ids() -> list[str]:
@@ -225,64 +197,67 @@ def spec(env_id: str) -> EnvSpec:
     Raises:
         EnvError: if there is none; the hint names the nearest id.
     """
-    known = _specs()
-    if env_id in known:
-        return known[env_id]
-    candidates = set(known)
+    for known in (_ours(), _specs()):  # nobody's package is loaded for one of ours
+        if env_id in known:
+            return known[env_id]
+        unlisted = _unlisted(env_id)
+        if unlisted is not None:
+            return known.get(unlisted.id, unlisted)
+    raise _unknown(env_id)
+
+
+def _unlisted(env_id: str) -> EnvSpec | None:
+    """The spec of an installed BabyAI level or Meta-World task by any of its names."""
     family, _, name = env_id.partition("/")
     if family == "babyai":
         level = babyai.find_level(name)
         if level is not None:
-            full = f"babyai/{level}"
-            return known.get(full) or _babyai_spec(level, f"the level {babyai.levels()[level]}")
-        candidates |= {f"babyai/{other}" for other in babyai.levels()}
+            return _babyai_spec(level, f"the level {babyai.levels()[level]}")
     if family == "metaworld":
         name = name.removesuffix("-v3")
-        if name in metaworld_specs.TASKS:
-            return known.get(f"metaworld/{name}") or _metaworld_spec(name)
+        return _metaworld_spec(name) if name in metaworld_specs.TASKS else None
+    return None
+
+
+def _unknown(env_id: str) -> EnvError:
+    """Names the nearest id, and what else could have registered it."""
+    candidates, family = set(_specs()), env_id.partition("/")[0]
+    if family == "babyai":
+        candidates |= {f"babyai/{other}" for other in babyai.levels()}
+    if family == "metaworld":
         candidates |= {f"metaworld/{other}" for other in metaworld_specs.TASKS}
-    raise EnvError(f"Environment `{env_id}` doesn't exist.", suggest(env_id, candidates))
+    said = f"Environment `{env_id}` doesn't exist."
+    broken = [plugin for plugin in plugins() if plugin.error is not None]
+    if not broken:
+        return EnvError(said, suggest(env_id, candidates))
+    told = " ".join(str(plugin.error) for plugin in broken)
+    return EnvError(
+        f"{said} A package that could have it cannot be used: {told}",
+        " ".join([suggest(env_id, candidates), *(plugin.fix for plugin in broken)]),
+    )
 
 
 @cache
-def _specs() -> dict[str, EnvSpec]:
-    """Every listed environment by id; found once, for looking into installed packages takes ms."""
+def _ours() -> dict[str, EnvSpec]:
+    """The listed environments that come with cep, by id."""
     specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
     specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
     specs.append(_webshop_spec())
     specs += [_alfworld_spec(env_id, summary) for env_id, summary in _ALFWORLD.items()]
     specs += [_mujoco_spec(each) for each in mujoco_specs.SPECS.values()]
     specs += [_metaworld_spec(name) for name in _METAWORLD]
-    known = {s.id: s for s in specs}
-    for point in metadata.entry_points(group=GROUP):
-        for third_party in _load(point):
-            if third_party.id in known:
-                raise EnvError(
-                    f"The entry point `{point.name}` ({point.value}) registers `{third_party.id}`, "
-                    "which exists already.",
-                    "Rename it, or uninstall the package.",
-                )
-            known[third_party.id] = third_party
-    return known
+    return {s.id: s for s in specs}
 
 
-def _load(point: metadata.EntryPoint) -> list[EnvSpec]:
-    """The specs of an entry point. Whatever its code raises is its author's to hear of."""
-    try:
-        specs = point.load()()
-    except Exception as error:
-        raise EnvError(
-            f"The entry point `{point.name}` ({point.value}) of the group `{GROUP}` failed: "
-            f"{type(error).__name__}: {error}",
-            "Fix or uninstall the package that declares it.",
-        ) from error
-    if not isinstance(specs, list) or not all(isinstance(s, EnvSpec) for s in specs):
-        raise EnvError(
-            f"The entry point `{point.name}` ({point.value}) of the group `{GROUP}` returned "
-            f"{specs!r}, expected a list of EnvSpec.",
-            "Fix or uninstall the package that declares it.",
-        )
-    return specs
+@cache
+def plugins() -> list[Plugin]:
+    """What other packages add, and which of them are broken; loaded once."""
+    return load_plugins(_ours())
+
+
+def _specs() -> dict[str, EnvSpec]:
+    """Every listed environment by id."""
+    return {**_ours(), **{spec.id: spec for plugin in plugins() for spec in plugin.specs}}
 
 
 def _babyai_spec(name: str, summary: str) -> EnvSpec:

@@ -126,20 +126,27 @@ class ControlEnv(gym.Env[ndarray, ndarray]):
 
 
 #: Rewards are kept in single precision.
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 
 def check_finite(
-    spec: ControlSpec, observation: Float[ndarray, " features"], reward: float
+    spec: ControlSpec, observation: Float[ndarray, " features"], reward: float, where: str = ""
 ) -> None:
-    """Raise an EnvError that names the number which is NaN, infinite or a reward beyond floats."""
-    if math.isfinite(observation.dot(observation)) and abs(reward) <= _LARGEST:
+    """Raise an EnvError that names the number which is NaN, infinite or a reward beyond floats.
+
+    Args:
+        spec: of the environment.
+        observation: that it gave.
+        reward: likewise.
+        where: in an episode, in words.
+    """
+    if math.isfinite(observation.dot(observation)) and abs(reward) <= LARGEST_REWARD:
         return
-    if not abs(reward) <= _LARGEST:
-        raise EnvError(f"The simulator of `{spec.id}` gave the reward {reward}.")
+    if not abs(reward) <= LARGEST_REWARD:
+        raise EnvError(f"The simulator of `{spec.id}` gave the reward {reward}{where}.")
     for feature, value in zip(spec.features, observation.tolist(), strict=True):
         if not math.isfinite(value):
             raise EnvError(
                 f"The simulator of `{spec.id}` gave {value} for `{feature.name}` "
-                f"({feature.meaning})."
+                f"({feature.meaning}){where}."
             )

@@ -24,7 +24,7 @@ MISSING_PRICE = 100.0
 #: What a product without attributes has, so that nothing matches it.
 NO_ATTRIBUTES = ("DUMMY_ATTR",)
 _TEXTS = ("asin", "name", "category", "query", "product_category")
-_FETCH = "WebShop's own setup.sh fetches its files; unset WEBSHOP_DATA to play generated products."
+FETCH = "WebShop's own setup.sh fetches its files; unset WEBSHOP_DATA to play generated products."
 
 
 class Review(NamedTuple):
@@ -110,7 +110,7 @@ def read_products(
     if not any(product.asin in attributes for product in products):
         raise EnvError(
             f"`{known}` knows none of the products of `{items}`: they are of different versions.",
-            f"Fetch both again. {_FETCH}",
+            f"Fetch both again. {FETCH}",
         )
     return products
 
@@ -145,7 +145,7 @@ def parse_products(
         with _format(where[0], f"product {number} ({asin})"):
             products[asin] = _product(item, attributes, synthetic, written)
     if not products:
-        raise EnvError(f"`{where[0]}` holds no product.", _FETCH)
+        raise EnvError(f"`{where[0]}` holds no product.", FETCH)
     return list(products.values())
 
 
@@ -178,7 +178,7 @@ def _find(folder: Path, names: Sequence[str], files: str) -> Path:
     other = "all" if files == "1000" else "1000"
     raise EnvError(
         f"`{folder}` holds no {' or '.join(names)}, WebShop's products and their attributes.",
-        f"Files of the other size are there: --set env_options.files={other}" if there else _FETCH,
+        f"Files of the other size are there: --set env_options.files={other}" if there else FETCH,
     )
 
 
@@ -186,17 +186,17 @@ def _read(file: Path, kind: type[list] | type[dict]) -> Any:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise EnvError(f"Cannot read `{file}`: {error.strerror}.", _FETCH) from error
+        raise EnvError(f"Cannot read `{file}`: {error.strerror}.", FETCH) from error
     except ValueError as error:
         raise EnvError(
-            f"`{file}` is no JSON, or breaks off: {error}.", f"Fetch it again. {_FETCH}"
+            f"`{file}` is no JSON, or breaks off: {error}.", f"Fetch it again. {FETCH}"
         ) from error
     if not isinstance(content, kind):
         raise EnvError(
             f"`{file}` is not of the version that is read here: it holds a JSON "
             f"{'object' if kind is list else 'list'}, expected "
             f"{'a list of products' if kind is list else 'an object by ASIN'}.",
-            _FETCH,
+            FETCH,
         )
     return content
 
@@ -212,7 +212,7 @@ def _format(file: str, what: str) -> Iterator[None]:
         reason = f"does not fit: {error}"
     else:
         return
-    raise EnvError(f"`{file}` is not of the version that is read here: {what} {reason}.", _FETCH)
+    raise EnvError(f"`{file}` is not of the version that is read here: {what} {reason}.", FETCH)
 
 
 def _text(item: Mapping[str, Any], key: str) -> str:

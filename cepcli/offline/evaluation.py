@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.telemetry import COSTS, CacheTelemetry
 from cepcli.errors import ConfigError
 from cepcli.offline.parts import ControlParts, EvalEnvs, Parts, TextParts
 from cepcli.offline.text_batches import TextStates
@@ -39,14 +39,14 @@ class Played(NamedTuple):
             if self.normalised is None
             else float(np.mean(self.normalised)),
             "length_mean": float(np.mean(self.lengths)),
-            "queries": self.telemetry.queries,
+            **self.telemetry.cost(),
         }
 
 
 #: Of a run that evaluates nowhere.
 NOTHING_PLAYED: dict[str, Any] = {
     "episodes": 0, "success_rate": None, "return_mean": None, "normalised_score": None,
-    "length_mean": None, "queries": 0,
+    "length_mean": None, **dict.fromkeys(COSTS, 0),
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def play(
     parts: Parts,
     envs: EvalEnvs,
     episodes: int,
-    check_interrupt: Callable[[], None] = lambda: None,
+    before_round: Callable[[int], None] = lambda done: None,
 ) -> Played:
     """Play `episodes` held-out episodes, side by side in `envs`; every call plays the same ones.
 
@@ -68,7 +68,7 @@ def play(
             return _controls(parts, lanes)
         return _commands(parts, lanes, telemetry)
 
-    trackers = play_lanes(envs, episodes, parts.config.seed, act, check_interrupt)
+    trackers = play_lanes(envs, episodes, parts.config.seed, act, before_round)
     returns = [tracker.episode_return for tracker in trackers]
     found = parts.data.normalised(np.array(returns))
     return Played(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.artifacts import Workspace, check_name, versions, write_json, writing
-from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.telemetry import CacheTelemetry, cost_of
 from cepcli.checkpoint_files import checkpoints
 from cepcli.config import build, read_toml, to_dict
 from cepcli.offline.config import OfflineConfig
@@ -99,6 +99,7 @@ def evaluate_run(workspace: Workspace, name: str, episodes: int, notify: Notify)
     progress = load_finished(run, parts)
     envs = make_eval_envs(parts, workspace, notify)
     began = time.perf_counter()
+    notify(f"Playing {episodes} episodes")
     played = play(parts, envs, episodes)
     return _summary(
         parts, progress, name, played.summary(), played.telemetry, time.perf_counter() - began
@@ -133,6 +134,7 @@ def _trained(parts: Parts, progress: Progress, name: str) -> dict[str, Any]:
         ("normalised_curve", "normalised_score"),
     ):  # fmt: skip
         summary["eval"][key] = [[e["step"], e[figure]] for e in evaluations]
+    summary["evaluations"] = cost_of(evaluations)
     summary["gradient_steps_per_s"] = progress.step / max(progress.learning_seconds, 1e-9)
     return summary
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cepcli.artifacts import Input
 from cepcli.checkpoint_files import (
+    PRIOR_FAILED,
     check_files,
     check_state,
     checkpoints,
@@ -27,11 +28,12 @@ from cepcli.checkpoint_files import (
     saving_first,
     writing_checkpoint,
 )
-from cepcli.errors import Interrupted
+from cepcli.errors import EnvError, Interrupted
 from cepcli.metrics import MetricWriter
 from cepcli.offline.evaluation import diverged, play
 from cepcli.offline.origins import check_same_inputs
 from cepcli.offline.parts import EvalEnvs, Parts, TextParts
+from cepcli.rl.lanes import stopped_in_evaluation
 
 SCHEMA_VERSION = 1
 _KEYS = {"schema_version", "config_sha256", "progress", "sampling", "learner", "files"}
@@ -58,6 +60,7 @@ class Hooks:
     """How the loop speaks to whoever runs it; it prints nothing itself."""
 
     on_step: Callable[[Parts, Progress], None] = lambda parts, progress: None
+    on_round: Callable[[int, int, int], None] = lambda step, done, episodes: None
     on_evaluation: Callable[[int, dict[str, Any]], None] = lambda step, summary: None
     on_finish: Callable[[Path], object] = lambda run: None
     stop_requested: Callable[[], bool] = lambda: False
@@ -77,6 +80,7 @@ def train(parts: Parts, envs: EvalEnvs, run: Path, hooks: Hooks) -> Progress:
         ArtifactError: when the checkpoint cannot be used, the dataset or the labels are others than
             it was made from, or the disk cannot be written.
         ConfigError: if the learner's numbers are not finite any more.
+        EnvError: if an environment fails in an evaluation; the checkpoint is written before.
     """
     config, progress = parts.config, Progress()
     if found := checkpoints(run):
@@ -98,7 +102,7 @@ def train(parts: Parts, envs: EvalEnvs, run: Path, hooks: Hooks) -> Progress:
     try:
         while True:
             if envs and progress.step >= progress.next_eval:
-                with saving_first(save):
+                with saving_first(save, (EnvError, *PRIOR_FAILED)):
                     _evaluate(parts, envs, progress, writer, hooks, check_interrupt)
             if progress.step >= config.steps:
                 save()
@@ -142,10 +146,19 @@ def _evaluate(
     hooks: Hooks,
     check_interrupt: Callable[[], None],
 ) -> None:
+    """The evaluation that is due."""
     config = parts.config
     finished = progress.step >= config.steps
     episodes = config.final_eval_episodes if finished else config.eval_episodes
-    summary = play(parts, envs, episodes, check_interrupt).summary()
+
+    def before_round(done: int) -> None:
+        check_interrupt()
+        hooks.on_round(progress.step, done, episodes)
+
+    try:
+        summary = play(parts, envs, episodes, before_round).summary()
+    except EnvError as error:
+        raise stopped_in_evaluation(progress.step, error) from error
     progress.evaluations.append({"step": progress.step, **summary})
     writer.write(progress.step, {f"eval/{k}": v for k, v in summary.items() if v is not None})
     progress.next_eval = min(

@@ -22,6 +22,7 @@ from cepcli.report.tables import (
     runs_table,
     sweep_table,
 )
+from cepcli.report.versions import differences
 from cepcli.report.warnings import are_counterparts, group_warnings, run_warnings
 
 
@@ -141,6 +142,7 @@ def _count(number: int, noun: str) -> str:
 
 def _notes(world: World, baseline: Setting | None, related: bool) -> list[str]:
     notes = [f"{run.name} {_standing(run)}" for run in world.runs if run.summary is None]
+    notes += differences({setting.label: setting.summaries for setting in world.settings})
     if baseline is None and len(world.settings) > 1:
         notes.append("No retention: no setting is the baseline; name one by --baseline.")
     if baseline is not None and not related:

@@ -4,7 +4,7 @@ Rows are means over seeds with the intervals of `cepcli.report.statistics`: Stud
 two seeds, none of a single one. Retention and savings are of decisions, by the summaries.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from cepcli.errors import ConfigError
 from cepcli.registry import suggest
 from cepcli.report.statistics import ANY, COUNT, SHARE, Bounds, Estimate
 from cepcli.report.unfinished import Unfinished, read_unfinished, settings_of
+from cepcli.report.versions import check_seeds
 
 _LATE = 0.8
 #: So many seeds have a range instead of an interval.
@@ -115,6 +116,11 @@ def overhead(summary: dict[str, Any]) -> float | None:
     return (summary["cache_seconds"] + summary["control_seconds"]) / summary["wall_seconds"]
 
 
+def evaluations(key: str) -> Callable[[dict[str, Any]], float | None]:
+    """What all evaluations of a run took, which is no part of what its training took."""
+    return lambda summary: summary.get("evaluations", {}).get(key)
+
+
 #: Figure → (column title, how it comes from a summary, format).
 FIGURES: dict[str, tuple[str, Any, str]] = {
     "success": ("success", lambda s: s["eval"]["success_rate"], ".2f"),
@@ -132,6 +138,9 @@ FIGURES: dict[str, tuple[str, Any, str]] = {
     "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f"),
     "latency_p95_ms": ("p95 ms/decision", lambda s: s["latency_ms"]["p95"] or 0.0, ".2f"),
     "overhead": ("overhead", overhead, ".1%"),
+    "eval_queries": ("queries of evaluations", evaluations("queries"), ".0f"),
+    "eval_tokens": ("tokens of evaluations", evaluations("llm_tokens"), ".0f"),
+    "eval_llm_seconds": ("LLM s of evaluations", evaluations("llm_seconds_recorded"), ".0f"),
     "audit_kl": ("KL of audits", lambda s: s["audited"]["kl_mean"], ".3f"),
 }
 
@@ -203,8 +212,8 @@ def load_groups(
 ) -> list[Group]:
     """Group runs, named or matched by a pattern, by everything but their seed, in that order.
 
-    A summary gets the "env_options" and "eval_episodes" that the run was started with, and the
-    "settings" that `temperature_note` reads.
+    A summary gets the "env_options" and "eval_episodes" that the run was started with, the
+    "settings" that `temperature_note` reads, and the "versions" of libraries of its manifest.
 
     Args:
         workspace: where they are.
@@ -213,22 +222,29 @@ def load_groups(
 
     Raises:
         ArtifactError: if one of them doesn't exist; or isn't finished, unless those are taken in.
+        ConfigError: if two of a group have the same seed, or were played by different versions.
     """
     groups: dict[str, Group] = {}
+    pooled: dict[tuple[str, Any, Any], dict[str, dict[str, Any]]] = {}
     for name in workspace.matching("run", names, unfinished=unfinished):
         waits = workspace.partial("run", name).is_dir() and not workspace.exists("run", name)
         if unfinished and waits:
             found = read_unfinished(workspace, name)
             groups.setdefault(found.label, Group(found.label, [])).unfinished.append(found)
             continue
-        path = workspace.open("run", name).path  # a run named twice is still one seed
-        summary = read_json(path / "summary.json")
-        settings = settings_of(path)
+        artifact = workspace.open("run", name)  # a run named twice is still one seed
+        summary = read_json(artifact.path / "summary.json")
+        settings = settings_of(artifact.path)
         summary["env_options"] = settings.get("env_options", {})
         summary["settings"] = {k: settings[k] for k in _OF_TAU if k in settings}
         summary["eval_episodes"] = settings.get("eval_episodes")
+        summary["versions"] = artifact.manifest["versions"]
         label = summary["run"].removesuffix(f"_s{summary['seed']}")
         groups.setdefault(label, Group(label, [])).summaries.append(summary)
+        world = (summary["env"], summary["steps"])  # runs of several are taken apart, or refused
+        pooled.setdefault((label, *world), {})[name] = summary
+    for (label, *_), runs in pooled.items():
+        check_seeds(label, runs)
     return list(groups.values())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cepcli.report.comparison import Group, has_success
 from cepcli.report.sources import Run
+from cepcli.report.versions import check_seeds
 
 #: How many colours figures have; then they come again with other dashes.
 COLOURS = 8
@@ -89,12 +90,20 @@ class World:
 
 
 def worlds(runs: Sequence[Run]) -> list[World]:
-    """Runs by environment, options and steps; the settings of each, in the order of the runs."""
+    """Runs by environment, options and steps; the settings of each, in the order of the runs.
+
+    Raises:
+        ConfigError: if two runs of a setting have the same seed, or were played by different
+            versions.
+    """
     by_world: dict[tuple[str, int, str], dict[str, list[Run]]] = {}
     for run in runs:
         options = json.dumps(run.settings.get("env_options") or {}, sort_keys=True)
         settings = by_world.setdefault((run.env, run.steps, options), {})
         settings.setdefault(run.label, []).append(run)
+    for settings in by_world.values():
+        for label, pooled in settings.items():
+            check_seeds(label, {run.name: run.summary for run in pooled if run.summary is not None})
     return [
         World(
             env, steps, json.loads(options),

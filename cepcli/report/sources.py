@@ -136,6 +136,7 @@ def _finished(workspace: Workspace, name: str) -> Run:
     path = artifact.path
     summary, settings = read_json(path / "summary.json"), settings_of(path)
     summary["env_options"] = settings.get("env_options", {})
+    summary["versions"] = artifact.manifest["versions"]
     rows = _rows(path / "metrics.jsonl", whole=True)
     label = summary["run"].removesuffix(f"_s{summary['seed']}")
     return Run(

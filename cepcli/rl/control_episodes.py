@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from cepcli.envs.control import ControlEnv, check_finite
+from cepcli.envs.boundary import guarded
+from cepcli.envs.control import ControlEnv
 
 
 class Answer(NamedTuple):
@@ -33,14 +34,13 @@ class ControlTracker:
     """
 
     def __init__(self, env: ControlEnv, seed: int) -> None:
-        self.env = env
+        self.env = guarded(env)
         self.episodes = 0
         self._offered_for: Float[ndarray, " features"] | None = None
         self._offered: Float[ndarray, "symbols controls"] | None = None
-        self._begin(*env.reset(seed=seed))
+        self._begin(*self.env.reset(seed=seed))
 
     def _begin(self, observation: Float[ndarray, " features"], info: dict[str, Any]) -> None:
-        check_finite(self.env.control_spec, observation, 0.0)
         self.observation = observation
         self.goal: str = info["goal"]
         self.instance: int = info["instance"]
@@ -81,10 +81,9 @@ class ControlTracker:
         """What the simulator says to a control; the tracker stays where it is until `take`.
 
         Raises:
-            EnvError: if the simulator answers with numbers that are not finite.
+            EnvError: if the simulator fails, or answers with numbers that are not finite.
         """
         observation, reward, terminated, truncated, info = self.env.step(control)
-        check_finite(self.env.control_spec, observation, float(reward))
         return Answer(
             control,
             observation,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cepcli.envs.base import SymbolicEnv, text_state
+from cepcli.envs.boundary import guarded
 from cepcli.types import TextState
 
 
@@ -17,9 +18,9 @@ class EpisodeTracker:
     solvable = True
 
     def __init__(self, env: SymbolicEnv, seed: int) -> None:
-        self.env = env
+        self.env = guarded(env)
         self.episodes = 0
-        self._begin(env.reset(seed=seed)[1])
+        self._begin(self.env.reset(seed=seed)[1])
 
     def _begin(self, info: dict[str, Any]) -> None:
         self.state: TextState = text_state(info)
@@ -29,7 +30,12 @@ class EpisodeTracker:
         self.success = False
 
     def step(self, action: str) -> tuple[float, bool, bool]:
-        """Take an action: reward, terminated, truncated."""
+        """Take an action: reward, terminated, truncated.
+
+        Raises:
+            EnvError: if the environment fails, or answers with something that the contract does not
+                have; what the tracker remembers is then still the state before.
+        """
         _, reward, terminated, truncated, info = self.env.step(action)
         self.state = text_state(info)
         self.actions.append(action)
@@ -38,9 +44,13 @@ class EpisodeTracker:
         return float(reward), bool(terminated), bool(truncated)
 
     def next_episode(self) -> None:
-        """Begin the next episode."""
-        self.episodes += 1
+        """Begin the next episode.
+
+        Raises:
+            EnvError: if it does not begin; the tracker stays where it is.
+        """
         self._begin(self.env.reset()[1])
+        self.episodes += 1
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to stand here again, as JSON values."""
@@ -52,11 +62,18 @@ class EpisodeTracker:
         }
 
     def restore(self, snapshot: dict[str, Any], *, ask_expert: bool = False) -> None:
-        """Stand where `snapshot` was taken; `ask_expert` lets a stateful expert follow along."""
+        """Stand where `snapshot` was taken; `ask_expert` lets a stateful expert follow along.
+
+        At the end of an episode, where the next one could not begin, the one after it does.
+        """
         self._begin(self.env.reset(options={"instance": snapshot["instance"]})[1])
+        ended = False
         for action in snapshot["actions"]:
             if ask_expert:
                 self.env.expert_action()
-            self.step(action)
+            _, terminated, truncated = self.step(action)
+            ended = terminated or truncated
         self.episodes = snapshot["episodes"]
         self.env.np_random.bit_generator.state = snapshot["np_random"]
+        if ended:
+            self.next_episode()

@@ -7,6 +7,7 @@ import torch
 
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.control import ControlEnv
+from cepcli.errors import EnvError
 from cepcli.rl.control_episodes import ControlTracker
 from cepcli.rl.episodes import EpisodeTracker
 from cepcli.seeding import stream_seed, torch_generator
@@ -28,7 +29,7 @@ def play_lanes(
     episodes: int,
     seed: int,
     act: Callable[[list[Lane]], Sequence[Any]],
-    check_interrupt: Callable[[], None] = lambda: None,
+    before_round: Callable[[int], None] = lambda done: None,
 ) -> list[Tracker]:
     """Play `episodes` episodes, as many at once as there are environments; where each ended.
 
@@ -40,7 +41,7 @@ def play_lanes(
         episodes: how many.
         seed: of the run that is evaluated.
         act: the actions of the running lanes, in their order.
-        check_interrupt: called before every round.
+        before_round: told how many episodes have ended; what it raises ends all of them.
     """
     waiting, idle = list(range(episodes)), list(envs)
     running: list[Lane] = []
@@ -48,7 +49,7 @@ def play_lanes(
     while waiting or running:
         while waiting and idle:
             running.append(_started(waiting.pop(0), idle.pop(), seed))
-        check_interrupt()
+        before_round(len(done))
         ended = []
         for lane, action in zip(running, act(running), strict=True):
             _, terminated, truncated = lane.tracker.step(action)
@@ -67,3 +68,12 @@ def _started(episode: int, env: SymbolicEnv | ControlEnv, seed: int) -> Lane:
     controlled = isinstance(env, ControlEnv)
     tracker = ControlTracker(env, first) if controlled else EpisodeTracker(env, first)
     return Lane(episode, tracker, torch_generator(seed, stream))
+
+
+def stopped_in_evaluation(step: int, error: EnvError) -> EnvError:
+    """What a training run says of an environment that failed in its evaluation at that step."""
+    kept = "The checkpoint holds the state before it; `cep runs resume` tries it again."
+    return EnvError(
+        f"Training stopped in the evaluation at step {step}: {error.message}",
+        f"{kept} {error.hint}".rstrip(),
+    )

@@ -121,7 +121,7 @@ def test_evaluating_more_often_does_not_change_training(point, tmp_path):
 def test_a_number_that_is_not_finite_stops_training_with_a_checkpoint(point, tmp_path, monkeypatch):
     def break_later(parts, progress):
         if progress.step == 57:
-            parts.tracker.env.breaks_at = parts.tracker.env.steps + 1
+            parts.tracker.env.unwrapped.breaks_at = parts.tracker.env.unwrapped.steps + 1
 
     with pytest.raises(EnvError, match=r"stopped at step 58: .*gave nan for `place`") as told:
         point.run(tmp_path, "a", on_step=break_later)
@@ -135,7 +135,7 @@ def test_an_episode_that_begins_broken_stops_training_and_the_next_one_is_gone_o
 ):
     def break_later(parts, progress):
         if progress.step == 40:
-            parts.tracker.env.begins_broken = True
+            parts.tracker.env.unwrapped.begins_broken = True
 
     with pytest.raises(EnvError, match=r"Training stopped at step \d+: .*nan for `place`") as told:
         point.run(tmp_path, "a", on_step=break_later)
@@ -148,7 +148,7 @@ def test_an_episode_that_begins_broken_stops_training_and_the_next_one_is_gone_o
 def test_what_one_of_several_simulators_breaks_none_has_taken(point, tmp_path):
     def break_later(parts, progress):
         if progress.step == 40:
-            env = parts.trackers[1].env
+            env = parts.trackers[1].env.unwrapped
             env.breaks_at = env.steps + 1
 
     with pytest.raises(EnvError, match=r"stopped at step 42: .*gave nan for `place`"):

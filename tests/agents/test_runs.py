@@ -7,7 +7,7 @@ import pytest
 from cepcli.agents import parts
 from cepcli.cache.storage import key_head_of
 from cepcli.checkpoint_files import checkpoints
-from cepcli.errors import ArtifactError, ConfigError, Interrupted, PriorError
+from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted, PriorError
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
 from tests.fakes import FakeScorer
 from tests.killed import killed
@@ -357,3 +357,94 @@ class KnowsTheWay(Prior):
     def log_probs(self, states):
         scores = np.array([-5.0, 0.0])  # go left, go right
         return [PriorAnswer(self.shape.log_prior(scores), scores, "miss") for _ in states]
+
+
+def breaking(when, change):
+    """Does something to an environment of the run before the step after `when`."""
+
+    def on_step(parts, progress):
+        if progress.step == when:
+            change(parts)
+
+    return on_step
+
+
+def nan_reward(env):
+    step = env.step
+
+    def broken(action):
+        observation, _, *rest = step(action)
+        return (observation, float("nan"), *rest)
+
+    env.step = broken
+
+
+def raises(name, error):
+    def change(env):
+        def fail(*given, **named):
+            raise error
+
+        setattr(env, name, fail)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (nan_reward, "stopped at step 43: Environment `test/corridor` gave the reward nan"),
+        (
+            raises("step", ZeroDivisionError("by zero")),
+            r"stopped at step 43: Environment `test/corridor` failed in `step` at step \d+ of "
+            r"episode \d+: ZeroDivisionError: by zero\.",
+        ),
+        (
+            raises("step", SystemExit(0)),
+            "stopped at step 43: Environment `test/corridor` failed in `step` .*SystemExit: 0",
+        ),
+        (
+            raises("reset", RuntimeError("no tiles")),
+            r"stopped at step \d+: Environment `test/corridor` failed in `reset` at step 0 of "
+            r"episode \d+: RuntimeError: no tiles\.",
+        ),
+    ],
+)
+def test_an_environment_that_fails_stops_training_with_a_checkpoint(
+    corridor, tmp_path, change, said
+):
+    breaks = breaking(42, lambda parts: change(parts.tracker.env.unwrapped))
+    with pytest.raises(EnvError, match=said) as told:
+        corridor.run(tmp_path, "a", on_step=breaks)
+    assert "`cep runs resume`" in told.value.hint
+    [checkpoint] = (tmp_path / "run/a.partial").glob("checkpoint-*")
+    assert int(checkpoint.name.rpartition("-")[2]) >= 42
+    assert corridor.run(tmp_path, "a", resume=True)["steps"] == 120
+
+
+def test_an_environment_that_fails_in_an_evaluation_leaves_a_checkpoint(corridor, tmp_path):
+    breaks = breaking(49, lambda parts: nan_reward(parts.eval_envs[-1]))
+    with pytest.raises(EnvError, match=r"in the evaluation at step 50: .*`test/corridor`.*nan"):
+        corridor.run(tmp_path, "a", on_step=breaks)
+    assert (tmp_path / "run/a.partial/checkpoint-00000050/state.json").is_file()
+    assert corridor.run(tmp_path, "a", resume=True)["steps"] == 120
+
+
+def test_what_evaluations_cost_is_counted_apart(corridor, tmp_path):
+    rounds = []
+    summary = corridor.run(
+        tmp_path, "a", on_round=lambda *told: rounds.append(told), **{"cache.mode": "off"}
+    )
+    rows = [json.loads(row) for row in (tmp_path / "run/a/metrics.jsonl").read_text().splitlines()]
+    played = [row for row in rows if "eval/queries" in row]
+    assert [row["step"] for row in played] == [0, 50, 100, 120]
+    cost = summary["evaluations"]
+    assert cost["count"] == 4
+    for key in ("queries", "llm_tokens", "llm_seconds_recorded"):
+        assert cost[key] == pytest.approx(sum(row[f"eval/{key}"] for row in played))
+        assert cost[key] > 0
+    assert cost["queries"] == sum(row["eval/length_mean"] * row["eval/episodes"] for row in played)
+    assert summary["queries"]["total"] == 120, "training's are training's alone"
+    assert rounds[0] == (0, 0, 3, 0)
+    assert {(step, episodes) for step, _, episodes, _ in rounds} == {
+        (0, 3), (50, 3), (100, 3), (120, 5),
+    }  # fmt: skip

@@ -134,8 +134,12 @@ def config(**flags):
     return training_config(flags={**small, **flags})
 
 
-def run(root, name, *, resume=False, overwrite=False, on_step=None, stop=lambda: False, **flags):
-    hooks = Hooks(on_step=on_step or (lambda parts, progress: None), stop_requested=stop)
+def run(
+    root, name, *, resume=False, overwrite=False, on_step=None, on_round=None,
+    stop=lambda: False, **flags,
+):  # fmt: skip
+    heard = {key: hook for key, hook in (("on_step", on_step), ("on_round", on_round)) if hook}
+    hooks = Hooks(**heard, stop_requested=stop)
     return start_run(
         config(**flags),
         Workspace(Path(root)),

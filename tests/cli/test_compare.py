@@ -1,8 +1,9 @@
 import pytest
 
-from cepcli.artifacts import Workspace
+from cepcli.artifacts import Workspace, versions
 from cepcli.report import curves
 from tests.report import stored
+from tests.report.test_versions import made_with
 from tests.report.test_warnings import row
 
 
@@ -141,3 +142,18 @@ def test_a_run_is_shown_with_what_there_is_to_warn_of(space, cep):
 def test_options_that_mean_nothing_together_are_refused(space, cep, flags, said):
     done = cep("runs", "compare", "*", *flags)
     assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_settings_made_with_other_versions_are_compared_and_said_to_be(space, cep):
+    for seed in (0, 1):
+        made_with(space, f"ant-lru_s{seed}", mujoco="0.0.1")
+    said = f"Not made with the same mujoco: 0.0.1: ant-lru; {versions()['mujoco']}: ant-off."
+    done = cep("runs", "compare", "ant-*")
+    assert done.code == 0
+    assert f"Note: {said}" in done.out.splitlines()
+    assert cep("runs", "compare", "ant-*", "--json").json["notes"] == [said]
+    made_with(space, "ant-lru_s0", mujoco="0.0.2")
+    done = cep("runs", "compare", "ant-*")
+    assert done.code == 2
+    assert "different versions of mujoco" in done.err
+    assert "apart: cep runs compare ant-lru_s0; cep runs compare ant-lru_s1" in done.err

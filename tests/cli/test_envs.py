@@ -1,6 +1,8 @@
 """`cep envs`: output, exit codes, suggestions."""
 
 import json
+from dataclasses import replace
+from importlib import metadata
 
 import pytest
 import typer
@@ -8,12 +10,12 @@ from typer.testing import CliRunner
 
 from cepcli.cli.envs import app
 from cepcli.envs import catalog
-from cepcli.errors import EnvError
+from cepcli.errors import ConfigError, EnvError
 from tests.envs.toys import ToyEnv
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(app, list(arguments))
+def invoke(*arguments, catch=True):
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=catch)
 
 
 def invoke_badly(*arguments):
@@ -31,9 +33,39 @@ def test_list_is_a_table_of_every_listed_id():
 
 
 def test_list_as_json():
-    rows = json.loads(invoke("list", "--json").stdout)
+    found = json.loads(invoke("list", "--json").stdout)
+    rows = found["environments"]
+    assert found["broken"] == []
     assert [row["id"] for row in rows] == catalog.env_ids()
     assert set(rows[0]) == {"id", "family", "summary"}
+
+
+@pytest.fixture
+def broken_plugin(monkeypatch):
+    """An entry point that ends the program instead of naming environments."""
+    point = metadata.EntryPoint("acme", "tests.envs.test_catalog:stops", catalog.GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point])
+    catalog.plugins.cache_clear()
+    yield
+    catalog.plugins.cache_clear()
+
+
+@pytest.mark.usefixtures("broken_plugin")
+def test_a_broken_package_is_listed_with_its_error_and_hides_nothing(cep):
+    listed = invoke("list")
+    assert listed.exit_code == 0
+    assert "babyai/goto-obj" in listed.stdout
+    said = "(tests.envs.test_catalog:stops) of the group `cep.envs` failed: SystemExit: this"
+    assert said in listed.stdout
+    [broken] = json.loads(invoke("list", "--json").stdout)["broken"]
+    assert said in broken["error"]
+    assert broken["entry_point"] == "acme"
+    done = cep("doctor", "--json")
+    [check] = [c for c in done.json["checks"] if c["what"] == "environments of acme"]
+    assert (check["state"], said in check["found"]) == ("broken", True)
+    assert check["fix"].startswith("Fix or uninstall")
+    error, _ = invoke_badly("show", "acme/shop")
+    assert said in error.message
 
 
 def test_show_tells_a_state_and_the_experts_steps():
@@ -124,6 +156,42 @@ def test_check_all_prints_a_line_each_and_fails_if_one_does():
     assert lines[0].startswith("toy/broken: FAILED: `toy/broken` breaks the contract: the goal")
     assert lines[1] == "toy/good: ok"
     assert error.message == "1 of 2 environments failed the check."
+
+
+@pytest.mark.usefixtures("toys")
+def test_check_says_with_which_options_it_played(monkeypatch):
+    quick = replace(catalog.spec("toy/good"), check_options={"max_episode_steps": 6})
+    monkeypatch.setattr(catalog, "_specs", lambda: {quick.id: quick})
+    assert invoke("check").stdout == "toy/good: ok (with max_episode_steps=6)\n"
+    told = invoke("check", "toy/good", "--set", "max_episode_steps=9").stdout
+    assert told == "toy/good: ok (with max_episode_steps=9)\n"
+    with pytest.raises(ConfigError, match="`--set` is an option of one environment"):
+        invoke("check", "--set", "max_episode_steps=9", catch=False)
+
+
+@pytest.mark.parametrize("key", ["max_episode_steps", "env_options.max_episode_steps"])
+def test_show_takes_options(key):
+    result = invoke("show", "babyai/goto-obj", "--set", f"{key}=9", "--json")
+    shown = json.loads(result.stdout)
+    assert shown["max_episode_steps"] == shown["options"]["max_episode_steps"] == 9
+    told = json.loads(invoke("show", "metaworld/push", "--set", "gain=3.0", "--json").stdout)
+    assert told["options"]["gain"] == 3.0
+
+
+def test_an_option_that_does_not_exist_is_named():
+    with pytest.raises(ConfigError, match="`max_episode_step` doesn't exist") as error:
+        invoke("show", "babyai/goto-obj", "--set", "max_episode_step=9", catch=False)
+    assert error.value.hint == "Did you mean `max_episode_steps`?"
+
+
+def test_list_says_how_many_games_the_workspace_holds(tmp_path):
+    (tmp_path / "games/textworld/recipe").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / f"games/textworld/recipe/{number}.z8").touch()
+    where = ("--workspace", str(tmp_path))
+    said = f"3 games of textworld are made: {tmp_path / 'games/textworld'}\n"
+    assert invoke("list", *where).stdout.endswith(said)
+    assert json.loads(invoke("list", *where, "--json").stdout)["games"] == {"textworld": 3}
 
 
 def test_help_names_the_commands():

@@ -337,3 +337,24 @@ def test_a_misspelt_prior_is_said_before_an_abstraction_is_made_for_it(cep, work
     assert "`walkr2d`" in done.err
     assert "making it" not in done.err
     assert not (workspace_root / "abstraction").exists()
+
+
+def test_eval_takes_options_of_the_environment(train, cep, monkeypatch):
+    from cepcli.agents import parts
+    from tests.agents.worlds import Corridor
+
+    made = []
+
+    def longer(env_id, *, split, workspace, options=None, progress=None):
+        made.append((split, options))
+        return Corridor(first=0 if split == "train" else 1000)
+
+    train("--name", "r")
+    monkeypatch.setattr(parts, "make_env", longer)
+    done = cep("eval", "r_s0", "--episodes", "2", "--set", "length=9")
+    assert done.code == 0, done.err
+    assert done.out.endswith("  played with length=9\n")
+    assert ("heldout", {"length": 9}) in made
+    assert ("train", {"length": 9}) not in made, "its own episodes are where they were"
+    wrong = cep("eval", "r_s0", "--set", "length=9", "--against", "off")
+    assert (wrong.code, "`--set` and `--against` exclude" in wrong.err) == (2, True)

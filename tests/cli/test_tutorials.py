@@ -145,12 +145,12 @@ def packages(tmp_path, monkeypatch):
     found.mkdir()
     monkeypatch.syspath_prepend(found)
     loaded = set(sys.modules)
-    catalog._specs.cache_clear()
+    catalog.plugins.cache_clear()
     yield found
     for name in set(sys.modules) - loaded:
         if str(found) in str(getattr(sys.modules[name], "__file__", None)):
             del sys.modules[name]
-    catalog._specs.cache_clear()
+    catalog.plugins.cache_clear()
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def refresh():
     from cepcli.envs import catalog
 
     importlib.invalidate_caches()
-    catalog._specs.cache_clear()
+    catalog.plugins.cache_clear()
 
 
 @pytest.mark.usefixtures("stand_ins")

@@ -46,7 +46,8 @@ def own(official, tmp_path, monkeypatch):
 
 
 def official_env(workspace, env_id="alfworld/heat", split="train", **options):
-    return make_env(env_id, split=split, workspace=workspace, options=OFFICIAL | options)
+    options = OFFICIAL | options
+    return make_env(env_id, split=split, workspace=workspace, options=options).unwrapped
 
 
 def play(env, choose, **reset):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -54,15 +55,18 @@ def clash():
 
 @pytest.fixture
 def third_party(monkeypatch):
-    """Declare an entry point that names a function of this module."""
+    """Declare entry points that name functions of this module."""
 
-    def declare(function):
-        point = metadata.EntryPoint("acme", f"{__name__}:{function}", catalog.GROUP)
-        monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point])
-        catalog._specs.cache_clear()
+    def declare(*functions):
+        points = [
+            metadata.EntryPoint(name, f"{__name__}:{function}", catalog.GROUP)
+            for name, function in zip(("acme", "beta"), functions, strict=False)
+        ]
+        monkeypatch.setattr(metadata, "entry_points", lambda *, group: points)
+        catalog.plugins.cache_clear()
 
     yield declare
-    catalog._specs.cache_clear()
+    catalog.plugins.cache_clear()
 
 
 def test_every_listed_id_has_a_spec_that_says_what_it_is():
@@ -157,18 +161,60 @@ def test_a_third_party_family_is_listed_and_made(third_party, tmp_path):
     assert error.value.hint == "Did you mean `toy/walk`?"
 
 
+def stops():
+    sys.exit("this package needs a licence")
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
         ("no_list", "expected a list of EnvSpec"),
-        ("raises", "RuntimeError: no such shop"),
+        ("raises", "failed: RuntimeError: no such shop."),
+        ("stops", "failed: SystemExit: this package needs a licence."),
         ("missing", "AttributeError"),
         ("clash", "`babyai/unlock`, which exists already"),
     ],
 )
-def test_a_broken_entry_point_is_named(third_party, function, reason):
-    third_party(function)
-    with pytest.raises(EnvError, match="entry point `acme`") as error:
-        catalog.env_ids()
-    assert reason in error.value.message
-    assert error.value.hint
+def test_a_broken_entry_point_hides_only_itself(third_party, function, reason):
+    third_party(function, "toy_specs")
+    assert catalog.env_ids() == sorted(LISTED | {"toy/walk"})
+    broken, whole = catalog.plugins()
+    assert "entry point `acme`" in broken.error
+    assert reason in broken.error
+    assert broken.specs == ()
+    assert whole.error is None
+    with pytest.raises(EnvError, match="`acme/shop` doesn't exist") as error:
+        catalog.spec("acme/shop")
+    assert broken.error in error.value.message
+    assert "Fix or uninstall" in error.value.hint
+
+
+def test_two_packages_cannot_have_one_id(third_party):
+    third_party("toy_specs", "toy_specs")
+    first, second = catalog.plugins()
+    assert first.error is None
+    assert "registers `toy/walk`, which exists already" in second.error
+    assert catalog.spec("toy/walk") == first.specs[0]
+
+
+def test_nobody_elses_package_is_loaded_for_an_environment_of_ours(third_party, tmp_path):
+    third_party("stops")
+    for env_id in ("babyai/goto-obj", "babyai/GoToRedBallGrey-v0", "metaworld/hammer", "ant"):
+        assert catalog.spec(env_id)
+    assert catalog.plugins.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        (lambda *given: sys.exit(1), "`toy/walk` failed in its factory: SystemExit: 1"),
+        (lambda *given: {}["room"], "`toy/walk` failed in its factory: KeyError: 'room'"),
+        (lambda *given: object(), "factory of `toy/walk` returned object, expected a SymbolicEnv"),
+    ],
+)
+def test_what_a_factory_of_another_package_raises_is_one_sentence(monkeypatch, factory, said):
+    entry = catalog.EnvSpec("toy/walk", "toy", "walk to the end", factory, ToyOptions)
+    monkeypatch.setattr(catalog, "_specs", lambda: {entry.id: entry})
+    with pytest.raises(EnvError) as error:
+        catalog.make_env("toy/walk", workspace=Path())
+    assert said in error.value.message

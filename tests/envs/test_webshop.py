@@ -31,7 +31,8 @@ def no_real_shop(monkeypatch):
 @pytest.fixture
 def make(games):
     def build(split="train", **options):
-        return make_env("webshop", split=split, workspace=games, options={**SMALL, **options})
+        found = {**SMALL, **options}
+        return make_env("webshop", split=split, workspace=games, options=found).unwrapped
 
     return build
 
@@ -317,11 +318,11 @@ def test_the_record_of_a_run_names_its_products_whatever_the_variable_says_later
     monkeypatch.setenv("WEBSHOP_DATA", str(folder))
     read = full_options("webshop", {})
     assert (read["folder"], read["generated"]) == (str(folder), False)
-    env = make_env("webshop", workspace=games, options=generated)
+    env = make_env("webshop", workspace=games, options=generated).unwrapped
     assert isinstance(env, WebShopEnv)
     assert len(env.world.products) == 60
     monkeypatch.delenv("WEBSHOP_DATA")
-    env = make_env("webshop", workspace=games, options=read)
+    env = make_env("webshop", workspace=games, options=read).unwrapped
     assert isinstance(env, WebShopEnv)
     assert len(env.world.products) == 4
     assert full_options("webshop", read) == read

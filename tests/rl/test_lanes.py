@@ -41,7 +41,7 @@ def test_control_is_played_by_the_same_loop():
 
 
 def test_an_interrupt_ends_it_between_rounds():
-    def interrupted():
+    def interrupted(done):
         raise Interrupted
 
     with pytest.raises(Interrupted):

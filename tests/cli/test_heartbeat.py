@@ -1,0 +1,154 @@
+"""No command is silent for long, and one that speaks for itself is not talked over."""
+
+import sys
+import time
+from io import StringIO
+
+import pytest
+
+from cepcli.cli import display, heartbeat
+from cepcli.cli.heartbeat import Heartbeat
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Patience of tenths of seconds."""
+    monkeypatch.setattr(heartbeat, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(heartbeat, "NEXT_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
+
+
+def waits(capsys, seconds=1.5):
+    """The lines of the next moments, until there is one."""
+    until = time.monotonic() + seconds
+    said = ""
+    while not said and time.monotonic() < until:
+        time.sleep(0.02)
+        said = capsys.readouterr().err
+    return said.splitlines()
+
+
+@pytest.mark.usefixtures("quick")
+def test_silence_is_broken_by_what_is_done(capsys):
+    with Heartbeat("cep train"):
+        assert waits(capsys)[0].startswith("cep train … ")
+        heartbeat.said("Loading the prior")
+        assert waits(capsys)[0].startswith("Loading the prior … ")
+        assert waits(capsys)[0].startswith("Loading the prior … "), "again and again"
+    assert waits(capsys, 0.6) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_said_beside_what_is_said(capsys):
+    with Heartbeat("cep train"):
+        for _ in range(20):
+            heartbeat.said()
+            time.sleep(0.03)
+        with heartbeat.paused():
+            time.sleep(0.6)
+            assert capsys.readouterr().err == ""
+        assert waits(capsys), "a pause ends"
+
+
+def test_a_long_command_names_what_takes_long(cep, monkeypatch):
+    monkeypatch.setattr(heartbeat, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
+
+    def slow(*given):
+        time.sleep(1.0)
+        return []
+
+    monkeypatch.setattr("cepcli.envs.catalog.env_ids", slow)
+    assert cep("envs", "list").err.startswith("cep envs list … ")
+
+
+def test_quiet_commands_stay_quiet(cep, monkeypatch):
+    monkeypatch.setattr(heartbeat, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.01)
+    assert " … " not in cep("eval", "nothing", "--quiet").err
+
+
+def test_a_terminal_gets_a_spinner_that_ends(monkeypatch):
+    started, texts = [], []
+
+    class Live:
+        def __init__(self):
+            self.renderable = self
+
+        def update(self, text):
+            texts.append(text)
+
+        def start(self):
+            started.append(True)
+
+        def stop(self):
+            started.append(False)
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(heartbeat, "_SPINNER_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "_spinner", Live)
+    with Heartbeat("cep train"):
+        until = time.monotonic() + 2.0
+        while not texts and time.monotonic() < until:
+            time.sleep(0.02)
+        heartbeat.said("Loading")
+    assert started[:2] == [True, False]
+    assert started[-1] is False
+    assert texts[0].startswith("cep train … ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "under 1 s"), (1.2, "1 s"), (119.0, "119 s"), (600.0, "10 min"), (9000.0, "2 h 30 min")],
+)
+def test_how_long_is_said_as_people_do(seconds, said):
+    assert display.duration(seconds) == said
+
+
+def test_no_time_is_promised_before_there_is_a_rate(workspace_root, monkeypatch, capsys):
+    from cepcli.artifacts import Workspace
+
+    monkeypatch.setattr(display, "_PLAIN_SECONDS", 0.0)
+    with display.RunDisplay("a", quiet=False, workspace=Workspace(workspace_root)) as shown:
+        shown.advance(1, 10, lambda rate: {})
+        time.sleep(0.02)
+        shown.advance(2, 10, lambda rate: {})
+        shown.advance(10, 10, lambda rate: {})
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert (first, last) == ("step 1/10", "step 10/10")
+    assert second.startswith("step 2/10, ETA ")
+    assert "ETA 0 s" not in second
+
+
+def test_an_evaluation_says_how_far_it_is(workspace_root, monkeypatch, capsys):
+    from cepcli.artifacts import Workspace
+
+    monkeypatch.setattr(display, "_PLAIN_SECONDS", 0.0)
+    with display.RunDisplay("a", quiet=False, workspace=Workspace(workspace_root)) as shown:
+        shown.round(50, 3, 20, 120)
+        shown.round(50, 4, 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "step 50: evaluating, 3 of 20 episodes, 120 LLM queries",
+        "step 50: evaluating, 4 of 20 episodes",
+    ]
+
+
+def test_a_terminal_is_told_what_is_done_while_figures_stand_still(workspace_root, monkeypatch):
+    from rich.console import Console
+
+    from cepcli.artifacts import Workspace
+
+    drawn = StringIO()
+    console = Console(file=drawn, force_terminal=True, width=100)
+    monkeypatch.setattr("rich.console.Console", lambda **given: console)
+    monkeypatch.setattr(display, "_SILENT_SECONDS", 0.05)
+    with display.RunDisplay("a", quiet=False, workspace=Workspace(workspace_root)) as shown:
+        shown.notify("Loading the prior")
+        until = time.monotonic() + 3.0
+        while "Loading the prior … under 1 s" not in drawn.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+        shown.round(0, 3, 20, 120)
+        shown.advance(1, 10, lambda rate: {"queries": "7"})
+    assert "Loading the prior … under 1 s" in drawn.getvalue()
+    assert "queries" in drawn.getvalue()
