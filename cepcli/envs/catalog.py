@@ -197,7 +197,8 @@ def spec(env_id: str) -> EnvSpec:
     Raises:
         EnvError: if there is none; the hint names the nearest id.
     """
-    for known in (_ours(), _specs()):  # nobody's package is loaded for one of ours
+    for listed in (_ours, _specs):  # nobody's package is loaded for one of ours
+        known = listed()
         if env_id in known:
             return known[env_id]
         unlisted = _unlisted(env_id)
