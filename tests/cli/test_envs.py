@@ -44,7 +44,8 @@ def test_list_as_json():
 def broken_plugin(monkeypatch):
     """An entry point that ends the program instead of naming environments."""
     point = metadata.EntryPoint("acme", "tests.envs.test_catalog:stops", catalog.GROUP)
-    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point])
+    plugged = {catalog.GROUP: [point]}
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: plugged.get(group, []))
     catalog.plugins.cache_clear()
     yield
     catalog.plugins.cache_clear()

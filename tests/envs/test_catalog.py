@@ -62,7 +62,8 @@ def third_party(monkeypatch):
             metadata.EntryPoint(name, f"{__name__}:{function}", catalog.GROUP)
             for name, function in zip(("acme", "beta"), functions, strict=False)
         ]
-        monkeypatch.setattr(metadata, "entry_points", lambda *, group: points)
+        plugged = {catalog.GROUP: points}
+        monkeypatch.setattr(metadata, "entry_points", lambda *, group: plugged.get(group, []))
         catalog.plugins.cache_clear()
 
     yield declare
