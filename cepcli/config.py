@@ -8,7 +8,7 @@ import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,6 +202,34 @@ def _convert_scalar(value: Any, hint: type, where: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"`{where}` is {value!r}, expected a value of type {hint.__name__}.")
     return value
+
+
+def refuse_idle(typed: Mapping[str, Any], idle: Mapping[str, str]) -> None:
+    """Refuse what was typed but counts for nothing beside the rest.
+
+    Args:
+        typed: nested plain values.
+        idle: why, by key or by section, as "section.key".
+
+    Raises:
+        ConfigError: naming the first such key.
+    """
+    for key in _leaves(typed):
+        parts = key.split(".")
+        for end in range(len(parts), 0, -1):
+            why = idle.get(".".join(parts[:end]))
+            if why is not None:
+                raise ConfigError(
+                    f"`{key}` was set, but means nothing here: {why}.", "Leave it out."
+                )
+
+
+def _leaves(values: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{where}{key}.")
+        else:
+            yield where + key
 
 
 def require(condition: bool, message: str) -> None:

@@ -315,6 +315,12 @@ class TrainConfig:
                     f"{own}.",
                     "Leave it out, or use --agent posterior-q, which may have any.",
                 )
+        if self.posterior.mode == "k-candidates" and self.cache.mode == "certified":
+            raise ConfigError(
+                "`cache.mode` is certified, but `posterior.mode` is k-candidates: certified is the "
+                "error of the posterior over all actions.",
+                "Use posterior.mode=exact, or --cache exact.",
+            )
         if self.agent in _OF_A_POSTERIOR and self.posterior.mode == "epsilon-greedy":
             raise ConfigError(
                 f"`posterior.mode` is epsilon-greedy, but `{self.agent}` acts from its posterior.",

@@ -74,8 +74,9 @@ def _learn(
     quiet: QuietOption = False,
 ) -> None:
     """One run for each seed, and its summary."""
-    from cepcli.config import given, resolve
+    from cepcli.config import given, refuse_idle, resolve
     from cepcli.offline.config import PRESETS, OfflineConfig
+    from cepcli.offline.idle import idle_settings
 
     named = given(file=config, overrides=set_ or [])
     if named.get("algorithm", algorithm) != algorithm:
@@ -93,6 +94,7 @@ def _learn(
         OfflineConfig, file=config, overrides=set_ or [], flags=flags,
         presets=PRESETS, preset_key="algorithm",
     )  # fmt: skip
+    refuse_idle(given(overrides=set_ or []), idle_settings(first))
     space = open_workspace(workspace)
     first = _labelled(first, space, quiet)
     summaries = []

@@ -71,8 +71,9 @@ def train(
     from dataclasses import replace
 
     from cepcli.agents.config import CONTROL, training_config
+    from cepcli.agents.idle import idle_settings
     from cepcli.cli.prior_display import accept_terms
-    from cepcli.config import given
+    from cepcli.config import given, refuse_idle
     from cepcli.envs.catalog import full_options, spec
     from cepcli.prior.load import find_prior
 
@@ -88,8 +89,13 @@ def train(
         typer.echo(f"`{first.env}` is continuous control: training hybrid-sac", err=True)
         flags["agent"] = "hybrid-sac"
         first = training_config(file=config, overrides=set_ or [], flags=flags)
+    typed = given(overrides=set_ or [], flags=flags)  # a file may be of a run with other settings
     if first.prior == "uniform":
-        _refuse_idle(given(overrides=set_ or [], flags=flags))
+        _refuse_llm(typed)
+    refuse_idle(
+        {k: v for k, v in typed.items() if k != "cache" or v != {"mode": "off"}},
+        idle_settings(first),
+    )
     if not resume:  # a setting that no run begins with is said before anything is made for it
         first.check_new()
     space = open_workspace(workspace)
@@ -107,8 +113,8 @@ def train(
         print_json(summaries[0] if seeds == 1 else {"runs": summaries})
 
 
-def _refuse_idle(typed: dict[str, Any]) -> None:
-    """Refuse what was typed for an LLM where none is asked; a file may be of a run with one."""
+def _refuse_llm(typed: dict[str, Any]) -> None:
+    """Refuse what was typed for an LLM where none is asked."""
     idle = {
         "cache.mode": typed.get("cache", {}).get("mode", "off") != "off",
         "trace": typed.get("trace", False),

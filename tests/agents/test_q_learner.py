@@ -126,7 +126,9 @@ def test_an_epsilon_greedy_policy_takes_the_best_action_but_for_chance(corridor)
     assert policy.decide(state, 0.0, generator).kl_to_prior == pytest.approx(math.log(4))
 
 
-def test_epsilon_falls_in_training_and_is_at_its_end_in_evaluations(corridor, tmp_path):
+def test_epsilon_falls_in_training_and_is_at_its_end_in_evaluations(
+    corridor, tmp_path, monkeypatch
+):
     from tests.agents.test_runs import metrics
 
     seen, evaluated = [], []
@@ -143,13 +145,13 @@ def test_epsilon_falls_in_training_and_is_at_its_end_in_evaluations(corridor, tm
     from cepcli.agents import training
 
     real = training.evaluate
-    training.evaluate = lambda parts, n, tau, *more: (
-        evaluated.append(tau) or real(parts, n, tau, *more)
-    )
-    try:
-        corridor.run(tmp_path, "b", agent="dqn", steps=40, eval_interval=10)
-    finally:
-        training.evaluate = real
+
+    def watched(parts, episodes, tau, *more, **named):
+        evaluated.append(tau)
+        return real(parts, episodes, tau, *more, **named)
+
+    monkeypatch.setattr(training, "evaluate", watched)
+    corridor.run(tmp_path, "b", agent="dqn", steps=40, eval_interval=10)
     assert evaluated == [0.05] * 5
 
 
@@ -213,3 +215,11 @@ def test_the_kl_of_two_priors_posteriors_keeps_to_span_squared_over_eight(corrid
         assert kl_divergence(*pair) <= kl_bound(span(*priors)) + 1e-9
         moved += float(values[0].max() - values[0].min()) > 0.01
     assert moved > 100, "Q says something"
+
+
+def test_a_certificate_is_refused_where_candidates_are_drawn():
+    drawn = {"posterior.mode": "k-candidates", "cache.mode": "certified"}
+    for flags in (drawn, {"agent": "yan", "cache.mode": "certified"}):
+        with pytest.raises(ConfigError, match="posterior over all actions"):
+            training_config(flags=flags).check_new()
+    training_config(flags={**drawn, "cache.mode": "lru"}).check_new()

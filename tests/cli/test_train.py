@@ -3,11 +3,12 @@ import signal
 
 import pytest
 
-SMALL = (
+SHORT = (
     "--steps", "60", "--set", "eval_interval=30", "--set", "eval_episodes=2",
-    "--set", "final_eval_episodes=3", "--set", "learner.learning_starts=20",
-    "--set", "learner.hidden=16", "--set", "checkpoint_interval=20",
+    "--set", "final_eval_episodes=3", "--set", "checkpoint_interval=20",
 )  # fmt: skip
+SMALL = (*SHORT, "--set", "learner.learning_starts=20", "--set", "learner.hidden=16")
+UNTAUGHT = {"expert", "react", "direct-llm", "random"}
 KEYS = {
     "run", "env", "agent", "prior", "cache", "seed", "steps", "decisions", "queries", "hits",
     "llm_tokens", "llm_seconds", "llm_seconds_recorded", "cache_seconds", "control_seconds",
@@ -18,7 +19,11 @@ KEYS = {
 
 @pytest.fixture
 def train(cep, corridor):
-    return lambda *flags: cep("train", "--env", "test/corridor", *SMALL, *flags)
+    def call(*flags):
+        settings = SHORT if UNTAUGHT & set(flags) else SMALL
+        return cep("train", "--env", "test/corridor", *settings, *flags)
+
+    return call
 
 
 def test_last_line_under_json_is_the_summary(train):
@@ -195,6 +200,15 @@ def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch
         (("--name", ""), "cannot name"),
         (("--env", ""), "`env` is empty"),
         (("--prior", ""), "`prior` is empty"),
+        (("--agent", "yan", "--cache", "certified"), "certified is the error of the posterior"),
+        (("--agent", "random", "--set", "learner.hidden=8"), "agent `random` has none of it"),
+        (("--set", "sac.hidden=8"), "`sac.hidden` was set, but means nothing here"),
+        (("--set", "cache.threshold=0.9"), "`cache.mode` is exact"),
+        (("--set", "posterior.candidates=3"), "`posterior.mode` is exact"),
+        (("--set", "posterior.final_temperature=0.1"), "`posterior.schedule` is hit-rate"),
+        (("--agent", "dqn", "--set", "posterior.temperature=0.1"), "is epsilon-greedy"),
+        (("--prior", "uniform", "--set", "cache.capacity=9"), "no LLM is asked"),
+        (("--set", "learner.members=1", "--set", "learner.doubt=2"), "cannot disagree"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(train, flags, expected):

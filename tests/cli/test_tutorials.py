@@ -27,6 +27,8 @@ ADDRESS = "http://127.0.0.1:8080"
 
 _EVALUATION = {"eval_episodes": 1, "final_eval_episodes": 1}
 _OFFLINE = {**_EVALUATION, "control.hidden": 16, "text.hidden": 16, "text.members": 2}
+#: Environments, or their families, whose agents have no `learner`, while others have no `sac`.
+CONTROL = {"walker2d", "halfcheetah", "ant", "metaworld"}
 #: What makes a command short: options, whose last value counts, then settings, unless typed.
 SHORT = {
     "cep train": (("--steps", "40"), {**_EVALUATION, "eval_interval": 40, "eval_lanes": 1,
@@ -51,7 +53,11 @@ def shortened(words):
         options, settings = SHORT.get(" ".join(words[:length]), (None, None))
         if options is not None:
             typed = {word.partition("=")[0] for word in words}
-            more = (("--set", f"{k}={v}") for k, v in settings.items() if k not in typed)
+            control = CONTROL & {word.partition("/")[0] for word in words}
+            idle = ("learner.",) if control else ("sac.",)
+            idle += ("learner.",) if "direct-llm" in words else ()
+            kept = {k: v for k, v in settings.items() if k not in typed and not k.startswith(idle)}
+            more = (("--set", f"{k}={v}") for k, v in kept.items())
             return [*words, *options, *(word for pair in more for word in pair)]
     return words
 
