@@ -4,7 +4,7 @@ The very cache that runs is replayed, `CachedPrior` over a prior that knows the 
 a figure of a replay is a figure of the product. Keys are made beforehand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, Self
@@ -29,6 +29,11 @@ from cepcli.posterior.maths import kl_bound, kl_divergence, log_posterior, span
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
 from cepcli.seeding import generator
 from cepcli.types import TextState
+
+#: Q of each action of a state under a log-prior, as a posterior takes it.
+OwnValues = Callable[[TextState, Float[ndarray, " actions"]], Float[ndarray, " actions"]]
+
+_ROUNDING = 1e-9
 
 
 class KeyTable:
@@ -160,6 +165,8 @@ class Replay:
             "kl_p95": float(np.percentile(self.kl, 95)) if len(self.kl) else 0.0,
             "share_over_kappa": _mean(self.kl > kappa),
             "share_bound_over_kappa": _mean(self.bound > kappa),
+            "semantic_hits": len(self.kl),
+            "kl_over_bound": int((self.kl > self.bound + _ROUNDING).sum()),
             "certificate": None if certificate is None else certificate._asdict(),
             "in_force": self.in_force,
             "decisions_per_second": decisions / self.seconds,
@@ -174,6 +181,7 @@ def replay(
     seed: int = 0,
     decisions: Sequence[TracedDecision] | None = None,
     change: Change | None = None,
+    values: OwnValues | None = None,
 ) -> Replay:
     """Play `decisions` (all of the trace's, unless given) through a cache of `config`.
 
@@ -184,6 +192,8 @@ def replay(
         seed: of the audits, and of learned heads.
         decisions: another order or selection, as of a resampled trace.
         change: from when on another model answers.
+        values: a learner's, asked for each side of a KL under its own prior; by default both sides
+            have the traced Q.
 
     Raises:
         CacheError: if the trace has no fresh scores for a decision.
@@ -214,7 +224,7 @@ def replay(
                 fresh += inner.log_probs([decision.state])
             covered.append(control.reliable)
     seconds = perf_counter() - start
-    kl, bound = _errors([played[n] for n in hits], cached, fresh)
+    kl, bound = _errors([played[n] for n in hits], cached, fresh, values)
     return Replay(
         config,
         telemetry,
@@ -231,6 +241,7 @@ def _errors(
     decisions: Sequence[TracedDecision],
     answers: Sequence[PriorAnswer],
     fresh: Sequence[PriorAnswer],
+    values: OwnValues | None,
 ) -> tuple[ndarray, ndarray]:
     """KL(π̂‖π) and span²/8 of each answer against the fresh one; all of one size at once."""
     kl, bound = np.zeros(len(answers)), np.zeros(len(answers))
@@ -240,18 +251,27 @@ def _errors(
         log_cached = torch.from_numpy(np.stack([answers[i].log_prior for i in rows]))
         log_fresh = torch.from_numpy(np.stack([fresh[i].log_prior for i in rows]))
         bound[rows] = kl_bound(span(log_cached, log_fresh)).numpy()
-        gains = torch.tensor([_gain(decisions[i]) for i in rows], dtype=torch.float64)
-        kl[rows] = kl_divergence(
-            log_posterior(log_cached, gains, 1.0), log_posterior(log_fresh, gains, 1.0)
-        ).numpy()
+        pair = [
+            log_posterior(log_prior, _gains([(decisions[i], told[i]) for i in rows], values), 1.0)
+            for log_prior, told in ((log_cached, answers), (log_fresh, fresh))
+        ]
+        kl[rows] = kl_divergence(*pair).numpy()
     return kl, bound
 
 
-def _gain(decision: TracedDecision) -> list[float]:
+def _gains(
+    told: Sequence[tuple[TracedDecision, PriorAnswer]], values: OwnValues | None
+) -> Float[torch.Tensor, "rows actions"]:
     """Q/τ of each action; zeros without Q."""
-    if decision.q_values is None:
-        return [0.0] * len(decision.state.actions)
-    return [q / decision.temperature for q in decision.q_values]
+    rows = []
+    for decision, answer in told:
+        q_values: Sequence[float] | ndarray | None = decision.q_values
+        if values is not None:
+            q_values = values(decision.state, answer.log_prior)
+        if q_values is None:
+            q_values = [0.0] * len(decision.state.actions)
+        rows.append(np.asarray(q_values, np.float64) / decision.temperature)
+    return torch.from_numpy(np.stack(rows))
 
 
 def _mean(values: ndarray) -> float:

@@ -22,7 +22,7 @@ from cepcli.cli.options import (
 
 if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
-    from cepcli.cache.replay import KeyTable
+    from cepcli.cache.replay import KeyTable, OwnValues
     from cepcli.cache.resample import ResampleConfig
     from cepcli.cache.trace import Trace
 
@@ -46,6 +46,13 @@ def replay(
         str, typer.Option(help="none, states (they shift) or answers (another LLM half way).")
     ] = "none",
     jobs: Annotated[int, typer.Option(min=1, help="Processes for --resample.")] = 1,
+    learner: Annotated[
+        str | None,
+        typer.Option(
+            help="A finished run whose Q is asked anew for each side of a KL, under the cached and "
+            "under the fresh prior, instead of the traced Q for both."
+        ),
+    ] = None,
     set_: SetOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
@@ -62,6 +69,7 @@ def replay(
 
     require(resample > 0 or jobs == 1, "`--jobs` is for the runs of `--resample`; name both.")
     require(not (resample and output), "`--resample` makes no picture; leave `--output` out.")
+    require(not (resample and learner), "`--resample` asks no learner; leave `--learner` out.")
     course = resolve(
         ResampleConfig,
         flags={"runs": resample or None, "drift": drift, "seed": seed, "jobs": jobs},
@@ -77,7 +85,8 @@ def replay(
     if resample:
         _judge(trace, recorded, configs, keys, course, json, quiet)
         return
-    rows = _rows(recorded, configs, keys, course, quiet)
+    values = None if learner is None else _own_values(learner, workspace, quiet)
+    rows = _rows(recorded, configs, keys, course, quiet, values)
     picture = plot_pareto(rows, output or space.root / "replay.png")
     if json:
         print_json(
@@ -86,9 +95,39 @@ def replay(
         )  # fmt: skip
         return
     _print(rows, recorded)
+    if learner is not None:
+        hits, over = (sum(row[key] for row in rows) for key in ("semantic_hits", "kl_over_bound"))
+        typer.echo(f"KL with each side's own Q, of `{learner}`: above span²/8 in {over} of {hits}.")
     for found in rivals(rows):
         typer.echo(_rival(found))
     typer.echo(f"Queries against KL: {picture}")
+
+
+def _own_values(run: str, workspace: Path | None, quiet: bool) -> "OwnValues":
+    """The Q of a finished run's learner, of a state under a prior."""
+    from cepcli.agents.policy import Policy
+    from cepcli.agents.q_learner import QLearner
+    from cepcli.agents.runs import finished_run
+    from cepcli.cli.prior_display import note
+    from cepcli.errors import ConfigError
+    from cepcli.prior.base import PriorAnswer
+    from cepcli.types import TextState
+
+    parts, _ = finished_run(open_workspace(workspace), run, note(quiet))
+    learner, policy = parts.learner, parts.policy
+    if not isinstance(learner, QLearner) or not isinstance(policy, Policy):
+        hint = "Name a run of posterior-q; of hybrid-sac, whose Q needs observations: "
+        raise ConfigError(
+            f"`{run}` has no Q of text to ask about the states of a trace.",
+            hint + f"cep bench kl-bound {run}",
+        )
+
+    def values(state: TextState, log_prior: Any) -> Any:
+        rows = policy.rows(state, PriorAnswer(log_prior, log_prior, "miss"))
+        assert rows is not None, "a learner has a table of texts"
+        return learner.q_values(rows).double().numpy()
+
+    return values
 
 
 def _rival(found: dict[str, Any]) -> str:
@@ -110,6 +149,7 @@ def _rows(
     keys: "KeyTable | None",
     course: "ResampleConfig",
     quiet: bool,
+    values: "OwnValues | None",
 ) -> list[dict[str, Any]]:
     """The trace itself through each cache."""
     from cepcli.cache import resample
@@ -119,7 +159,10 @@ def _rows(
     rows = []
     for config in configs:
         known = keys if config.keyed else None
-        found = play(trace, config, known, seed=course.seed, decisions=decisions, change=change)
+        found = play(
+            trace, config, known, seed=course.seed, decisions=decisions, change=change,
+            values=values,
+        )  # fmt: skip
         rows.append(found.summary())
         if not quiet:
             typer.echo(f"{len(rows)}/{len(configs)} settings …", err=True)

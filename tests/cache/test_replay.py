@@ -160,3 +160,21 @@ def test_action_sets_that_never_repeat_are_misses_not_errors(random):
         )
         assert found.telemetry.hits == 0
         assert found.telemetry.queries == len(texts)
+
+
+def test_a_q_that_sees_the_prior_breaks_the_bound_and_is_counted_and_one_that_does_not_keeps_it():
+    keys = np.array([[1.0, 0.0], [0.999, 0.0447]], np.float32)
+    scores = np.array([[0.0, 0.0, 0.0], [np.log(4.0), 0.0, 0.0]])
+    config = CacheConfig(mode="lru", threshold=0.99, refresh_rate=0.0)
+    texts = ["t0", "t1"]
+    trace = trace_of(texts, scores, range(2))
+    told = {}
+    for name, values in (
+        ("sees", lambda state, log_prior: 3.0 * log_prior),
+        ("blind", lambda state, log_prior: np.arange(3.0)),
+    ):
+        found = replay(trace, config, keys_of(texts, keys), values=values)
+        told[name] = found.summary()["semantic_hits"], found.summary()["kl_over_bound"]
+    assert told == {"sees": (1, 1), "blind": (1, 0)}
+    usual = replay(trace, config, keys_of(texts, keys)).summary()
+    assert usual["kl_over_bound"] == 0

@@ -207,3 +207,19 @@ def test_caches_are_exported_and_merged(train, cep, tmp_path, workspace_root):
     assert cep("cache", "stats", both, "--json").json["entries"] >= entries
     refused = cep("cache", "merge", "c_s0", "c_s1", "-o", both)
     assert (refused.code, "exists already" in refused.err) == (2, True)
+
+
+def test_the_bound_is_held_by_the_posteriors_of_the_runs_own_learner(train, cep):
+    done = train("--name", "t", "--cache", "off", "--trace")
+    assert done.code == 0, done.err
+    flags = ("--cache", "lru", "--threshold", "0.2", "--set", "learn_head=false")
+    replayed = cep("cache", "replay", "t_s0", *flags, "--learner", "t_s0")
+    assert replayed.code == 0, replayed.err
+    hits = cep("cache", "replay", "t_s0", *flags, "--json").json["rows"][0]["semantic_hits"]
+    assert hits > 0
+    assert f"own Q, of `t_s0`: above span²/8 in 0 of {hits}." in replayed.out
+    together = cep("cache", "replay", "t_s0", "--learner", "t_s0", "--resample", "2")
+    assert (together.code, "`--resample` asks no learner" in together.err) == (2, True)
+    train("--name", "chance", "--agent", "random")
+    without = cep("cache", "replay", "t_s0", *flags, "--learner", "chance_s0")
+    assert (without.code, "has no Q of text" in without.err) == (2, True)
