@@ -16,7 +16,7 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
-from cepcli.cli.prior_display import interruptible
+from cepcli.cli.prior_display import interruptible, note
 
 if TYPE_CHECKING:
     from cepcli.artifacts import Workspace
@@ -69,14 +69,12 @@ def ablate(
     if dry_run:
         _print_plan(planned, missing, expected, jobs, space, json)
         return
+    note(quiet)(f"{len(missing)} of {len(planned.tasks)} steps to make, {jobs} at a time")
     if not quiet:
-        typer.echo(f"{len(missing)} of {len(planned.tasks)} steps to make, {jobs} at a time …",
-                   err=True)  # fmt: skip
         typer.echo(in_words(expected, jobs), err=True)
 
     def on_done(task: "Task", done: int) -> None:
-        if not quiet:
-            typer.echo(f"{done}/{len(missing)}: {task.what}", err=True)
+        note(quiet)(f"{done}/{len(missing)} made: {task.what}")
 
     with interruptible("What is finished is kept; type the same command again to go on."):
         make(missing, space, jobs, on_done)

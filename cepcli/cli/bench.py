@@ -16,7 +16,7 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
-from cepcli.cli.prior_display import interruptible
+from cepcli.cli.prior_display import interruptible, note
 from cepcli.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Measure scoring, cache and learners on this machine.")
@@ -100,7 +100,7 @@ def envs(
     rows = bench_envs(
         env or _ONE_A_FAMILY, open_workspace(workspace).root, resets=resets, rounds=rounds,
         seed=seed, options=given(overrides=set_) if set_ else None,
-        notify=lambda line: typer.echo(line, err=True),
+        notify=note(False),
     )  # fmt: skip
     if json:
         print_json(rows)
@@ -164,9 +164,7 @@ def sac(
     absent = not_installed()
     if absent:
         typer.echo(f'Not compared with {" and ".join(absent)}: pip install -e ".[bench]"', err=True)
-    result = bench_sac(
-        steps, rounds, core=core, notify=lambda line: typer.echo(f"{line} …", err=True)
-    )
+    result = bench_sac(steps, rounds, core=core, notify=note(False))
     if json:
         print_json(result)
         return
@@ -205,7 +203,7 @@ def cql(
         typer.echo(f"Not compared with d3rlpy, which is not installed. {INSTALL}", err=True)
     result = bench_cql(
         steps, rounds, warm_up=warm_up, core=core,
-        notify=lambda line: typer.echo(f"{line} …", err=True),
+        notify=note(False),
     )  # fmt: skip
     if json:
         print_json(result)
@@ -264,7 +262,7 @@ def sb3(
     with interruptible("The last evaluation's state is kept; add --resume to the same command."):
         summary = train_sb3(
             config, open_workspace(workspace), label, resume=resume, overwrite=overwrite,
-            notify=lambda line: None if quiet else typer.echo(f"{line} …", err=True),
+            notify=note(quiet),
         )  # fmt: skip
     print_json(summary) if json else print_summary(summary)
 
@@ -294,7 +292,7 @@ def keys(
     rows: list[dict[str, Any]] = []
     for encoder in encoders.split(","):
         for focus in (False, True):
-            typer.echo(f"{encoder}{', focus' if focus else ''} …", err=True)
+            note(False)(f"{encoder}{', focus' if focus else ''}")
             made = make_key_encoder(encoder.strip(), focus=focus)
             _, judged = train_on(recorded, made, config, per_goal=per_goal, seed=seed)
             rows += [{"encoder": encoder, "focus": focus, **row} for row in judged]

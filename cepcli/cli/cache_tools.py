@@ -16,6 +16,7 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
+from cepcli.cli.prior_display import note
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where to write it.")]
 
@@ -48,10 +49,7 @@ def train_head(
     from cepcli.cli.replay import find_trace
     from cepcli.config import resolve
 
-    def notify(text: str) -> None:
-        if not quiet:
-            typer.echo(f"{text} …", err=True)
-
+    notify = note(quiet)
     config = resolve(HeadConfig, overrides=set_ or [])
     recorded = read_trace(find_trace(trace, workspace))
     keys = make_key_encoder(encoder, focus=focus, notify=notify)

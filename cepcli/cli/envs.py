@@ -14,6 +14,7 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
+from cepcli.cli.prior_display import note
 from cepcli.errors import ConfigError, EnvError
 
 if TYPE_CHECKING:
@@ -191,11 +192,7 @@ def _make(
     from cepcli.envs.catalog import make_env
 
     root = workspace_root(workspace)
-    return make_env(spec.id, split=split, workspace=root, options=options, progress=_note)
-
-
-def _note(line: str) -> None:
-    typer.echo(line, err=True)
+    return make_env(spec.id, split=split, workspace=root, options=options, progress=note(False))
 
 
 def _describe(

@@ -72,7 +72,9 @@ def accept_terms(model: str | None, quiet: bool) -> None:
         return
     typer.echo(f"{embedded.title} is under the {terms.name}: {terms.summary}", err=True)
     typer.echo(f"Read them at {terms.url}", err=True)
-    if typer.confirm("Do you accept them?", default=False, err=True):
+    with heartbeat.paused():
+        accepted = typer.confirm("Do you accept them?", default=False, err=True)
+    if accepted:
         embedded.path(terms_accepted=True, notify=note(quiet))
 
 

@@ -19,6 +19,7 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
+from cepcli.cli.prior_display import note
 
 if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
@@ -156,6 +157,7 @@ def _rows(
     from cepcli.cache.replay import replay as play
 
     decisions, change = resample.course(trace, course)
+    note(quiet)(f"Replaying {len(decisions)} decisions through {len(configs)} settings")
     rows = []
     for config in configs:
         known = keys if config.keyed else None
@@ -164,8 +166,7 @@ def _rows(
             values=values,
         )  # fmt: skip
         rows.append(found.summary())
-        if not quiet:
-            typer.echo(f"{len(rows)}/{len(configs)} settings …", err=True)
+        note(quiet)(f"{len(rows)}/{len(configs)} settings replayed")
     return rows
 
 
@@ -181,9 +182,11 @@ def _judge(
     """Resampled runs through each cache: how often it kept its budget."""
     from cepcli.cache.resample import resample
 
+    say = note(quiet)
+    say(f"Replaying {course.runs} runs through each of {len(configs)} settings")
+
     def notify(done: int) -> None:
-        if not quiet:
-            typer.echo(f"{done}/{len(configs)} settings, {course.runs} runs each …", err=True)
+        say(f"{done}/{len(configs)} settings, {course.runs} runs each")
 
     rows = resample(trace, configs, keys, course, notify)
     if json:
@@ -289,8 +292,7 @@ def _keys(trace: "Trace", configs: "list[CacheConfig]", quiet: bool) -> "KeyTabl
     if not keyed:
         return None
     states = {(d.state.goal, d.state.text) for d in trace.decisions}
-    if not quiet:
-        typer.echo(f"Making the keys of {len(states)} texts ({keyed[0].encoder}) …", err=True)
+    note(quiet)(f"Making the keys of {len(states)} texts ({keyed[0].encoder})")
     first = keyed[0]
     encoder = make_key_encoder(first.encoder, focus=first.focus, head=first.head)
     return KeyTable.of(trace, encoder)
