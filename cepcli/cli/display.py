@@ -53,7 +53,7 @@ class RunDisplay:
         self._doing = self._told = ""
         self._doing_since = time.monotonic()
         self._spinner = Spinner("dots")
-        self._shown_at = 0.0
+        self._shown_at = self._round_at = 0.0
         self._began = time.monotonic()
         self._first_step: int | None = None
         self._last_eval = ""
@@ -100,10 +100,10 @@ class RunDisplay:
 
     def round(self, step: int, done: int, episodes: int, queries: int | None = None) -> None:
         """An evaluation goes on: so many of its episodes have ended, with so many queries."""
-        asked = "" if queries is None else f", {queries} LLM queries"
+        asked = f", {queries} LLM queries" if queries else ""
         told = f"step {step}: evaluating, {done} of {episodes} episodes{asked}"
         self._now(f"Evaluating at step {step}", told)
-        if not self._live and self._is_due(_PLAIN_SECONDS):
+        if not self._live and not self._quiet and self._round_due():
             print(told, file=sys.stderr, flush=True)
             heartbeat.said()
 
@@ -114,8 +114,15 @@ class RunDisplay:
             heartbeat.said(doing)
         self._told = told or doing
 
+    def _round_due(self) -> bool:
+        """Whether it is time for a line about an evaluation; steps have a time of their own."""
+        now = time.monotonic()
+        due = now - self._round_at >= _PLAIN_SECONDS
+        self._round_at = now if due else self._round_at
+        return due
+
     def _is_due(self, seconds: float) -> bool:
-        """Whether it is time to show something again; then it counts as shown."""
+        """Whether it is time to show figures again; then they count as shown."""
         now = time.monotonic()
         if self._quiet or now - self._shown_at < seconds:
             return False
