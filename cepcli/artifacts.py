@@ -41,7 +41,7 @@ GROUPED = ("abstraction", "labels")
 #: Kinds that people edit, so that their files need not be as the manifest says.
 EDITABLE = ("annotations",)
 #: Kinds whose names are plurals, for sentences.
-PLURAL = ("annotations", "demos")
+PLURAL = ("annotations", "demos", "labels")
 #: What makes an artifact of a kind, for the hint of "it doesn't exist".
 MADE_BY = {
     "abstraction": "cep abstract train --env {family} --name {name}",
@@ -283,7 +283,9 @@ class Workspace:
             if not matches:
                 raise ArtifactError(
                     f"No finished {kind} in `{self.root}` matches `{name}`.",
-                    f"See which there are: ls {self.root / kind}",
+                    f"See which there are: cep runs list{self.option}"
+                    if kind == "run"
+                    else suggest(name, known),
                 )
             found |= dict.fromkeys(matches)
         return list(found)
@@ -352,9 +354,11 @@ class Workspace:
     def check_new(self, kind: str, name: str, *, overwrite: bool) -> None:
         """Refuse a name that a finished artifact has, unless it may be replaced."""
         if self.exists(kind, name) and not overwrite:
+            exist = "exist" if kind in PLURAL else "exists"
+            other = "P" if kind == "labels" else "Choose another --name, or p"
             raise ArtifactError(
-                f"The {kind} `{name}` exists already in `{self.root}`.",
-                "Choose another --name, or pass --overwrite to replace it.",
+                f"The {kind} `{name}` {exist} already in `{self.root}`.",
+                f"{other}ass --overwrite to replace {'them' if kind in PLURAL else 'it'}.",
             )
 
     def begin(
@@ -428,6 +432,9 @@ def writing(root: Path) -> Iterator[None]:
             errno.EPERM: "permission was denied",
             errno.ENOTDIR: "a part of the path is not a directory",
             errno.EISDIR: "it is a directory",
+            errno.ENAMETOOLONG: "the path is too long",
+            errno.ELOOP: "links in the path lead in a circle",
+            errno.EIO: "the disk reports an error",
         }
         if error.errno not in reasons:
             raise

@@ -76,6 +76,21 @@ def test_existing_artifact_is_never_replaced_unasked(workspace):
     assert workspace.exists("run", "a"), "the old one stays until the new one is finished"
 
 
+def test_words_for_several_are_said_of_several(workspace):
+    for kind, said in (("labels", "exist already"), ("dataset", "exists already")):
+        workspace.begin(kind, "a/b" if kind == "labels" else "a")
+        workspace.finish(kind, "a/b" if kind == "labels" else "a", seed=0)
+        with pytest.raises(ArtifactError, match=said) as error:
+            workspace.begin(kind, "a/b" if kind == "labels" else "a")
+        assert ("--name" in error.value.hint) == (kind == "dataset"), "labels have no name"
+
+
+def test_a_pattern_that_matches_nothing_names_the_command_that_lists(workspace):
+    with pytest.raises(ArtifactError, match="No finished run") as error:
+        workspace.matching("run", ["x*"])
+    assert "cep runs list --workspace" in error.value.hint
+
+
 def test_second_process_is_told_that_the_name_is_taken(workspace):
     with (
         workspace.lock("run", "a"),

@@ -101,6 +101,7 @@ def finetune(
 ) -> None:
     """Tune a language model on few demonstrations; leaves a prior for `--prior NAME`."""
     from cepcli.artifacts import check_name
+    from cepcli.prior.language_model import check_source
     from cepcli.prior.load import check_free
 
     if name is not None:
@@ -117,6 +118,7 @@ def finetune(
     tunings, base, most = _plan(env, name, axes, config, set_ or [])
     space = open_workspace(workspace)
     options = _Options(device or "cpu", overwrite, force, quiet)
+    check_source(base.model)
     with interruptible("Type the same command again to go on from the last step."):
         announce_first_use(base.model, quiet)
         data = _data(env, demos, most, space, quiet)
@@ -130,7 +132,8 @@ def finetune(
         raise PriorError(" ".join(error.message for error in refused), refused[0].hint)
     if tunings and not json:
         played = "".join(f" --set {option}" for option in _options_of(data[0], space))
-        typer.echo(f"Use it: cep train --env {env[0]} --prior {tunings[-1].name}{played}")
+        use = f"cep train --env {env[0]} --prior {tunings[-1].name}{played}{space.option}"
+        typer.echo(f"Use it: {use}")
 
 
 def _options_of(data: "TuningData", space: "Workspace") -> list[str]:

@@ -29,6 +29,7 @@ from cepcli.cli.prior_display import (
     progress_bar,
     reported_on,
 )
+from cepcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,10 +74,16 @@ def demos(
     """Record what the environment's expert does: training and held-out decisions."""
     from cepcli.artifacts import read_json
     from cepcli.config import resolve
+    from cepcli.envs.catalog import spec
     from cepcli.rl.demonstrations import DemosConfig, default_demos_name
 
     flags = {"env": env, "episodes": episodes, "heldout_episodes": heldout_episodes, "seed": seed}
     settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
+    if spec(env).kind == "control":
+        raise ConfigError(
+            f"`{env}` is continuous control: what stands for demonstrations are annotated states.",
+            f"Tune on them: cep prior finetune --env {env}",
+        )
     name = default_demos_name(env) if name is None else name
     with interruptible("What was recorded is kept; type the command again to go on."):
         artifact = record(settings, open_workspace(workspace), name, overwrite, quiet)

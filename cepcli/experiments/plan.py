@@ -15,6 +15,7 @@ from cepcli.errors import ConfigError
 from cepcli.experiments.ablation import FILE, Ablation, Preparation, World
 from cepcli.experiments.tasks import Job, Plan, Task, measuring
 from cepcli.prior.embedded import EMBEDDED
+from cepcli.prior.load import find_prior
 from cepcli.registry import suggest
 
 
@@ -135,6 +136,8 @@ def _label(ablation: Ablation, env: str, steps: int, changes: Mapping[str, Any])
 
 def _names(env: str, prior: str | None, label: str, workspace: Workspace) -> dict[str, str]:
     slug = env.replace("/", "-")
+    if prior is not None:  # a misspelt one is said before the runs that do without it
+        find_prior(prior, workspace)
     return {
         "env": env,
         "family": spec(env).family,

@@ -93,11 +93,7 @@ def load_language_model(
     """
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
-    if is_server(name):
-        raise PriorError(
-            f"`{name}` is served elsewhere: its weights are not here to be loaded or tuned.",
-            "Tune a model from a directory or a hub, --set model=PATH, and serve what comes of it.",
-        )
+    check_source(name)
     path, revision = _local(name)
     source = str(path or name)
     first = torch.float32 if adapter else _DTYPES[precision]
@@ -116,6 +112,32 @@ def load_language_model(
         dtype=precision,
         device=place,
     )
+
+
+def check_source(name: str) -> None:
+    """Refuse what is no language model that could be loaded; nothing is fetched or read.
+
+    Raises:
+        PriorError: if a server holds it, or it is a path without a model.
+    """
+    if is_server(name):
+        raise PriorError(
+            f"`{name}` is served elsewhere: its weights are not here to be loaded or tuned.",
+            "Tune a model from a directory or a hub, --set model=PATH, and serve what comes of it.",
+        )
+    path = Path(name).expanduser()
+    if name in EMBEDDED_MODELS or (not path.is_dir() and is_gguf(name)):
+        return
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise PriorError(
+            f"`{path}` holds no language model: it has no config.json.",
+            "Give a directory that transformers' `save_pretrained` wrote.",
+        )
+    if not path.is_dir() and (path.exists() or path.is_absolute() or name.startswith((".", "~"))):
+        raise PriorError(
+            f"`{name}` is not a directory with a language model.",
+            "Give a directory that transformers' `save_pretrained` wrote.",
+        )
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> str:
@@ -147,20 +169,8 @@ def _local(name: str) -> tuple[Path | None, str]:
         return path, directory_revision(path)
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise PriorError(
-                f"`{path}` holds no language model: it has no config.json.",
-                "Give a directory that transformers' `save_pretrained` wrote.",
-            )
         return path, directory_revision(path)
-    if is_gguf(name):
-        return gguf_model(gguf_file(name))
-    if path.exists() or path.is_absolute() or name.startswith((".", "~")):
-        raise PriorError(
-            f"`{name}` is not a directory with a language model.",
-            "Give a directory that transformers' `save_pretrained` wrote.",
-        )
-    return None, ""
+    return gguf_model(gguf_file(name)) if is_gguf(name) else (None, "")
 
 
 def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -114,9 +114,9 @@ class Connection:
             if attempt < self._config.retries:
                 await asyncio.sleep(self._pause(attempt, wait))
         tries = self._config.retries + 1
+        asked = "asked once" if tries == 1 else f"asked {tries} times"
         raise PriorError(
-            f"The server at {self.url} gave no usable answer to {path}, asked {tries} times: "
-            f"{trouble}.",
+            f"The server at {self.url} gave no usable answer to {path}, {asked}: {trouble}.",
             _remedy(trouble),
         )
 

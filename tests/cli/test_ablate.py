@@ -107,6 +107,7 @@ def test_a_run_of_control_is_longer_than_one_of_text_but_short(space):
     [
         (("cachex",), "Did you mean `cache`?"),
         (("cache", "--steps", "0"), "expected ≥ 1"),
+        (("cache", "--prior", "goto-redbal"), "Did you mean `goto-redball`?"),
         (("cache", "--set", "stepz=1"), "Did you mean `steps`?"),
         (("cache", "--agent", "dqn"), "uses no LLM"),
         (("cache", "--env", "babyai/goto-redbal"), "Did you mean `babyai/goto-redball`?"),

@@ -337,8 +337,17 @@ def test_mistakes_are_named():
         run("finetune", "--env", ENV, "--seed", "1", "--seeds", "1,2")
     with pytest.raises(ConfigError, match="`choice` is 'divers'"):
         run("finetune", "--env", ENV, "--choice", "divers")
+    with pytest.raises(ConfigError, match="annotated states"):
+        run("demos", "--env", "walker2d")
     with pytest.raises(ConfigError, match="smothing"):
         run("score", "--env", ENV, "--prior", "uniform", "--set", "smothing=1")
+
+
+@pytest.mark.parametrize("model", ["/nowhere", "./nowhere", "server:http://127.0.0.1:1"])
+def test_what_is_no_model_is_said_before_anything_is_recorded_for_it(workspace_root, model):
+    with pytest.raises(PriorError, match=r"is not a directory|is served elsewhere"):
+        run("finetune", "--env", ENV, "--shots", "1", "--set", f"model={model}")
+    assert not (workspace_root / "demos").exists()
 
 
 def test_interrupt_says_how_to_go_on(monkeypatch):
