@@ -153,6 +153,7 @@ BOUNDS: dict[str, Bounds] = {
     "overhead": SHARE,
     **dict.fromkeys(
         ("decisions", "queries", "queries_per_decision", "seconds_saved", "llm_seconds",
+         "eval_queries", "eval_tokens", "eval_llm_seconds",
          "wall_seconds", "latency_ms", "latency_p95_ms", "audit_kl"),
         COUNT,
     ),
