@@ -214,8 +214,8 @@ class Tuner:
     def _rows(self, batch: list[Lesson]) -> list[list[Lesson]]:
         """The batch cut so that each part fits one row."""
         branches = [_branch(self._lm, lesson, self._config) for lesson in batch]
-        sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
-        return [[batch[i] for i in row] for row in pack(sizes, self._config.row_tokens)]
+        rows = pack([branch.size for branch in branches], self._config.row_tokens)
+        return [[batch[i] for i in row] for row in rows]
 
     def _validate(self) -> float:
         """NLL on the validation decisions at temperature 1; keeps the weights if they are best."""
@@ -276,9 +276,5 @@ class Tuner:
 
 def _branch(model: LanguageModel, lesson: Lesson, config: FinetuneConfig) -> Branch:
     state = lesson.decision.state
-    text = shortened(state.text, config.text_tokens, lambda text: len(model.encode(text)))
-    prompt = lesson.template.render(replace(state, text=text))
-    tokens = model.encode(prompt.prefix) + model.encode(prompt.state)
-    actions = model.encode_actions(state.actions)
-    model.check_context(len(tokens) + max(map(len, actions)))
-    return Branch(tokens, actions)
+    text = shortened(state.text, config.text_tokens, model.count)
+    return model.branch(lesson.template.render(replace(state, text=text)), state.actions)

@@ -8,14 +8,13 @@ state costs its own tokens and few more.
 import copy
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cepcli.errors import PriorError
 from cepcli.prior.attention import attention_mask, whole_cache
 from cepcli.prior.base import (
     WHOLE_TEXT,
@@ -27,19 +26,12 @@ from cepcli.prior.base import (
 )
 from cepcli.prior.language_model import LanguageModel
 from cepcli.prior.token_tree import Branch, TokenTree, build_tree, pack
+from cepcli.prior.whole_text import common_beginning
 
 #: Fixed prefixes whose keys and values are kept; one run uses one or two.
 _KEPT_PREFIXES = 8
 #: Prompts scored at a time.
 _ON_CPU, _ON_ACCELERATOR = 4, 64
-
-
-class _Prefix(NamedTuple):
-    """A fixed prefix: what is kept of all but its last token, and that token."""
-
-    cache: Any
-    length: int
-    last: list[int]
 
 
 class HFScorer(Scorer):
@@ -54,7 +46,8 @@ class HFScorer(Scorer):
     def __init__(self, language_model: LanguageModel, *, template: str, row_tokens: int) -> None:
         self._lm = language_model
         self._row_tokens = row_tokens
-        self._prefixes: dict[str, _Prefix] = {}
+        self._fixed: dict[str, list[int]] = {}
+        self._caches: dict[tuple[int, ...], Any] = {}
         self._fingerprint = ScorerFingerprint(
             backend="hf",
             model=language_model.name,
@@ -75,10 +68,17 @@ class HFScorer(Scorer):
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
         """Summed token log-likelihoods of each action; prompts may differ in their prefix."""
+        pairs = zip(prompts, action_sets, strict=True)
+        branches = [self._lm.branch(prompt, actions) for prompt, actions in pairs]
+        kept = [
+            self._kept(prompt.prefix, branch)
+            for prompt, branch in zip(prompts, branches, strict=True)
+        ]
         answers: dict[int, ActionScores] = {}
-        for prefix in dict.fromkeys(prompt.prefix for prompt in prompts):
-            members = [i for i, prompt in enumerate(prompts) if prompt.prefix == prefix]
-            self._score_under(prefix, members, prompts, action_sets, answers)
+        for first in dict.fromkeys(kept):
+            members = [i for i, one in enumerate(kept) if one == first]
+            found = self._score_behind(first, [branches[i] for i in members])
+            answers |= dict(zip(members, found, strict=True))
         return [answers[i] for i in range(len(prompts))]
 
     @property
@@ -88,7 +88,7 @@ class HFScorer(Scorer):
 
     def count_tokens(self, text: str) -> int:
         """By the model's tokenizer."""
-        return len(self._lm.encode(text))
+        return self._lm.count(text)
 
     @torch.inference_mode()
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
@@ -110,55 +110,59 @@ class HFScorer(Scorer):
         seconds = time.perf_counter() - started
         return Completion(line, float(ids.shape[1] + len(written)), seconds, seconds)
 
-    def _score_under(
-        self,
-        text: str,
-        members: list[int],
-        prompts: Sequence[Prompt],
-        action_sets: Sequence[Sequence[str]],
-        answers: dict[int, ActionScores],
-    ) -> None:
-        """Score the prompts that share one prefix, row by row, into `answers`."""
-        prefix = self._prefix(text)
-        branches = []
-        for i in members:
-            state = prefix.last + self._lm.encode(prompts[i].state)
-            if not state:
-                raise PriorError("A prompt is empty.", "Its template must render some text.")
-            actions = self._lm.encode_actions(action_sets[i])
-            self._lm.check_context(prefix.length + len(state) + max(map(len, actions)))
-            branches.append(Branch(state, actions))
-        sizes = [len(b.prompt) + sum(map(len, b.continuations)) for b in branches]
-        for row in pack(sizes, self._row_tokens):
+    def _score_behind(
+        self, first: tuple[int, ...], branches: Sequence[Branch]
+    ) -> list[ActionScores]:
+        """Score branches that all begin with the tokens `first`, row by row."""
+        rest = [branch.behind(len(first)) for branch in branches]
+        cache = self._cache(first)
+        answers = []
+        for row in pack([branch.size for branch in rest], self._row_tokens):
             started = time.perf_counter()
-            tree = build_tree([branches[i] for i in row])
-            scores = self._row_scores(prefix, tree).double().cpu().numpy()
+            tree = build_tree([rest[i] for i in row])
+            forked = None if cache is None else fork(cache)
+            found = tree_log_likelihoods(self._lm, tree, cache=forked, offset=len(first))
+            scores = found.double().cpu().numpy()
             seconds = (time.perf_counter() - started) / len(row)
             start = 0
             for i in row:
-                lengths = np.array([len(c) for c in branches[i].continuations], dtype=np.int64)
-                answers[members[i]] = ActionScores(
+                lengths = np.array([len(c) for c in rest[i].continuations], dtype=np.int64)
+                scored = ActionScores(
                     log_likelihood=scores[start : start + len(lengths)],
                     lengths=lengths,
                     tokens=len(tree.tokens) / len(row),
                     seconds=seconds,
                     live_seconds=seconds,
                 )
+                answers.append(scored)
                 start += len(lengths)
+        return answers
 
-    def _row_scores(self, prefix: _Prefix, tree: TokenTree) -> Float[Tensor, " continuations"]:
-        cache = fork(prefix.cache) if prefix.length else None
-        return tree_log_likelihoods(self._lm, tree, cache=cache, offset=prefix.length)
+    def _kept(self, prefix: str, branch: Branch) -> tuple[int, ...]:
+        """The first tokens of a prompt whose keys and values are kept.
 
-    def _prefix(self, text: str) -> _Prefix:
-        """The kept part of a fixed prefix, computed when it is new."""
-        if text not in self._prefixes:
-            while len(self._prefixes) >= _KEPT_PREFIXES:
-                del self._prefixes[next(iter(self._prefixes))]
-            ids = self._lm.encode(text)
-            body, last = ids[:-1], ids[-1:]
-            self._prefixes[text] = _Prefix(encode_prefix(self._lm, body), len(body), last)
-        return self._prefixes[text]
+        All that it shares with its fixed prefix but the last, which predicts what follows.
+        """
+        if prefix not in self._fixed:
+            _make_room(self._fixed)
+            self._fixed[prefix] = self._lm.encode(prefix)
+        shared = min(common_beginning(self._fixed[prefix], branch.prompt), branch.shared)
+        return tuple(branch.prompt[: max(0, shared - 1)])
+
+    def _cache(self, first: tuple[int, ...]) -> Any:
+        """Keys and values of the first tokens of a row, computed when they are new."""
+        if not first:
+            return None
+        if first not in self._caches:
+            _make_room(self._caches)
+            self._caches[first] = encode_prefix(self._lm, first)
+        return self._caches[first]
+
+
+def _make_room(kept: dict[Any, Any]) -> None:
+    """Forget the oldest, so that one more may be kept."""
+    while len(kept) >= _KEPT_PREFIXES:
+        del kept[next(iter(kept))]
 
 
 def encode_prefix(language_model: LanguageModel, ids: Sequence[int]) -> Any:

@@ -18,10 +18,13 @@ from cepcli.device import resolve_device
 from cepcli.errors import PriorError
 from cepcli.packaged_models import quiet_transformers
 from cepcli.prior.adapter import adapter_sha256, merge_adapter
+from cepcli.prior.base import Prompt
 from cepcli.prior.embedded import EMBEDDED_MODELS, embedded_path
 from cepcli.prior.gguf import gguf_file, gguf_model, is_gguf
 from cepcli.prior.local_weights import directory_revision
 from cepcli.prior.server_address import is_server
+from cepcli.prior.token_tree import Branch
+from cepcli.prior.whole_text import PROBES, Borders, Ends, ended, find_ends
 
 _HUB_SECONDS = 5.0
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,6 +43,8 @@ class LanguageModel:
         adapter_sha256: of the adapter's weights that were merged, or "".
         dtype: name of the precision of the weights and of the computation.
         device: where it is.
+        ends: special tokens that the tokenizer puts around a text.
+        borders: how whole texts part from their prompts.
     """
 
     model: Any
@@ -49,6 +54,8 @@ class LanguageModel:
     adapter_sha256: str
     dtype: str
     device: torch.device
+    ends: Ends
+    borders: Borders
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -56,16 +63,30 @@ class LanguageModel:
         return _DTYPES[self.dtype]
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens."""
-        return self.tokenizer(text, add_special_tokens=False).input_ids if text else []
+        """Token ids of a text that goes on: with what the tokenizer puts before it, not behind."""
+        return self.ends.strip(self.tokenizer(text, verbose=False).input_ids)
 
-    def encode_actions(self, actions: Sequence[str]) -> list[list[int]]:
-        """Token ids of each action as it follows a prompt.
+    def count(self, text: str) -> int:
+        """How many tokens a text has, special ones around it not counted."""
+        return self.ends.plain(self.tokenizer(text, verbose=False).input_ids)
 
-        The line break ends the action, so that "go north" is not a part of "go north east".
+    def branch(self, prompt: Prompt, actions: Sequence[str]) -> Branch:
+        """Prompt and actions as tokens of the whole texts, see `cepcli.prior.whole_text`.
+
+        Raises:
+            PriorError: if an action cannot be scored after the prompt, or all is too long.
         """
-        texts = [f" {action}\n" for action in actions]
-        return self.tokenizer(texts, add_special_tokens=False).input_ids
+        text = prompt.prefix + prompt.state
+        tokens = self.encode(text)
+        new = self.borders.unknown(text, tokens, actions)
+        texts = [text + ended(action) for action in new]
+        ids = self.tokenizer(texts, verbose=False).input_ids if texts else []
+        whole = dict(zip(new, map(self.ends.strip, ids), strict=True))
+        splits = self.borders.splits(text, tokens, actions, whole)
+        self.check_context(len(tokens) + max(len(split.action) for split in splits))
+        return Branch(
+            tokens, [split.action for split in splits], [split.dropped for split in splits]
+        )
 
     def check_context(self, needed: int) -> None:
         """Refuse what the model has no positions for; it would answer something.
@@ -111,6 +132,8 @@ def load_language_model(
         adapter_sha256=adapter_sha256(adapter) if adapter else "",
         dtype=precision,
         device=place,
+        ends=_ends(name, tokenizer),
+        borders=Borders(name, remember=_merges_pairs(tokenizer)),
     )
 
 
@@ -138,6 +161,17 @@ def check_source(name: str) -> None:
             f"`{name}` is not a directory with a language model.",
             "Give a directory that transformers' `save_pretrained` wrote.",
         )
+
+
+def _ends(name: str, tokenizer: Any) -> Ends:
+    plain, broken = (tokenizer(text, add_special_tokens=False).input_ids for text in PROBES)
+    return find_ends(name, plain, tokenizer(PROBES[0]).input_ids, broken)
+
+
+def _merges_pairs(tokenizer: Any) -> bool:
+    """Whether a tokenizer is one of byte-pair encoding, as those of most models are."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    return type(getattr(fast, "model", None)).__name__ == "BPE"
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> str:

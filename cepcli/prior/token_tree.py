@@ -7,7 +7,7 @@ prompt for each of its candidates. The last token of a continuation is only pred
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -21,10 +21,26 @@ class Branch:
     Attributes:
         prompt: token ids, at least one.
         continuations: token ids of each candidate, each at least one token long.
+        dropped: how many of the prompt's last tokens each continuation replaces; none if empty.
     """
 
     prompt: Sequence[int]
     continuations: Sequence[Sequence[int]]
+    dropped: Sequence[int] = ()
+
+    @property
+    def shared(self) -> int:
+        """How many first tokens of the prompt come before every continuation."""
+        return len(self.prompt) - max(self.dropped, default=0)
+
+    @property
+    def size(self) -> int:
+        """Tokens of the prompt and of all continuations, at most so many in a row."""
+        return len(self.prompt) + sum(map(len, self.continuations))
+
+    def behind(self, tokens: int) -> "Branch":
+        """The branch without so many first tokens of its prompt."""
+        return replace(self, prompt=self.prompt[tokens:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +86,11 @@ def build_tree(branches: Sequence[Branch]) -> TokenTree:
     scored: list[tuple[int, int, int]] = []  # predicting node, target token, continuation
     number = 0
     for branch in branches:
-        if not branch.prompt or not all(branch.continuations):
+        if branch.shared < 1 or not all(branch.continuations):
             raise ValueError("A prompt and its continuations must hold at least one token each.")
         end = nodes.extend(-1, branch.prompt)
-        for continuation in branch.continuations:
-            node = end
+        for place, continuation in enumerate(branch.continuations):
+            node = nodes.above(end, branch.dropped[place] if branch.dropped else 0)
             for position, token in enumerate(continuation):
                 scored.append((node, token, number))
                 if position + 1 < len(continuation):
@@ -126,4 +142,10 @@ class _Nodes:
                 self.parents.append(node)
                 self.depths.append(self.depths[node] + 1 if node >= 0 else 0)
             node = self._number[key]
+        return node
+
+    def above(self, node: int, steps: int) -> int:
+        """The ancestor of `node` so many steps up."""
+        for _ in range(steps):
+            node = self.parents[node]
         return node

@@ -25,8 +25,8 @@ def scorer(embedded_model):
 
 def naive(model, prompt: Prompt, action: str) -> float:
     """The log-likelihood of one action by one plain forward pass."""
-    ids = model.encode(prompt.prefix) + model.encode(prompt.state)
-    [answer] = model.encode_actions([action])
+    branch = model.branch(prompt, [action])
+    ids, [answer] = branch.prompt, branch.continuations
     with torch.inference_mode():
         logits = model.model(input_ids=torch.tensor([ids + answer])).logits[0].log_softmax(-1)
     rows = range(len(ids) - 1, len(ids) + len(answer) - 1)
@@ -40,7 +40,8 @@ def test_tree_gives_the_naive_log_likelihoods_in_one_call_for_all(scorer, embedd
     ):
         expected = [naive(embedded_model, prompt, action) for action in actions]
         np.testing.assert_allclose(answer.log_likelihood, expected, atol=1e-4)
-        assert answer.lengths.tolist() == [len(c) for c in embedded_model.encode_actions(actions)]
+        branch = embedded_model.branch(prompt, actions)
+        assert answer.lengths.tolist() == [len(c) for c in branch.continuations]
 
 
 def test_small_rows_change_nothing_but_the_packing(scorer, embedded_model):

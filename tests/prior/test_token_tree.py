@@ -38,7 +38,16 @@ def test_two_prompts_share_their_first_tokens():
     assert tree.readouts.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("branch", [Branch([], [[1]]), Branch([1], [[]])])
+def test_a_continuation_may_replace_the_prompts_last_tokens():
+    branch = Branch([1, 2, 3], [[9, 9], [7], [8]], [1, 0, 2])
+    tree = build_tree([branch])
+    assert tree.tokens.tolist() == [1, 2, 3, 9]
+    assert tree.parents.tolist() == [-1, 0, 1, 1]
+    assert tree.readouts[tree.predictor].tolist() == [1, 3, 2, 0]
+    assert (branch.shared, branch.size, branch.behind(1).prompt) == (1, 7, [2, 3])
+
+
+@pytest.mark.parametrize("branch", [Branch([], [[1]]), Branch([1], [[]]), Branch([1], [[2]], [1])])
 def test_empty_parts_are_refused(branch):
     with pytest.raises(ValueError, match="at least one token"):
         build_tree([branch])
