@@ -1,7 +1,7 @@
 """Scores by a language model that a server holds: vLLM, llama-server, and what speaks like them.
 
-The score of an action is defined as for a local model: prompt and action are tokenized apart, by
-the server, and the log-likelihoods of the action's tokens after the prompt are summed.
+The score of an action is defined as for a local model (`cepcli.prior.whole_text`), with the tokens
+that the server gives for the whole text, special ones included.
 """
 
 import asyncio
@@ -29,22 +29,13 @@ from cepcli.prior.config import ServerConfig
 from cepcli.prior.journal import Journal, Record, prompt_hash
 from cepcli.prior.server_address import ServerAddress
 from cepcli.prior.server_connection import Connection, UnusableError
-from cepcli.prior.server_ways import (
-    ENDINGS,
-    KNOWN,
-    TOKENIZERS,
-    WAYS,
-    Found,
-    Row,
-    Scored,
-    find_way,
-    score_rows,
-    together,
-)
+from cepcli.prior.server_probe import ENDINGS, KNOWN, Found, find_way
+from cepcli.prior.server_ways import TOKENIZERS, WAYS, Row, Scored, score_rows, together
+from cepcli.prior.whole_text import Borders, Split, ended
 from cepcli.registry import suggest
 
 T = TypeVar("T")
-#: Texts whose tokens are kept: actions and fixed prefixes, which come again and again.
+#: Texts whose length in tokens is kept.
 _KEPT_TEXTS = 8192
 #: What tells served models apart, of all that servers say about them.
 _IDENTITY = ("root", "parent", "meta")
@@ -87,7 +78,8 @@ class ServerScorer(Scorer):
         except BaseException:
             self._close()
             raise
-        self._known: dict[str, list[int]] = {}
+        self._lengths: dict[str, int] = {}
+        self._borders = Borders(self._model.name)
         self._fingerprint = ScorerFingerprint(
             backend="server",
             model=self._model.name,
@@ -135,8 +127,11 @@ class ServerScorer(Scorer):
 
     def count_tokens(self, text: str) -> int:
         """By the server's tokenizer; texts that come again are asked about once."""
-        self._loop.run(self._learn([text]))
-        return len(self._known[text])
+        if text not in self._lengths:
+            if len(self._lengths) >= _KEPT_TEXTS:
+                self._lengths.clear()
+            self._lengths[text] = self._loop.run(self._count(text))
+        return self._lengths[text]
 
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """A line after each prompt, at temperature 0; requests run side by side."""
@@ -185,18 +180,13 @@ class ServerScorer(Scorer):
     async def _score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[list[Scored]]:
-        again = {prompt.prefix for prompt in prompts}
-        again |= {_ended(action) for actions in action_sets for action in actions}
-        await self._learn(sorted(again))
-        states = await together([self._tokens(prompt.state) for prompt in prompts])
+        texts = [prompt.prefix + prompt.state for prompt in prompts]
+        heads = await together([self._tokens(text) for text in texts])
         rows, sizes = [], []
-        for prompt, state, actions in zip(prompts, states, action_sets, strict=True):
-            tokens = self._known[prompt.prefix] + state
-            if not tokens:
-                raise PriorError("A prompt is empty.", "Its template must render some text.")
-            continuations = [self._known[_ended(action)] for action in actions]
-            self._check_context(tokens, continuations)
-            rows += [Row(tokens, continuation) for continuation in continuations]
+        for text, tokens, actions in zip(texts, heads, action_sets, strict=True):
+            splits = await self._splits(text, tokens, actions)
+            self._check_context(len(tokens), max(len(split.action) for split in splits))
+            rows += [Row(tokens[: len(tokens) - s.dropped], s.action) for s in splits]
             sizes.append(len(actions))
         way = WAYS[self._found.way]
         scored = await score_rows(self._connection, self._model.name, rows, way, self._found.batch)
@@ -207,38 +197,40 @@ class ServerScorer(Scorer):
         return answers
 
     async def _line(self, prompt: Prompt, most_tokens: int) -> tuple[str, float]:
-        await self._learn([prompt.prefix])
-        tokens = self._known[prompt.prefix] + await self._tokens(prompt.state)
-        self._check_context(tokens, [[0] * most_tokens])
+        tokens = await self._tokens(prompt.prefix + prompt.state)
+        self._check_context(len(tokens), most_tokens)
         body = {
             "model": self._model.name, "prompt": tokens, "max_tokens": most_tokens,
             "temperature": 0, "stop": ["\n"],
         }  # fmt: skip
         text, written = await self._connection.ask("/v1/completions", body, _written)
         if written is None:
-            written = len(await self._tokens(text))
+            written = await self._count(text)
         return text.split("\n")[0].strip(), float(len(tokens) + written)
 
-    async def _learn(self, texts: Sequence[str]) -> None:
-        """Have the tokens of texts that will come again; forget the oldest."""
-        new = [text for text in texts if text not in self._known]
-        tokens = await together([self._tokens(text) for text in new])
-        if len(self._known) + len(new) > _KEPT_TEXTS:
-            self._known = {text: self._known[text] for text in texts if text in self._known}
-        self._known.update(zip(new, tokens, strict=True))
+    async def _splits(self, text: str, tokens: list[int], actions: Sequence[str]) -> list[Split]:
+        """How each action parts from its prompt; only new ones are asked about."""
+        new = self._borders.unknown(text, tokens, actions)
+        ids = await together([self._tokens(text + ended(action)) for action in new])
+        return self._borders.splits(text, tokens, actions, dict(zip(new, ids, strict=True)))
 
     async def _tokens(self, text: str) -> list[int]:
-        if not text:
-            return []
-        tokenize = TOKENIZERS[self._found.tokenize]
-        return await tokenize(self._connection, self._model.name, text, False)
+        """Of a text that goes on."""
+        return self._found.ends.strip(await self._read(text)) if text else []
 
-    def _check_context(self, prompt: list[int], actions: Sequence[list[int]]) -> None:
-        needed = len(prompt) + max(map(len, actions), default=0) + 1
+    async def _count(self, text: str) -> int:
+        return self._found.ends.plain(await self._read(text)) if text else 0
+
+    async def _read(self, text: str) -> list[int]:
+        tokenize = TOKENIZERS[self._found.tokenize]
+        return await tokenize(self._connection, self._model.name, text)
+
+    def _check_context(self, prompt: int, more: int) -> None:
+        needed = prompt + more + 1
         context = self._model.context
         if context is not None and needed > context:
             raise PriorError(
-                f"A prompt of {len(prompt)} tokens needs {needed} with its actions, but "
+                f"A prompt of {prompt} tokens needs {needed} with its actions, but "
                 f"`{self._model.name}` at {self._connection.url} takes {context}.",
                 "Serve it with more (vLLM: --max-model-len, llama-server: --ctx-size, which its "
                 "slots share), or set `text_tokens` (of a run: `llm.text_tokens`) lower, so that "
@@ -287,11 +279,6 @@ class _Loop:
 async def _connect(url: str, key: str | None, config: ServerConfig) -> Connection:
     """A connection of the running loop."""
     return Connection(url, key, config)
-
-
-def _ended(action: str) -> str:
-    """An action as it follows a prompt; the line break ends it, as for a local model."""
-    return f" {action}\n"
 
 
 def _summed(scored: Sequence[Scored], seconds: float) -> ActionScores:

@@ -1,26 +1,17 @@
-"""The ways in which servers say how likely a given text is, and which of them one knows.
+"""The ways in which servers say how likely a given text is, and which tokens it has.
 
-Servers ignore what they do not know without a word: llama-server takes `echo` and returns the
-log-probability of what it generated, others return those of the forced tokens after forcing. So
-each way is tried on two known strings that begin alike, and used only if the entries are as many as
-the tokens, agree where the strings do, and could be probabilities where they part.
+Which of them a server knows is found by `cepcli.prior.server_probe`.
 """
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from cepcli.errors import PriorError
 from cepcli.prior.server_connection import Connection, UnusableError
 
-#: Begins alike, ends likely and unlikely. The end has the form of an action.
-KNOWN = "The days of the week are Monday, Tuesday, Wednesday, Thursday,"
-ENDINGS = (" Friday and Saturday\n", " purple go north\n")
-#: What the same log-probability may differ by between two requests of a batch, nats.
-_NOISE = 0.25
-#: What the probabilities of two tokens in one place may add up to, rounding included.
-_ONE = 1.02
+#: Servers write numbers like −9999 where they tell no log-probability; no model is so sure, nats.
+_STAND_IN = -1000.0
 #: Added to a logit; no other token is generated then.
 _FORCE = 1000
 _WHOLE_VOCABULARY = 1_000_000
@@ -42,26 +33,22 @@ class Scored(NamedTuple):
 
 #: Scores rows in one request.
 Way = Callable[[Connection, str, Sequence[Row], bool], Awaitable[list[Scored]]]
-#: Token ids of a text, without special tokens.
-Tokenize = Callable[[Connection, str, str, bool], Awaitable[list[int]]]
 
 
-class Found(NamedTuple):
-    """How a server scores.
+class Tokenize(Protocol):
+    """Token ids of a text, as the model's own tokenizer reads it."""
 
-    Attributes:
-        way: name of the way, one of `WAYS`.
-        batch: rows per request at most.
-        tokenize: name of the way to tokenize, one of `TOKENIZERS`.
-        tokens: of the known string; tells tokenizers apart.
-        likelihoods: log-likelihood of each of the `ENDINGS`; tells weights apart.
-    """
-
-    way: str
-    batch: int
-    tokenize: str
-    tokens: list[int]
-    likelihoods: list[float]
+    def __call__(
+        self,
+        connection: Connection,
+        model: str,
+        text: str,
+        *,
+        special: bool = True,
+        probing: bool = False,
+    ) -> Awaitable[list[int]]:
+        """With special tokens around it, unless not `special`."""
+        ...
 
 
 async def prompt_logprobs(
@@ -161,47 +148,36 @@ async def _looked_up(
     return await connection.ask("/completion", _generating(model, prompt, 1, wanted), read)
 
 
-async def tokenize_vllm(connection: Connection, model: str, text: str, probing: bool) -> list[int]:
+async def tokenize_vllm(
+    connection: Connection,
+    model: str,
+    text: str,
+    *,
+    special: bool = True,
+    probing: bool = False,
+) -> list[int]:
     """The form that vLLM gives `/tokenize`."""
-    body = {"model": model, "prompt": text, "add_special_tokens": False}
+    body = {"model": model, "prompt": text, "add_special_tokens": special}
     return await connection.ask("/tokenize", body, _tokens, probing=probing)
 
 
-async def tokenize_llama(connection: Connection, model: str, text: str, probing: bool) -> list[int]:
+async def tokenize_llama(
+    connection: Connection,
+    model: str,
+    text: str,
+    *,
+    special: bool = True,
+    probing: bool = False,
+) -> list[int]:
     """The form that llama-server gives `/tokenize`."""
-    body = {"content": text, "add_special": False}
+    body = {"content": text, "add_special": special, "parse_special": True}
     return await connection.ask("/tokenize", body, _tokens, probing=probing)
 
 
 #: In the order in which they are tried.
 WAYS: dict[str, Way] = {"prompt_logprobs": prompt_logprobs, "echo": echo, "grammar": grammar}
 TOKENIZERS: dict[str, Tokenize] = {"vllm": tokenize_vllm, "llama": tokenize_llama}
-_ONE_BY_ONE = {"grammar"}
-
-
-async def find_way(connection: Connection, model: str, batch: int) -> Found:
-    """The first way that gives sound log-probabilities of the known strings.
-
-    Raises:
-        PriorError: if there is none, with what each gave instead.
-    """
-    tokenize, known = await _find_tokenizer(connection, model)
-    ends = [await TOKENIZERS[tokenize](connection, model, end, False) for end in ENDINGS]
-    rows = [Row(known[:1], known[1:] + end) for end in ends]
-    reasons = []
-    for name, way in WAYS.items():
-        for size in (1,) if name in _ONE_BY_ONE or batch == 1 else (batch, 1):
-            try:
-                scored = await score_rows(connection, model, rows, way, min(size, 2), probing=True)
-                _check(rows, scored)
-            except UnusableError as reason:
-                reasons.append(f"{name}{' one by one' if size == 1 else ''}: {reason}")
-                continue
-            sums = [
-                math.fsum(row.log_probs[-len(end) :]) for row, end in zip(scored, ends, strict=True)
-            ]
-            return Found(name, size, tokenize, known, sums)
-    raise _cannot(connection, f"Tried {'; '.join(reasons)}.")
+ONE_BY_ONE = {"grammar"}
 
 
 async def score_rows(
@@ -228,47 +204,6 @@ async def together(work: Sequence[Awaitable[Any]]) -> list[Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _find_tokenizer(connection: Connection, model: str) -> tuple[str, list[int]]:
-    reasons = []
-    for name, tokenize in TOKENIZERS.items():
-        try:
-            tokens = await tokenize(connection, model, KNOWN, True)
-        except UnusableError as reason:
-            reasons.append(f"{name}: {reason}")
-            continue
-        if len(tokens) > 1:
-            return name, tokens
-        reasons.append(f"{name}: {len(tokens)} tokens for `{KNOWN}`")
-    raise _cannot(connection, f"It gave no token ids at /tokenize ({'; '.join(reasons)}).")
-
-
-def _cannot(connection: Connection, what: str) -> PriorError:
-    return PriorError(
-        f"The server at {connection.url} cannot say how likely a given text is. {what}",
-        "What works: vLLM (vllm serve MODEL), or llama.cpp's llama-server of 2025-10 or later, "
-        "addressed directly, with /tokenize beside /v1; not a chat interface, and not Ollama.",
-    )
-
-
-def _check(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
-    """Refuse log-probabilities of other tokens, shifted ones, and those of forced tokens."""
-    one, two = (row.action for row in rows)
-    apart = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
-    first, second = (found.log_probs for found in scored)
-    gap = max(abs(a - b) for a, b in zip(first[:apart], second[:apart], strict=True))
-    if gap > _NOISE:
-        raise UnusableError(
-            f"log-probabilities of equal tokens after equal text differ by {gap:.1f} nats, so "
-            "they are shifted, or of other tokens"
-        )
-    total = math.exp(first[apart]) + math.exp(second[apart])
-    if total > _ONE:
-        raise UnusableError(
-            f"two tokens in the same place have probabilities that add up to {total:.2f}, so they "
-            "are not the model's own"
-        )
 
 
 async def _of_prompts(
@@ -366,6 +301,8 @@ def _tokens(data: dict[str, Any]) -> list[int]:
 def _log_prob(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value) or value > 1e-3:
         raise UnusableError(f"a log-probability of {value}")
+    if value <= _STAND_IN:
+        raise UnusableError(f"{value:g} where a log-probability should be, which it does not tell")
     return float(value)
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from cepcli.errors import PriorError
 
 #: Of a prompt's end: tokens and characters by which it is recognised.
-_END_TOKENS = 3
-_END_CHARACTERS = 12
+_END_TOKENS = 2
+_END_CHARACTERS = 8
 #: Splits that are remembered.
 _KEPT = 100_000
 #: A text to find special tokens with, and the same with an action's end.

@@ -26,11 +26,17 @@ def log_prob(before, token, salt=""):
     return -1.0 - 9.0 * int.from_bytes(digest[:4], "big") / 2**32
 
 
-def log_likelihood(prompt, action, salt=""):
+#: Of a server that has them, before and behind every text.
+BOS, EOS = 16_777_216, 16_777_217
+
+
+def log_likelihood(prompt, action, salt="", bos=False):
     """What a prior over this server should find, and the action's tokens."""
-    before = tokens_of(prompt.prefix) + tokens_of(prompt.state)
-    ids = tokens_of(f" {action}\n")
-    return sum(log_prob(before + ids[:i], t, salt) for i, t in enumerate(ids)), len(ids)
+    text = prompt.prefix + prompt.state
+    first = [BOS] if bos else []
+    ids, start = first + tokens_of(f"{text} {action}\n"), len(first + tokens_of(text))
+    scores = [log_prob(ids[:i], ids[i], salt) for i in range(start, len(ids))]
+    return sum(scores), len(scores)
 
 
 def gguf_weights():
@@ -59,6 +65,12 @@ class Served:
         forced: whether a grammar's log-probabilities are those after forcing, all 0.
         troubles: functions of a handler that answer the next scoring requests in its place.
         usage: what it says it used.
+        bos, eos: whether special tokens are put around a text.
+        forgets: whether /tokenize leaves them out, and completions do not.
+        counts: whether completions say how many tokens they read.
+        stand_in: what is told of the log-probabilities below −7, if not they.
+        swaps: whether the answers to several prompts come in the other order.
+        drifts: by how much each scoring differs from the one before.
         seconds: that scoring takes.
         asked: (path, body, headers) of every request.
         most: scoring requests under way at the same time, at most.
@@ -68,8 +80,10 @@ class Served:
         self.knows, self.models, self.context = set(knows), list(models), None
         self.key, self.lists, self.shift, self.forced, self.salt = None, True, 0, False, ""
         self.troubles, self.seconds, self.asked = [], 0.0, []
-        self.usage = {}
+        self.usage, self.bos, self.eos, self.forgets, self.counts = {}, False, False, False, True
+        self.stand_in, self.swaps, self.drifts, self.drifted = None, False, 0.0, 0.0
         self.now = self.most = 0
+        self.gone = False
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"served": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -91,9 +105,11 @@ class Served:
     def rows(self):
         """Every sequence of tokens that was scored by vLLM's ways."""
         prompts = [body["prompt"] for body in self.scorings()]
+        prompts = [prompt for prompt in prompts if not isinstance(prompt, str)]
         return [row for p in prompts for row in (p if isinstance(p[0], list) else [p])]
 
     def close(self):
+        self.gone = True  # kept connections end, too
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -109,6 +125,7 @@ class Served:
                 return trouble(handler)
             if path == "/v1/completions":
                 return self.completions(handler, body)
+            self.drifted += self.drifts
             if "grammar" in self.knows:
                 return self.completion(handler, body)
             return handler.answer({"detail": "Not Found"}, 404)
@@ -116,7 +133,19 @@ class Served:
             with self._lock:
                 self.now -= 1
 
+    def read(self, text, special=True):
+        first, last = [BOS] * (self.bos and special), [EOS] * (self.eos and special)
+        return first + tokens_of(text) + last
+
+    def told(self, before, token):
+        found = log_prob(before, token, self.salt) + self.drifted
+        return self.stand_in if self.stand_in is not None and found < -7 else found
+
     def completions(self, handler, body):
+        self.drifted += self.drifts
+        if isinstance(body["prompt"], str):
+            count = {"prompt_tokens": len(self.read(body["prompt"]))} if self.counts else {}
+            return handler.answer({"choices": [{"text": "x"}], "usage": count})
         prompts = body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]]
         if len(prompts) > 1 and not self.lists:
             return handler.answer({"error": {"message": "one prompt only"}}, 500)
@@ -126,15 +155,18 @@ class Served:
             choice = {"index": index, "text": text, "logprobs": None}
             if "prompt_logprobs" in self.knows and "prompt_logprobs" in body:
                 choice["prompt_logprobs"] = [None] + [
-                    {str(t): {"logprob": log_prob(prompt[: i + 1], t, self.salt), "rank": 3}}
+                    {str(t): {"logprob": self.told(prompt[: i + 1], t), "rank": 3}}
                     | {"999999999": {"logprob": -0.5, "rank": 1}}
                     for i, t in enumerate(prompt[1:])
                 ]
             if "echo" in self.knows and body.get("echo"):
-                entries = [log_prob(prompt[:i], t, self.salt) for i, t in enumerate(prompt)]
+                entries = [self.told(prompt[:i], t) for i, t in enumerate(prompt)]
                 entries = [None, *entries[1 + self.shift :], *[-1.0] * (self.shift + 1)]
                 choice["logprobs"] = {"token_logprobs": entries}
             choices.append(choice)
+        if self.swaps:
+            texts = [choice.pop("index") for choice in choices]
+            choices = [choices[i] for i in texts]
         return handler.answer({"choices": choices[::-1], "usage": self.usage})
 
     def completion(self, handler, body):
@@ -142,7 +174,7 @@ class Served:
         entries = [
             {
                 "id": t,
-                "logprob": 0.0 if self.forced else log_prob(body["prompt"] + ids[:i], t, self.salt),
+                "logprob": 0.0 if self.forced else self.told(body["prompt"] + ids[:i], t),
             }
             for i, t in enumerate(ids)
         ]
@@ -171,12 +203,17 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self._heard(body)
         served = self.served
+        if served.gone:
+            self.close_connection = True
+            return
         given = self.headers.get("Authorization")
         if served.key is not None and given != f"Bearer {served.key}":
             self.answer({"error": {"message": f"Invalid key: {given}"}}, 401)
         elif self.path == "/tokenize":
-            text = body.get("content" if "grammar" in served.knows else "prompt", "")
-            self.answer({"tokens": tokens_of(text)})
+            llama = "grammar" in served.knows
+            text = body.get("content" if llama else "prompt", "")
+            special = body.get("add_special" if llama else "add_special_tokens", False)
+            self.answer({"tokens": served.read(text, special and not served.forgets)})
         else:
             served.scoring(self, self.path, body)
 

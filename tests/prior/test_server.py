@@ -1,6 +1,7 @@
 """A served model as a scorer, against a small server in the test that behaves or misbehaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,9 +68,9 @@ def connect():
         one.close()
 
 
-def check(answers, prompts=PROMPTS, actions=ACTIONS):
+def check(answers, prompts=PROMPTS, actions=ACTIONS, bos=False):
     for prompt, answer in zip(prompts, answers, strict=True):
-        expected = [log_likelihood(prompt, action) for action in actions]
+        expected = [log_likelihood(prompt, action, bos=bos) for action in actions]
         assert answer.log_likelihood.tolist() == pytest.approx([e[0] for e in expected])
         assert answer.lengths.tolist() == [e[1] for e in expected]
 
@@ -83,11 +84,60 @@ def test_every_way_gives_the_log_likelihoods(serve, connect, way):
     assert scorer.score([], []) == []
 
 
+@pytest.mark.parametrize("way", ["prompt_logprobs", "echo", "grammar"])
+@pytest.mark.parametrize("eos", [False, True])
+def test_special_tokens_come_before_a_text_and_none_behind_it(serve, connect, way, eos):
+    server = serve((way,), bos=True, eos=eos)
+    scorer = connect(server)
+    check(scorer.score(PROMPTS, [ACTIONS] * 3), bos=True)
+    check(scorer.score(PROMPTS, [ACTIONS] * 3), bos=True)
+    assert scorer.count_tokens("You see a wall.") == 4
+    assert scorer.count_tokens("") == 0
+    [line] = scorer.complete([Prompt("One two", " three")], 9)
+    assert line.text == "a thought of 4."
+    assert line.tokens == 4 + 5
+    assert scorer.fingerprint != connect(serve((way,))).fingerprint
+
+
+@pytest.mark.parametrize("way", ["prompt_logprobs", "echo", "grammar"])
+def test_server_that_reads_other_tokens_than_it_tells_is_refused(serve, connect, way):
+    with pytest.raises(PriorError, match="as 11 tokens, but /tokenize gives 10"):
+        connect(serve((way,), bos=True, forgets=True))
+    connect(serve((way,), bos=True, counts=False))
+
+
+@pytest.mark.parametrize("way", ["prompt_logprobs", "echo", "grammar"])
+@pytest.mark.parametrize("stand_in", [-9999.0, -1e9, -100.0])
+def test_numbers_that_stand_for_a_log_probability_are_refused(serve, connect, way, stand_in):
+    with pytest.raises(PriorError, match=rf"{re.escape(f'{stand_in:g}')} .*not t.l"):
+        connect(serve((way,), stand_in=stand_in))
+
+
+def test_a_stand_in_that_comes_later_is_refused(serve, connect):
+    server = serve()
+    scorer = connect(server)
+    server.stand_in = -9999.0
+    with pytest.raises(PriorError, match="it answered -9999 where a log-probability should be"):
+        scorer.score(PROMPTS, [ACTIONS] * 3)
+
+
+@pytest.mark.parametrize("way", ["echo", "grammar"])
+def test_answers_that_differ_from_one_time_to_the_next_are_refused(serve, connect, way):
+    with pytest.raises(PriorError, match="of the same text, asked twice, that differ"):
+        connect(serve((way,), drifts=-0.2))
+
+
+def test_answers_in_another_order_are_refused_and_asked_for_one_by_one(serve, connect):
+    server = serve(("echo",), swaps=True)
+    check(connect(server).score(PROMPTS, [ACTIONS] * 3))
+    assert all(isinstance(body["prompt"][0], int) for body in server.scorings()[-12:])
+
+
 def test_prompts_may_have_different_actions_and_answers_say_what_they_cost(serve, connect):
     one, two = connect(serve()).score(PROMPTS[:2], [ACTIONS[:1], ACTIONS[1:]])
     check([one], PROMPTS[:1], ACTIONS[:1])
     check([two], PROMPTS[1:2], ACTIONS[1:])
-    assert (one.tokens, two.tokens) == (9 + 3 + 1, 3 * 11 + 3 + 4 + 2)
+    assert (one.tokens, two.tokens) == (9 + 3, 3 * 10 + 3 + 4 + 2)
     assert one.seconds == one.live_seconds > 0
 
 
@@ -161,14 +211,13 @@ def test_requests_run_side_by_side_up_to_the_bound(serve, connect):
     assert server.most == 3
 
 
-def test_texts_that_come_again_are_tokenized_once(serve, connect):
+def test_actions_that_come_again_are_tokenized_once(serve, connect):
     server = serve()
     scorer = connect(server)
     scorer.score(PROMPTS[:2], [ACTIONS] * 2)
     scorer.score(PROMPTS[:2], [ACTIONS] * 2)
     texts = [body["prompt"] for path, body, _ in server.asked if path == "/tokenize"]
-    assert [texts.count(f" {action}\n") for action in ACTIONS] == [1] * 4
-    assert texts.count(PROMPTS[0].prefix) == 1
+    assert [sum(text.endswith(f": {action}\n") for text in texts) for action in ACTIONS] == [1] * 4
 
 
 @pytest.mark.parametrize(
@@ -513,7 +562,7 @@ print("done")
 
 def test_killed_client_pays_again_for_its_last_question_only(serve, workspace_root):
     server, client = serve(), []
-    server.troubles = [None] * 8 + [lambda handler: os.kill(client[0].pid, signal.SIGKILL)]
+    server.troubles = [None] * 12 + [lambda handler: os.kill(client[0].pid, signal.SIGKILL)]
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", SCORE_MANY, server.name, str(workspace_root)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) as killed:
@@ -521,7 +570,7 @@ def test_killed_client_pays_again_for_its_last_question_only(serve, workspace_ro
     assert killed.returncode == -signal.SIGKILL
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "done\n"
-    states, probes, lost = 20 * len(ACTIONS), 2 * 2, len(ACTIONS)
+    states, probes, lost = 20 * len(ACTIONS), 2 * 4, len(ACTIONS)
     assert len(server.rows()) == states + probes + lost
 
 

@@ -120,11 +120,16 @@ def test_special_tokens_are_no_part_of_a_texts_length(kind):
 _words = st.sampled_from(
     ["go", "north", " ", "\n", "Next action:", "a", "wall", ".", ":", "ö", "日", "1", "23", "¨"]
 )
+_SETTINGS = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 _texts = st.lists(_words, min_size=1, max_size=12).map("".join)
 
 
 @given(st.lists(_texts, min_size=2, max_size=4), st.lists(_texts, min_size=1, max_size=3))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_is_remembered_changes_no_token(kind, texts, actions):
     model, ends = kind.fresh(), ("\nNext action:", "Next action:", ":", "")
     for text in texts:
@@ -231,7 +236,9 @@ def test_the_embedded_models_tokens_are_those_of_prefix_state_and_action_apart(
 
 
 @given(_texts.filter(str.strip), _texts, _texts)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_so_they_are_for_any_state(embedded_model, goal, text, action):
     for template in _TEMPLATES:
         prompt = PromptTemplate("default", template).render(TextState(goal, text, ()))
