@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from cepcli.prior.base import Prompt
 from cepcli.prior.config import ServerConfig
 from cepcli.prior.hf import HFScorer
+from cepcli.prior.language_model import load_language_model
 from cepcli.prior.server import ServerScorer
 from cepcli.prior.server_address import server_address
 from tests.prior.served import gguf_weights
 from tests.prior.test_hf import ACTIONS, PROMPTS
+from tests.prior.tiny import KINDS, save_gguf, save_tiny
 
 pytest.importorskip("xllamacpp", reason="the llama-server is in the package xllamacpp")
 pytestmark = pytest.mark.slow
@@ -163,3 +165,22 @@ def test_server_killed_and_started_again_is_taken_up(weights):
         [after] = scorer.score(prompt, actions)
     scorer.close()
     assert after.log_likelihood == pytest.approx(before.log_likelihood, abs=0.05)
+
+
+def test_a_model_with_bos_and_sentencepiece_scores_as_here(tmp_path):
+    """Its /tokenize gives the tokens that transformers gives, and so does what it completes."""
+    tokenizer = KINDS["sentencepiece, prefix blank, BOS"]()
+    model = load_language_model(str(save_tiny(tmp_path / "tiny", tokenizer)), dtype="float32")
+    weights = save_gguf(tmp_path / "tiny.gguf", model.model, tokenizer)
+    prompts, sets = PROMPTS, [ACTIONS] * len(PROMPTS)
+    ours = HFScorer(model, template="t", row_tokens=512)
+    with running(weights) as (_, url):
+        address = server_address(f"server:{url}")
+        scorer = ServerScorer(address, key=None, template="t", config=ServerConfig())
+        assert scorer.count_tokens("You see a wall.") == ours.count_tokens("You see a wall.")
+        pairs = zip(scorer.score(prompts, sets), ours.score(prompts, sets), strict=True)
+        for theirs, mine in pairs:
+            assert theirs.lengths.tolist() == mine.lengths.tolist()
+            per_token = (theirs.log_likelihood - mine.log_likelihood) / mine.lengths
+            assert np.abs(per_token).max() < 0.05
+        scorer.close()

@@ -46,6 +46,18 @@ def _byte_level(before=(), after=()):
     return _special(made, before, after)
 
 
+def _merges(vocabulary):
+    """Every pair that makes a piece, as sentencepiece merges them."""
+    made = [
+        (number, vocabulary[piece[:cut]], vocabulary[piece[cut:]], piece[:cut], piece[cut:])
+        for piece, number in vocabulary.items()
+        if piece not in SPECIAL + BYTES
+        for cut in range(1, len(piece))
+        if piece[:cut] in vocabulary and piece[cut:] in vocabulary
+    ]
+    return [(left, right) for *_, left, right in sorted(made)]
+
+
 def _sentencepiece(prefix, before=(), after=()):
     """As of Llama 2 (a blank before each text) and Gemma (none): no cuts, byte fallback."""
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -53,10 +65,11 @@ def _sentencepiece(prefix, before=(), after=()):
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=[*SPECIAL, *BYTES])
     lines = [line for sentence in SENTENCES for line in sentence.split("\n")]
     trained.train_from_iterator(lines, trainer)
-    state = json.loads(trained.to_str())["model"]
-    merges = [tuple(merge) for merge in state["merges"]]
+    vocabulary = json.loads(trained.to_str())["model"]["vocab"]
     made = Tokenizer(
-        models.BPE(state["vocab"], merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+        models.BPE(
+            vocabulary, _merges(vocabulary), unk_token="<unk>", byte_fallback=True, fuse_unk=True
+        )
     )
     steps = [normalizers.Prepend("▁")] if prefix else []
     made.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
@@ -120,3 +133,54 @@ def save_tiny(folder, tokenizer, seed=0):
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     ).save_pretrained(folder)
     return folder
+
+
+def save_gguf(path, model, tokenizer):
+    """The same weights and vocabulary of sentencepiece, as llama.cpp reads them."""
+    from gguf import GGUFWriter
+
+    config, weights = model.config, {k: v.float().numpy() for k, v in model.state_dict().items()}
+    pieces = sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
+    kind = {**dict.fromkeys(SPECIAL, 3), "<unk>": 2, **dict.fromkeys(BYTES, 6)}
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(pieces)
+    writer.add_token_scores([-float(i) for i in range(len(pieces))])
+    writer.add_token_types([kind.get(piece, 1) for piece in pieces])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(True)
+    for name, weight in weights.items():
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        for part, count in heads.items():
+            if part in name:  # rotated in pairs of neighbours there
+                rows = weight.reshape(count, 2, -1, weight.shape[1]).swapaxes(1, 2)
+                weight = rows.reshape(weight.shape)
+        for theirs, ours in _GGUF_NAMES.items():
+            name = name.replace(theirs, ours)
+        writer.add_tensor(name, weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+_GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.layers": "blk", "model.norm": "output_norm",
+    "lm_head": "output", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}  # fmt: skip
