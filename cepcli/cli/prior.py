@@ -26,8 +26,10 @@ from cepcli.cli.prior_display import (
     note,
     print_bars,
     print_quality,
+    print_tokens,
     progress_bar,
     reported_on,
+    tokens_row,
 )
 from cepcli.errors import ConfigError
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cepcli.artifacts import Workspace
+    from cepcli.prior.base import Prior, ReadTokens
     from cepcli.types import TextState
 
 app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
@@ -154,6 +157,9 @@ def score(
     device: DeviceOption = None,
     no_journal: NoJournalOption = False,
     insecure: InsecureOption = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Also show the tokens that the model reads, live.")
+    ] = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -175,11 +181,15 @@ def score(
     [answer] = loaded.log_probs([state])
     pairs = zip(state.actions, answer.log_prior.tolist(), answer.scores.tolist(), strict=True)
     rows = sorted(pairs, key=lambda row: -row[1])
+    read = _tokens_of(loaded, state, prior) if tokens else None
     if json:
         actions = [{"action": a, "log_prior": lp, "score": s} for a, lp, s in rows]
-        print_json({"goal": state.goal, "text": state.text, "prior": prior, "actions": actions})
+        shown = {"goal": state.goal, "text": state.text, "prior": prior, "actions": actions}
+        print_json(shown if read is None else shown | {"tokens": tokens_row(state, read)})
         return
     print_bars(state, rows, answer)
+    if read is not None:
+        print_tokens(state, read, [action for action, *_ in rows])
 
 
 @app.command()
@@ -238,6 +248,18 @@ def _listed(
 def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
     """The journal that runs of the workspace use, so that what they paid for is free here."""
     return None if no_journal else space.root / "journal.sqlite"
+
+
+def _tokens_of(prior: "Prior", state: "TextState", name: str) -> "ReadTokens":
+    from cepcli.errors import PriorError
+    from cepcli.prior.llm import LLMPrior
+
+    if not isinstance(prior, LLMPrior):
+        raise PriorError(
+            f"The prior `{name}` reads no text, so it has no tokens to show.",
+            "Leave --tokens out, or take a language model: --prior embedded",
+        )
+    return prior.tokens(state)
 
 
 def _state_of(

@@ -13,11 +13,13 @@ from cepcli.cli.options import print_table
 from cepcli.cli.stopping import exit_code
 
 if TYPE_CHECKING:
-    from cepcli.prior.base import PriorAnswer
+    from cepcli.prior.base import PriorAnswer, ReadTokens, Token
     from cepcli.types import TextState
 
 _BAR_WIDTH = 40
 _PLAIN_SECONDS = 4.0
+#: Tokens of a prompt that are shown at its beginning and at its end.
+_SHOWN_TOKENS = (4, 8)
 
 
 @contextmanager
@@ -200,3 +202,36 @@ def print_bars(
     remark = " when first asked; now from the journal" if free else ""
     cost = f"{answer.tokens:.0f} tokens, {1e3 * answer.seconds:.0f} ms"
     typer.echo(f"\n{cost}{remark}", err=True)
+
+
+def print_tokens(state: "TextState", read: "ReadTokens", order: Sequence[str]) -> None:
+    """Both ends of the prompt and each action, token by token, with log-probabilities."""
+    first, last = _SHOWN_TOKENS
+    prompt = [_written(token) for token in read.prompt]
+    if len(prompt) > first + last:
+        prompt = [*prompt[:first], "…", *prompt[-last:]]
+    typer.echo(f"\nThe prompt has {len(read.prompt)} tokens:\n  {'  '.join(prompt)}")
+    typer.echo("Scored after it, each with its log-probability:")
+    for action in order:
+        place = state.actions.index(action)
+        scored = [f"{_written(t)} {t.log_prob:.2f}" for t in read.actions[place]]
+        dropped = read.dropped[place]
+        joined = f"  (in place of the prompt's last {dropped})" if dropped else ""
+        typer.echo(f"  {action}:  {'  '.join(scored)}{joined}")
+
+
+def _written(token: "Token") -> str:
+    """A token's number and piece; a line break stays in its line."""
+    piece = token.piece if token.piece.isprintable() else repr(token.piece)[1:-1]
+    return f"{token.id} `{piece}`" if piece else str(token.id)
+
+
+def tokens_row(state: "TextState", read: "ReadTokens") -> dict[str, Any]:
+    """What `print_tokens` shows, whole, for JSON."""
+    prompt = [{"id": token.id, "piece": token.piece} for token in read.prompt]
+    pairs = zip(state.actions, read.actions, read.dropped, strict=True)
+    actions = [
+        {"action": action, "dropped": dropped, "tokens": [token._asdict() for token in tokens]}
+        for action, tokens, dropped in pairs
+    ]
+    return {"prompt": prompt, "actions": actions}

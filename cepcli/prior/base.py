@@ -110,6 +110,32 @@ class Completion:
     live_seconds: float
 
 
+class Token(NamedTuple):
+    """A token as the model reads it: its number, how it is written, and log p where it is scored.
+
+    The piece is empty where a server does not tell it.
+    """
+
+    id: int
+    piece: str
+    log_prob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTokens:
+    """What a scorer reads.
+
+    Attributes:
+        prompt: the tokens of the prompt alone.
+        actions: the scored tokens of each action.
+        dropped: how many of the prompt's last tokens are joined to an action's first.
+    """
+
+    prompt: list[Token]
+    actions: list[list[Token]]
+    dropped: list[int]
+
+
 class Scorer(ABC):
     """Anything that can say how likely the LLM finds an action after a prompt."""
 
@@ -151,6 +177,14 @@ class Scorer(ABC):
             f"A scorer of kind `{self.fingerprint.backend}` writes no text.",
             "Use a local model or a server, or an agent that does not think.",
         )
+
+    def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
+        """The tokens that are read and scored, asked for live.
+
+        Raises:
+            PriorError: if it reads none.
+        """
+        raise PriorError(f"A scorer of kind `{self.fingerprint.backend}` reads no tokens.")
 
 
 @dataclass(frozen=True, slots=True)

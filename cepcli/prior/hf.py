@@ -21,8 +21,10 @@ from cepcli.prior.base import (
     ActionScores,
     Completion,
     Prompt,
+    ReadTokens,
     Scorer,
     ScorerFingerprint,
+    Token,
 )
 from cepcli.prior.language_model import LanguageModel
 from cepcli.prior.token_tree import Branch, TokenTree, build_tree, pack
@@ -110,6 +112,19 @@ class HFScorer(Scorer):
         seconds = time.perf_counter() - started
         return Completion(line, float(ids.shape[1] + len(written)), seconds, seconds)
 
+    @torch.inference_mode()
+    def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
+        """By the model's tokenizer, with what one pass over them all gives."""
+        branch = self._lm.branch(prompt, actions)
+        log_probs = iter(token_log_probs(self._lm, build_tree([branch])).tolist())
+        pieces = self._lm.tokenizer.convert_ids_to_tokens
+        scored = [
+            [Token(i, piece, next(log_probs)) for i, piece in zip(ids, pieces(ids), strict=True)]
+            for ids in branch.continuations
+        ]
+        read = [Token(*pair) for pair in zip(branch.prompt, pieces(branch.prompt), strict=True)]
+        return ReadTokens(read, scored, list(branch.dropped))
+
     def _score_behind(
         self, first: tuple[int, ...], branches: Sequence[Branch]
     ) -> list[ActionScores]:
@@ -179,8 +194,19 @@ def tree_log_likelihoods(
 ) -> Float[Tensor, " continuations"]:
     """Log-likelihood of each continuation in `tree`, after `offset` tokens that `cache` holds.
 
-    The output layer is the dearest of a small model, so it runs on the needed positions only.
     Differentiable; the caller decides about gradients.
+    """
+    log_probs = token_log_probs(language_model, tree, cache=cache, offset=offset)
+    total = torch.zeros(tree.continuations, device=log_probs.device)
+    return total.index_add(0, torch.from_numpy(tree.owner).to(log_probs.device), log_probs)
+
+
+def token_log_probs(
+    language_model: LanguageModel, tree: TokenTree, *, cache: Any = None, offset: int = 0
+) -> Float[Tensor, " scored"]:
+    """Log-probability of each scored token in `tree`, in its order.
+
+    The output layer is the dearest of a small model, so it runs on the needed positions only.
     """
     model, device = language_model.model, language_model.device
     nodes = len(tree.tokens)
@@ -202,9 +228,7 @@ def tree_log_likelihoods(
     logits = output.logits[0].float()
     predictor = torch.from_numpy(tree.predictor).to(device)
     target = torch.from_numpy(tree.target).to(device)
-    log_probs = logits[predictor, target] - logits.logsumexp(-1)[predictor]
-    total = torch.zeros(tree.continuations, device=device)
-    return total.index_add(0, torch.from_numpy(tree.owner).to(device), log_probs)
+    return logits[predictor, target] - logits.logsumexp(-1)[predictor]
 
 
 def fork(cache: Any) -> Any:

@@ -17,7 +17,14 @@ import numpy as np
 
 from cepcli.artifacts import writing
 from cepcli.errors import CacheError, PriorError
-from cepcli.prior.base import ActionScores, Completion, Prompt, Scorer, ScorerFingerprint
+from cepcli.prior.base import (
+    ActionScores,
+    Completion,
+    Prompt,
+    ReadTokens,
+    Scorer,
+    ScorerFingerprint,
+)
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = int.from_bytes(b"cepj", "big")
@@ -322,6 +329,10 @@ class JournaledScorer(Scorer):
             assert line is not None
             answers.append(replace(line, live_seconds=live.pop(key, 0.0)))
         return answers
+
+    def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
+        """The inner scorer's; the journal keeps none."""
+        return self._inner.tokens(prompt, actions)
 
     def _line(self, prompt: bytes, most_tokens: int) -> Completion | None:
         return self._journal.read_completion(self.fingerprint, prompt, most_tokens)

@@ -13,6 +13,7 @@ from cepcli.prior.base import (
     Prior,
     PriorAnswer,
     PriorShape,
+    ReadTokens,
     Scorer,
 )
 from cepcli.prior.config import TEXT_TOKENS, Normalisation
@@ -80,6 +81,10 @@ class LLMPrior(Prior):
             return state
         text = shortened(state.text, self.text_tokens, self.scorer.count_tokens)
         return replace(state, text=text)
+
+    def tokens(self, state: TextState) -> ReadTokens:
+        """The tokens of a state's prompt, and those of each action that are scored."""
+        return self.scorer.tokens(self.template.render(self.fitted(state)), state.actions)
 
     def _answer(self, state: TextState, raw: ActionScores) -> PriorAnswer:
         scores = self.normalise(state.actions, raw)

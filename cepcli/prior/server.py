@@ -22,16 +22,18 @@ from cepcli.prior.base import (
     ActionScores,
     Completion,
     Prompt,
+    ReadTokens,
     Scorer,
     ScorerFingerprint,
+    Token,
 )
 from cepcli.prior.config import ServerConfig
 from cepcli.prior.journal import Journal, Record, prompt_hash
 from cepcli.prior.server_address import ServerAddress
 from cepcli.prior.server_connection import Connection, UnusableError
 from cepcli.prior.server_probe import ENDINGS, KNOWN, Found, find_way
-from cepcli.prior.server_ways import TOKENIZERS, WAYS, Row, Scored, score_rows, together
-from cepcli.prior.whole_text import Borders, Split, ended
+from cepcli.prior.server_ways import TOKENIZERS, WAYS, Row, Scored, pieces, score_rows, together
+from cepcli.prior.whole_text import Borders, ended
 from cepcli.registry import suggest
 
 T = TypeVar("T")
@@ -142,6 +144,10 @@ class ServerScorer(Scorer):
         seconds = (time.perf_counter() - started) / len(prompts)
         return [Completion(text, tokens, seconds, seconds) for text, tokens in lines]
 
+    def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
+        """By the server's tokenizer, with the log-probabilities that it gives."""
+        return self._loop.run(self._explained(prompt, actions))
+
     def check_unchanged(self, journal: Journal) -> None:
         """Refuse a server whose weights changed under the same name since `journal` was filled.
 
@@ -184,9 +190,7 @@ class ServerScorer(Scorer):
         heads = await together([self._tokens(text) for text in texts])
         rows, sizes = [], []
         for text, tokens, actions in zip(texts, heads, action_sets, strict=True):
-            splits = await self._splits(text, tokens, actions)
-            self._check_context(len(tokens), max(len(split.action) for split in splits))
-            rows += [Row(tokens[: len(tokens) - s.dropped], s.action) for s in splits]
+            rows += await self._rows(text, tokens, actions)
             sizes.append(len(actions))
         way = WAYS[self._found.way]
         scored = await score_rows(self._connection, self._model.name, rows, way, self._found.batch)
@@ -208,11 +212,34 @@ class ServerScorer(Scorer):
             written = await self._count(text)
         return text.split("\n")[0].strip(), float(len(tokens) + written)
 
-    async def _splits(self, text: str, tokens: list[int], actions: Sequence[str]) -> list[Split]:
-        """How each action parts from its prompt; only new ones are asked about."""
+    async def _explained(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
+        text = prompt.prefix + prompt.state
+        tokens = await self._tokens(text)
+        rows = await self._rows(text, tokens, actions)
+        [scored] = await self._score([prompt], [actions])
+        texts = [text, *(text + ended(action) for action in actions)]
+        told = await together([pieces(self._connection, self._model.name, t) for t in texts])
+        written = {token: piece for one in told for token, piece in one.items()}
+        return ReadTokens(
+            [Token(token, written.get(token, "")) for token in tokens],
+            [
+                [
+                    Token(token, written.get(token, ""), log_prob)
+                    for token, log_prob in zip(row.action, found.log_probs, strict=True)
+                ]
+                for row, found in zip(rows, scored, strict=True)
+            ],
+            [len(tokens) - len(row.prompt) for row in rows],
+        )
+
+    async def _rows(self, text: str, tokens: list[int], actions: Sequence[str]) -> list[Row]:
+        """What is scored of each action after a prompt; only new ones are tokenized."""
         new = self._borders.unknown(text, tokens, actions)
         ids = await together([self._tokens(text + ended(action)) for action in new])
-        return self._borders.splits(text, tokens, actions, dict(zip(new, ids, strict=True)))
+        whole = dict(zip(new, ids, strict=True))
+        splits = self._borders.splits(text, tokens, actions, whole)
+        self._check_context(len(tokens), max(len(split.action) for split in splits))
+        return [Row(tokens[: len(tokens) - s.dropped], s.action) for s in splits]
 
     async def _tokens(self, text: str) -> list[int]:
         """Of a text that goes on."""

@@ -174,6 +174,33 @@ async def tokenize_llama(
     return await connection.ask("/tokenize", body, _tokens, probing=probing)
 
 
+async def pieces(connection: Connection, model: str, text: str) -> dict[int, str]:
+    """How the tokens of a text are written, as far as the server tells; asks in both forms."""
+    body = {
+        "model": model, "prompt": text, "add_special_tokens": True, "return_token_strs": True,
+        "content": text, "add_special": True, "parse_special": True, "with_pieces": True,
+    }  # fmt: skip
+
+    def read(data: dict[str, Any]) -> dict[int, str]:
+        told = [entry for entry in _list(data.get("tokens")) if isinstance(entry, dict)]
+        if told:
+            return {entry["id"]: _piece(entry.get("piece")) for entry in told if "id" in entry}
+        written = _list(data.get("token_strs"))
+        return dict(zip(_list(data.get("tokens")), map(_piece, written), strict=False))
+
+    try:
+        return await connection.ask("/tokenize", body, read, probing=True)
+    except UnusableError:
+        return {}
+
+
+def _piece(told: Any) -> str:
+    """A piece; one that is no text comes as a list of bytes."""
+    if isinstance(told, list):
+        return "".join(f"<0x{byte:02X}>" for byte in told)
+    return told if isinstance(told, str) else ""
+
+
 #: In the order in which they are tried.
 WAYS: dict[str, Way] = {"prompt_logprobs": prompt_logprobs, "echo": echo, "grammar": grammar}
 TOKENIZERS: dict[str, Tokenize] = {"vllm": tokenize_vllm, "llama": tokenize_llama}

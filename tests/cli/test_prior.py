@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from cepcli.artifacts import Workspace, write_json
 from cepcli.cli.prior import app
 from cepcli.errors import ArtifactError, ConfigError, EnvError, PriorError
+from tests.prior.tiny import KINDS, save_tiny
 
 ENV = "babyai/goto-redball"
 WARNINGS = pytest.mark.filterwarnings(
@@ -47,6 +48,32 @@ def test_score_shows_the_actions_of_a_state():
     )
     assert (found["goal"], found["text"]) == ("g", "t")
     assert len(found["actions"]) == 6
+
+
+def test_score_shows_the_tokens_of_a_model_with_bos(tmp_path):
+    folder = save_tiny(tmp_path / "tiny", KINDS["byte-level, BOS"]())
+    command = ("score", "--env", ENV, "--prior", str(folder), "--text", "a\nwall", "--tokens")
+    shown = run(*command).stdout
+    assert "tokens:\n  1 `<s>`  " in shown
+    assert "  go forward:  " in shown
+    found = last_json(run(*command, "--json"))
+    tokens = found["tokens"]
+    assert tokens["prompt"][0] == {"id": 1, "piece": "<s>"}
+    assert tokens["prompt"][-1]["piece"] == ":"
+    scores = {row["action"]: row["score"] for row in found["actions"]}
+    for row in tokens["actions"]:
+        values = [token["log_prob"] for token in row["tokens"]]
+        assert sum(values) / len(values) == pytest.approx(scores[row["action"]], abs=1e-3)
+        assert row["tokens"][-1]["piece"] == "Ċ"
+    with pytest.raises(PriorError, match="`uniform` reads no text"):
+        run("score", "--env", ENV, "--prior", "uniform", "--tokens")
+
+
+def test_score_says_which_tokens_are_joined_to_the_prompts_last(tmp_path):
+    folder = save_tiny(tmp_path / "tiny", KINDS["merges over the border"]())
+    shown = run("score", "--env", ENV, "--prior", str(folder), "--tokens").stdout
+    assert "in place of the prompt's last" in shown
+    assert "\\nNext" in shown
 
 
 def test_eval_of_the_uniform_prior_is_chance():

@@ -213,7 +213,11 @@ class _Handler(BaseHTTPRequestHandler):
             llama = "grammar" in served.knows
             text = body.get("content" if llama else "prompt", "")
             special = body.get("add_special" if llama else "add_special_tokens", False)
-            self.answer({"tokens": served.read(text, special and not served.forgets)})
+            ids = served.read(text, special and not served.forgets)
+            if llama and body.get("with_pieces"):
+                ids = [{"id": i, "piece": [195] if i == BOS else f"p{i}"} for i in ids]
+            strings = [f"p{i}" for i in ids] if body.get("return_token_strs") else None
+            self.answer({"tokens": ids, "token_strs": strings})
         else:
             served.scoring(self, self.path, body)
 

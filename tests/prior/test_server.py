@@ -26,7 +26,7 @@ from cepcli.prior.server_address import server_address
 from cepcli.prior.server_connection import Connection, _retry_after
 from cepcli.types import TextState
 from tests.prior import served as trouble
-from tests.prior.served import Served, log_likelihood
+from tests.prior.served import BOS, Served, log_likelihood, tokens_of
 
 ACTIONS = ["turn left", "go north", "go north east", "toggle"]
 PROMPTS = [
@@ -111,6 +111,22 @@ def test_server_that_reads_other_tokens_than_it_tells_is_refused(serve, connect,
 def test_numbers_that_stand_for_a_log_probability_are_refused(serve, connect, way, stand_in):
     with pytest.raises(PriorError, match=rf"{re.escape(f'{stand_in:g}')} .*not t.l"):
         connect(serve((way,), stand_in=stand_in))
+
+
+@pytest.mark.parametrize(("way", "first"), [("echo", f"p{BOS}"), ("grammar", "<0xC3>")])
+def test_tokens_are_shown_with_what_the_server_writes_for_them(serve, connect, way, first):
+    scorer = connect(serve((way,), bos=True))
+    read = scorer.tokens(PROMPTS[0], ACTIONS)
+    [answer] = scorer.score(PROMPTS[:1], [ACTIONS])
+    assert read.prompt[0] == (BOS, first, None)
+    assert [token.id for token in read.prompt[1:]] == tokens_of(
+        PROMPTS[0].prefix + PROMPTS[0].state
+    )
+    for action, total, tokens in zip(ACTIONS, answer.log_likelihood, read.actions, strict=True):
+        assert sum(token.log_prob for token in tokens) == pytest.approx(total)
+        ids = tokens_of(f" {action}\n")
+        assert [(token.id, token.piece) for token in tokens] == [(i, f"p{i}") for i in ids]
+    assert read.dropped == [0] * 4
 
 
 def test_a_stand_in_that_comes_later_is_refused(serve, connect):

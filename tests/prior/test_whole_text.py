@@ -111,6 +111,21 @@ def test_a_line_is_written_after_the_tokens_of_the_prompt(kind):
     assert line.text == text.split("\n")[0].strip()
 
 
+def test_shown_tokens_are_those_that_are_scored(kind):
+    scorer = HFScorer(kind.model, template="t", row_tokens=512)
+    read = scorer.tokens(PROMPTS[1], ACTIONS)
+    [answer] = scorer.score(PROMPTS[1:2], [ACTIONS])
+    text = PROMPTS[1].prefix + PROMPTS[1].state
+    assert [token.id for token in read.prompt] == kind.ids(text)
+    assert all(token.piece == kind.raw.id_to_token(token.id) for token in read.prompt)
+    for action, total, dropped, tokens in zip(
+        ACTIONS, answer.log_likelihood, read.dropped, read.actions, strict=True
+    ):
+        assert sum(token.log_prob for token in tokens) == pytest.approx(total, abs=2e-4)
+        first = kind.ids(text)[: len(read.prompt) - dropped]
+        assert first + [token.id for token in tokens] == kind.ids(f"{text} {action}\n")
+
+
 def test_special_tokens_are_no_part_of_a_texts_length(kind):
     text = "You see a wall."
     assert kind.model.count(text) == len(kind.raw.encode(text, add_special_tokens=False).ids)
