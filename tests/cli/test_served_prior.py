@@ -87,13 +87,13 @@ def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
     assert "cep runs resume r" in stopped.err
     [kept] = (workspace_root / "run" / "r_s0.partial").glob("checkpoint-*")
     assert int(kept.name.rpartition("-")[2]) > 0, "not only where the interval says"
-    paid = {tuple(row) for row in server.rows()[2:]}
+    paid = {tuple(row) for row in server.rows()[4:]}
     probed, server.troubles = len(server.rows()), []
 
     done = cep(*words, "--resume", "--set", "llm.server.concurrency=1")
     assert done.code == 0, done.err
     assert done.json["queries"]["total"] > 5
-    asked = [tuple(row) for row in server.rows()[probed + 2 :]]
+    asked = [tuple(row) for row in server.rows()[probed + 4 :]]
     assert len(asked) == len(set(asked))
     unanswered = {tuple(row) for row in server.rows()[probed - 6 : probed]}
     assert set(asked) & paid <= unanswered

@@ -332,7 +332,7 @@ def test_many_states_reach_the_server_together_though_each_answer_is_recorded(
 
 
 def test_lines_are_written_side_by_side(serve, workspace_root):
-    server = serve(seconds=0.05)
+    server = serve(seconds=0.2)
     prior = load(server, workspace_root)
     server.most = 0
     prior.scorer.complete([Prompt("", f"{number} balls") for number in range(8)], 9)
