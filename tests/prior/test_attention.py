@@ -8,6 +8,7 @@ from cepcli.prior.attention import attention_mask, whole_cache
 from cepcli.prior.base import Prompt
 from cepcli.prior.hf import HFScorer
 from cepcli.prior.language_model import LanguageModel
+from cepcli.prior.whole_text import Borders, Ends
 
 WINDOW = 8
 SHAPE = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
@@ -55,13 +56,15 @@ def test_a_tree_scores_as_each_text_alone(make, prefix, state):
     for parameter in model.parameters():  # large, so that what is seen matters
         parameter.data.normal_(std=0.5)
     device = torch.device("cpu")
-    lm = LanguageModel(model, Letters(), "tiny", "r", "", "float32", device)
+    lm = LanguageModel(
+        model, Letters(), "tiny", "r", "", "float32", device, Ends(0, 0), Borders("tiny")
+    )
     actions = ["go", "go north east and then some"]
     scorer = HFScorer(lm, template="t", row_tokens=512)
     [found] = scorer.score([Prompt(prefix, state)], [actions])
     for action, score in zip(actions, found.log_likelihood, strict=True):
         before = lm.encode(prefix + state)
-        after = lm.encode_actions([action])[0]
+        after = lm.encode(f" {action}\n")
         with torch.inference_mode():
             logits = model(torch.tensor([before + after])).logits[0].log_softmax(-1)
         places = range(len(before) - 1, len(before) + len(after) - 1)
