@@ -79,7 +79,7 @@ def test_name_that_is_no_address_is_refused_by_every_command(cep):
 
 
 def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
-    server.troubles = [None] * 12 + [trouble.limit] * 99
+    server.troubles = [None] * 15 + [trouble.limit] * 99
     words = ("train", *ENV, "--prior", server.name, *SHORT)
     stopped = cep(*words)
     assert stopped.code == 2
