@@ -46,6 +46,10 @@ class PriorError(CepError):
     """A language model or adapter that cannot be had or used."""
 
 
+class ServerError(PriorError):
+    """A server that gave no usable answer in the end, perhaps for a while only."""
+
+
 class CacheError(CepError):
     """A prior cache or score journal that cannot be opened or used."""
 

@@ -11,6 +11,7 @@ import typer
 from cepcli.cli import heartbeat
 from cepcli.cli.options import print_table
 from cepcli.cli.stopping import exit_code
+from cepcli.errors import ServerError
 
 if TYPE_CHECKING:
     from cepcli.prior.base import PriorAnswer, ReadTokens, Token
@@ -24,9 +25,14 @@ _SHOWN_TOKENS = (4, 8)
 
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Ctrl-C, SIGTERM or SIGHUP ends the command with one clear sentence and its exit code."""
+    """Ctrl-C, SIGTERM or SIGHUP ends the command with one clear sentence and its exit code.
+
+    The hint says what is kept and how to go on; so it is said where a server gave up, too.
+    """
     try:
         yield
+    except ServerError as error:
+        raise ServerError(error.message, f"{error.hint} {hint}") from error
     except KeyboardInterrupt as error:
         typer.echo(f"cep: interrupted. {hint}", err=True)
         raise typer.Exit(exit_code(error)) from None

@@ -39,6 +39,8 @@ from cepcli.registry import suggest
 T = TypeVar("T")
 #: Texts whose length in tokens is kept.
 _KEPT_TEXTS = 8192
+#: A prompt has at least so many actions, as a rule.
+_FEW_ACTIONS = 4
 #: What tells served models apart, of all that servers say about them.
 _IDENTITY = ("root", "parent", "meta")
 _NOT_WEIGHTS = ("n_ctx",)
@@ -119,8 +121,9 @@ class ServerScorer(Scorer):
 
     @property
     def prompts_at_once(self) -> int:
-        """As many as keep all requests busy, be there one action each."""
-        return self._config.concurrency * self._found.batch
+        """As many as keep all requests busy: more would be lost where one of them fails."""
+        busy = self._config.concurrency * self._found.batch
+        return max(self._config.concurrency, busy // _FEW_ACTIONS)
 
     @property
     def lines_at_once(self) -> int:

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import httpx
 
-from cepcli.errors import ConfigError, PriorError
+from cepcli.errors import ConfigError, PriorError, ServerError
 from cepcli.prior.config import ServerConfig
 from cepcli.prior.server_address import is_this_machine
 
@@ -91,7 +91,8 @@ class Connection:
         probe wants to know, so it gets that error, and also where the server lacks the path.
 
         Raises:
-            PriorError: if no attempt gave a usable answer, or none will.
+            ServerError: if no attempt gave a usable answer.
+            PriorError: if none will.
             UnusableError: while probing.
         """
         trouble = ""
@@ -115,7 +116,7 @@ class Connection:
                 await asyncio.sleep(self._pause(attempt, wait))
         tries = self._config.retries + 1
         asked = "asked once" if tries == 1 else f"asked {tries} times"
-        raise PriorError(
+        raise ServerError(
             f"The server at {self.url} gave no usable answer to {path}, {asked}: {trouble}.",
             _remedy(trouble),
         )

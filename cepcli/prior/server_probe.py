@@ -122,10 +122,12 @@ async def _check_reading(connection: Connection, model: str, tokens: int) -> Non
 
 
 def _cannot(connection: Connection, what: str) -> PriorError:
+    failed = "It failed (500): look at its log first. " if ": 500" in what else ""
     return PriorError(
         f"The server at {connection.url} cannot say how likely a given text is. {what}",
-        "What works: vLLM (vllm serve MODEL), or llama.cpp's llama-server of 2025-10 or later, "
-        "addressed directly, with /tokenize beside /v1; not a chat interface, and not Ollama.",
+        f"{failed}What works: vLLM (vllm serve MODEL), or llama.cpp's llama-server of 2025-10 or "
+        "later, addressed directly, with /tokenize beside /v1; not a chat interface, and not "
+        "Ollama.",
     )
 
 

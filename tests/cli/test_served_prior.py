@@ -99,6 +99,29 @@ def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
     assert set(asked) & paid <= unanswered
 
 
+def test_labelling_says_how_it_goes_on_after_its_server_failed(cep, server):
+    cep("offline", "collect", *ENV, "--recipe", "random", "--transitions", "60", "--quiet")
+    words = ("offline", "label", "--dataset", "babyai-goto-redball-random", "--cache", "exact",
+             "--prior", server.name, "--set", "batch=4", "--set", "llm.server.retries=0",
+             "--quiet")  # fmt: skip
+    server.troubles = [None] * 5 + [trouble.fail] * 99
+    stopped = cep(*words)
+    assert stopped.code == 2
+    assert "asked once: it answered 500" in stopped.err
+    assert stopped.err.strip().endswith(
+        "What was answered is kept; type the command again to go on."
+    )
+    server.troubles = []
+    assert cep(*words).code == 0
+
+
+def test_a_server_that_fails_from_the_first_is_not_taken_for_one_that_cannot(cep, server):
+    server.troubles = [trouble.fail] * 99
+    done = cep("prior", "score", *ENV, "--prior", server.name)
+    assert done.code == 2
+    assert "It failed (500): look at its log first" in done.err
+
+
 def test_unfinished_run_is_named_by_the_model():
     from cepcli.agents.config import TrainConfig
     from cepcli.agents.runs import default_name

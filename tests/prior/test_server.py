@@ -336,7 +336,7 @@ def test_lines_are_written_side_by_side(serve, workspace_root):
     prior = load(server, workspace_root)
     server.most = 0
     prior.scorer.complete([Prompt("", f"{number} balls") for number in range(8)], 9)
-    assert server.most == 8
+    assert 1 < server.most <= 8
     asked = len(server.scorings())
     prior.scorer.complete([Prompt("", f"{number} balls") for number in range(8)], 9)
     assert len(server.scorings()) == asked
