@@ -323,7 +323,7 @@ def test_many_states_reach_the_server_together_though_each_answer_is_recorded(
     serve, workspace_root
 ):
     server = serve()
-    prior = load(server, workspace_root)
+    prior = load(server, workspace_root, server=ServerConfig())
     before = len(server.scorings())
     states = [replace(STATE, text=f"You see {number} balls.") for number in range(40)]
     prior.log_probs(states)
@@ -523,7 +523,7 @@ def test_other_weights_under_the_same_name_are_refused(serve, connect, tmp_path)
 def load(server, workspace_root, **config):
     return load_prior(
         server.name, family="babyai", workspace=Workspace(workspace_root),
-        config=PriorConfig(server=QUICK, **config), device="cpu",
+        config=PriorConfig(**({"server": QUICK} | config)), device="cpu",
         journal_path=workspace_root / "journal.sqlite",
     )  # fmt: skip
 
