@@ -45,11 +45,14 @@ stated confidence is that of one process: over k windows, the chance that some t
 was ever unsafe is at most k·ε.
 
 **Drift.** A slow drift is what the windows are for; within one, the weighted bets hold for the
-average share of failures. Wealth is held below a cap, which only lowers it, so that a process that
-has been right for long still falls quickly when it is not any more. An *abrupt* change, of the
-model or of the states, is the `Alarm`'s: a hit that fails an audit puts all hits under watch, each
-is audited, until the suspicion is cleared or confirmed. If it is confirmed the certificate is
-withdrawn, the entries that there are answer only their own text, and all begins anew.
+average share of failures. A share that stays the same is disproven once and for all when its
+evidence reaches what is needed; but a world may drift, so a threshold is dropped whose evidence
+falls by a factor of e² below that, and wealth is held below a cap, so that it falls soon.
+
+An *abrupt* change, of the model or of the states, is the `Alarm`'s: a hit that fails an audit puts
+all hits under watch, each is audited, until the suspicion is cleared or confirmed. If it is
+confirmed the certificate is withdrawn, the entries that there are answer only their own text, and
+all begins anew.
 """
 
 import math
@@ -66,7 +69,8 @@ _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
 _BEGINNINGS = (0.15, 0.45)  # shares of the look-ups that reach the thresholds where it begins
 _SPARE = 3.0  # cap on log wealth, beyond what a certificate needs
 _LATEST = 1.5  # windows after which a process goes, whatever the younger one has proven
-_ARRAYS = ("log_wealth", "observed", "reached", "audits", "failures")
+_SLACK = 2.0  # of log wealth, below what a certificate needs, before a proven threshold is dropped
+_ARRAYS = ("log_wealth", "proven", "observed", "reached", "audits", "failures")
 
 
 class Comparison(NamedTuple):
@@ -157,6 +161,8 @@ class _Process:
 
     Attributes:
         log_wealth: float64 [thresholds, bets]; the first half of the bets apart, then weighted.
+        proven: thresholds whose evidence has reached what is needed, and has not fallen far below
+            it since, bool [thresholds].
         observed: look-ups observed at or above each threshold, int64 [thresholds].
         reached: estimated look-ups at or above it, observed or not: Σ 1/q, float64 [thresholds].
         audits: audited hits among them; `failures`: of these, those over budget.
@@ -164,8 +170,10 @@ class _Process:
         age: look-ups since the start, observed or not.
     """
 
-    def __init__(self, thresholds: int, cap: float, age: int = 0) -> None:
-        self._cap = cap
+    def __init__(self, thresholds: int, needed_log: float, age: int = 0) -> None:
+        self._needed = math.exp(needed_log)
+        self._cap = needed_log + _SPARE
+        self.proven = np.zeros(thresholds, bool)
         self.log_wealth = np.zeros((thresholds, 2 * len(_BETS)))
         self.observed = np.zeros(thresholds, np.int64)
         self.reached = np.zeros(thresholds)
@@ -199,6 +207,9 @@ class _Process:
         self.log_wealth[own, : len(apart)] += apart
         self.log_wealth[first:, len(apart) :] += weighted
         np.minimum(self.log_wealth, self._cap, out=self.log_wealth)
+        evidence = self.evidence()
+        self.proven |= evidence >= self._needed
+        self.proven &= evidence >= self._needed * math.exp(-_SLACK)
         self.observed[first:] += 1
         self.reached[first:] += 1.0 / comparison.probability
         if self.beginnings is None and self.observed[-1] >= FIRST_OBSERVATIONS:
@@ -215,19 +226,16 @@ class _Process:
         """Mean wealth over the bets: the e-value of each threshold."""
         return np.exp(self.log_wealth).mean(1)
 
-    def safe(self, needed: float) -> int | None:
+    @property
+    def safe(self) -> int | None:
         """The number of the loosest safe threshold; None if there is none.
 
         Thresholds below every similarity observed so far add nothing to a stricter one but risk.
-
-        Args:
-            needed: e-value from which a threshold is safe.
         """
-        passed = self.evidence() >= needed
         loosest = None
         for beginning in self.beginnings or ():
-            for number in range(beginning, len(passed)):
-                if not passed[number]:
+            for number in range(beginning, len(self.proven)):
+                if not self.proven[number]:
                     break
                 if loosest is None or self.observed[number] > self.observed[loosest]:
                     loosest = number
@@ -239,9 +247,9 @@ class _Process:
         return {"age": self.age, "beginnings": self.beginnings, **lists}
 
     @classmethod
-    def restored(cls, state: dict[str, Any], cap: float) -> "_Process":
+    def restored(cls, state: dict[str, Any], needed_log: float) -> "_Process":
         """From `state`."""
-        made = cls(len(state["observed"]), cap, state["age"])
+        made = cls(len(state["observed"]), needed_log, state["age"])
         made.beginnings = state["beginnings"]
         for name in _ARRAYS:
             setattr(made, name, np.array(state[name], getattr(made, name).dtype))
@@ -261,10 +269,8 @@ class Evidence:
         self._grid = np.array(config.grid)
         self._bets = np.array(_BETS) / (1.0 - config.alpha)
         self._needed_log = math.log(len(_BEGINNINGS) / (1.0 - config.confidence))
-        self._cap = self._needed_log + _SPARE
-        self._needed = math.exp(self._needed_log)
-        self._older = _Process(len(self._grid), self._cap)
-        self._younger = _Process(len(self._grid), self._cap, age=-(config.window // 2))
+        self._older = _Process(len(self._grid), self._needed_log)
+        self._younger = _Process(len(self._grid), self._needed_log, age=-(config.window // 2))
         self.hand_overs = hand_overs
 
     @property
@@ -281,7 +287,7 @@ class Evidence:
             self._younger.beginnings = self._begun_by_the_older()
         if self._hand_over_is_due():
             self._older = self._younger
-            self._younger = _Process(len(self._grid), self._cap)
+            self._younger = _Process(len(self._grid), self._needed_log)
             self.hand_overs += 1
 
     def _begun_by_the_older(self) -> list[int] | None:
@@ -290,7 +296,7 @@ class Evidence:
         if older.beginnings is None:
             return None
         few, many = (older.reached_by(share) for share in _BEGINNINGS)
-        proven = older.safe(self._needed)
+        proven = older.safe
         return [few, many if proven is None else proven]
 
     def _hand_over_is_due(self) -> bool:
@@ -299,10 +305,10 @@ class Evidence:
             return False
         if age > _LATEST * window:
             return True
-        proven = self._older.safe(self._needed)
+        proven = self._older.safe
         if proven is None:
             return True
-        by_younger = self._younger.safe(self._needed)
+        by_younger = self._younger.safe
         return by_younger is not None and by_younger >= proven
 
     def add(
@@ -329,18 +335,18 @@ class Evidence:
 
     def share_in_force(self) -> float:
         """The share of look-ups that hit at the loosest safe threshold; 1 while there is none."""
-        number = self._older.safe(self._needed)
+        number = self._older.safe
         return 1.0 if number is None else float(self._older.reached[number] / self._older.age)
 
     @property
     def threshold(self) -> float | None:
         """The loosest safe threshold; None if there is none."""
-        number = self._older.safe(self._needed)
+        number = self._older.safe
         return None if number is None else float(self._grid[number])
 
     def certificate(self, alarms: int = 0) -> Certificate:
         """What is promised now, after so many alarms."""
-        number = self._older.safe(self._needed)
+        number = self._older.safe
         config = self.config
         asked = (config.kappa, config.alpha, config.confidence)
         counts = (self.hand_overs, alarms)
@@ -364,8 +370,8 @@ class Evidence:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._older = _Process.restored(state["older"], self._cap)
-        self._younger = _Process.restored(state["younger"], self._cap)
+        self._older = _Process.restored(state["older"], self._needed_log)
+        self._younger = _Process.restored(state["younger"], self._needed_log)
         self.hand_overs = state["hand_overs"]
 
 

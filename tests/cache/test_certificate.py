@@ -72,8 +72,26 @@ def test_wealth_is_held_below_a_cap_so_that_it_falls_soon():
     feed(evidence, [comparison(0.96)] * 5000)
     needed = 2 / 0.05
     assert needed < evidence._older.evidence()[1] <= needed * np.exp(3) * 1.0001
-    feed(evidence, [comparison(0.96, wrong=True)] * 25)
+    feed(evidence, [comparison(0.96, wrong=True)] * 50)
     assert evidence.threshold is None
+
+
+def test_what_is_proven_is_dropped_when_the_evidence_has_fallen_far_and_not_before():
+    evidence = Evidence(config())
+    feed(evidence, [comparison(0.96)] * 100)
+    needed = 2 / 0.05
+    in_force = []
+    for _ in range(30):
+        feed(evidence, [comparison(0.96, wrong=True)])
+        in_force.append((evidence._older.evidence()[1], evidence.threshold))
+    assert any(wealth < needed and threshold == 0.95 for wealth, threshold in in_force)
+    for wealth, threshold in in_force:
+        assert (threshold == 0.95) == (wealth >= needed * np.exp(-2))
+    assert in_force[-1][1] is None
+    # and it takes the whole evidence again
+    while evidence.threshold is None:
+        feed(evidence, [comparison(0.96)])
+    assert evidence._older.evidence()[1] >= needed
 
 
 def test_the_search_begins_where_a_few_and_where_many_of_the_first_look_ups_are():
