@@ -7,6 +7,8 @@ from typing import Any
 
 from cepcli.errors import ArtifactError
 
+_THRESHOLD = "cache/threshold"
+
 
 class RowWriter:
     """Appends JSON objects, one a line; a row is handed to the system when `write` returns.
@@ -73,4 +75,8 @@ class MetricWriter:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:  # earlier versions wrote 2.0 while no similar text could answer
+        if (row.get(_THRESHOLD) or 0.0) > 1.0:
+            row[_THRESHOLD] = None
+    return rows

@@ -20,7 +20,7 @@ def score(state: TextState) -> list[float]:
 
 
 # Keys that mark what the goal names: what was said about one goal serves the others, too.
-config = CacheConfig(mode="certified", encoder="hash", focus=True, per_goal=False)
+config = CacheConfig(mode="certified", encoder="hash", focus=True)
 prior = cached(score, name="go-to-rule-1", config=config)
 env = make_env("babyai/goto-obj", workspace=Path("artifacts"))
 random, solved, episodes = np.random.default_rng(0), 0, 300

@@ -4,7 +4,7 @@ Two texts need the same prior when what the *goal* speaks of stands alike in the
 differ. So the phrases that goal and text share are replaced by a mark (the red ball of one goal and
 the blue key of another become the same word), and a learned head may bring together what the LLM
 answers alike. What the goal says beyond those phrases stays in the key, so that states of different
-goals may share a cache.
+goals may share a cache. Without marks the whole goal stands in the key.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from cepcli.abstraction.catalog import Notify, make_encoder
 from cepcli.abstraction.encoder import TextEncoder
 from cepcli.abstraction.hashing import MARK
 from cepcli.abstraction.head import Head
+from cepcli.abstraction.opposites import Reading, kept, read
 from cepcli.errors import CacheError
 
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*", re.IGNORECASE)
@@ -35,17 +36,39 @@ def focused(goal: str, text: str) -> str:
     ones go first, and marks are numbered in the order in which the goal names the phrases. Case is
     ignored.
     """
-    lowered = text.lower()
-    words = [match.group().lower() for match in _WORD.finditer(goal)]
-    both = f"{goal.lower()}\n{lowered}"
-    for number, phrase in enumerate(_shared_phrases(words, lowered), 1):
-        both = re.sub(rf"\b{re.escape(phrase)}\b", MARK.format(number=number), both)
-    return both
+    names = _names(goal, text)
+    return _marked(f"{goal}\n{text}", names)
+
+
+def reading(goal: str, text: str, *, focus: bool) -> Reading:
+    """A state word by word, as the key stands for it: the same marks in place of names.
+
+    Only names are made alike: what else a marked phrase says (`opposites.kept`) stays.
+    """
+    if not focus:
+        return read(goal, text)
+    names = _names(goal, text)
+    added = [" ".join(("", *kept(name))) for name in names]
+    return read(_marked(goal, names, added), _marked(text, names, added), names)
+
+
+def _names(goal: str, text: str) -> list[str]:
+    """What the goal names and the text speaks of, in small letters."""
+    return _shared_phrases([word.lower() for word in _WORD.findall(goal)], text.lower())
+
+
+def _marked(text: str, names: Sequence[str], added: Sequence[str] | None = None) -> str:
+    """A text in small letters with a mark in place of each name, and after it what is `added`."""
+    text = text.lower()
+    for number, name in enumerate(names):
+        mark = MARK.format(number=number + 1) + (added[number] if added else "")
+        text = re.sub(rf"\b{re.escape(name)}\b", mark, text)
+    return text
 
 
 def _shared_phrases(words: Sequence[str], text: str) -> list[str]:
     """Maximal phrases of `words` that occur in `text`, in the order of `words`."""
-    spaced = f" {' '.join(match.group() for match in _WORD.finditer(text))} "
+    spaced = f" {' '.join(_WORD.findall(text))} "
     found: list[tuple[int, str]] = []
     taken = [word in _ARTICLES for word in words]
     for length in range(_LONGEST_PHRASE, 0, -1):
@@ -84,12 +107,11 @@ class KeyEncoder(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Says which keys, for the cache's namespace; without focus and head, the encoder's own."""
+        """Says which keys, for the cache's namespace."""
         if self.head is not None:
             return self.head.sha256
-        if not self.focus:
-            return self.encoder.sha256
-        return hashlib.sha256(f"{self.encoder.sha256} focus".encode()).hexdigest()
+        of = "focus" if self.focus else "goal"
+        return hashlib.sha256(f"{self.encoder.sha256} {of}".encode()).hexdigest()
 
     def key(self, goal: str, text: str) -> Float32[ndarray, " dim"]:
         """The unit key of a state."""
@@ -98,7 +120,8 @@ class KeyEncoder(NamedTuple):
 
     def vector(self, goal: str, text: str) -> Float32[ndarray, " features"]:
         """The encoder's unit vector of a state, which a head takes."""
-        vector = self.encoder.encode(focused(goal, text) if self.focus else text)
+        both = focused(goal, text) if self.focus else f"{goal}\n{text}"
+        vector = self.encoder.encode(both)
         return np.asarray(vector, np.float32)
 
     def with_head(self, head: Head | None) -> Self:

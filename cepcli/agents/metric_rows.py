@@ -7,17 +7,17 @@ from cepcli.rl.hybrid_sac import HybridSAC
 
 def metric_row(
     parts: Parts, progress: Progress, tau: float, losses: Losses | None
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How training, the prior and its cache did so far, and the last gradient step."""
     greedy = parts.config.posterior.mode == "epsilon-greedy"
-    row = {
+    row: dict[str, float | None] = {
         "train/return_mean": progress.recent_return,
         "train/episodes": sum(tracker.episodes for tracker in parts.trackers),
         f"posterior/{'epsilon' if greedy else 'temperature'}": tau,
         "posterior/kl_to_prior": progress.kl_to_prior,
         **answer_row(parts),
     }
-    row["prior/queries_per_decision"] = row["prior/queries"] / max(progress.decisions, 1)
+    row["prior/queries_per_decision"] = parts.telemetry.queries / max(progress.decisions, 1)
     if parts.tracker.solvable:
         row["train/success_rate"] = progress.recent_success
     certificate = parts.control.certificate if parts.control is not None else None
@@ -35,10 +35,10 @@ def metric_row(
     return row
 
 
-def answer_row(parts: Parts) -> dict[str, float]:
+def answer_row(parts: Parts) -> dict[str, float | None]:
     """How decisions got their prior so far, and the state of the cache, if there is one."""
     telemetry, cache = parts.telemetry, parts.cache
-    row: dict[str, float] = {
+    row: dict[str, float | None] = {
         "prior/queries": telemetry.queries,
         "prior/llm_tokens": round(telemetry.totals["tokens"]),
         "prior/llm_seconds_recorded": telemetry.totals["llm_seconds_recorded"],
@@ -56,5 +56,5 @@ def answer_row(parts: Parts) -> dict[str, float]:
         row["cache/misses"] = telemetry.counts["miss"]
         row["cache/partial_hits"] = telemetry.counts["partial"]
         row["cache/audits"] = telemetry.counts["audit"]
-        row["cache/audits_over_kappa"] = sum(found.kl > kappa for found in telemetry.audits)
+        row["cache/audits_over_kappa"] = telemetry.audits_over(kappa)
     return row

@@ -86,7 +86,7 @@ def cached(
     else:
         cache = _load(Path(saved), namespace, keys, config)
     return CachedPrior(
-        FunctionPrior(score, shape, per_goal=config.per_goal),
+        FunctionPrior(score, shape, pool_goals=config.keyed and config.pools_goals),
         cache,
         keys.key if keys else no_key,
         generator(seed, "audit"),
@@ -101,13 +101,13 @@ class FunctionPrior(Prior):
     Args:
         score: see `cached`.
         shape: how scores become probabilities.
-        per_goal: whether answers are put together only among states of the same goal.
+        pool_goals: whether answers of states of different goals are put together.
     """
 
-    def __init__(self, score: Score, shape: PriorShape, *, per_goal: bool = True) -> None:
+    def __init__(self, score: Score, shape: PriorShape, *, pool_goals: bool = False) -> None:
         self._score = score
         self._shape = shape
-        self._per_goal = per_goal
+        self._pool_goals = pool_goals
         self._normalised_over: dict[str, frozenset[str]] = {}
 
     @property
@@ -137,15 +137,16 @@ class FunctionPrior(Prior):
         """Scores that sum to one over two different lists of actions cannot be put together."""
         if abs(np.logaddexp.reduce(scores)) > _NORMALISED:
             return
-        partition = state.goal if self._per_goal else ""
+        partition = "" if self._pool_goals else state.goal
         actions = frozenset(state.actions)
         known = self._normalised_over.get(partition)
         if known is not None and known != actions:
             raise PriorError(
                 f"The scoring function normalised its scores over the actions {sorted(known)}, "
                 f"then over {sorted(actions)}; the cache cannot put such answers together.",
-                "Return scores before normalisation (logits, log-likelihoods), or set per_goal and "
-                "name the actions in the state's goal, too, which keeps the answers apart.",
+                "Return scores before normalisation (logits, log-likelihoods), or set "
+                "pool_goals=False and name the actions in the state's goal, too, which keeps the "
+                "answers apart.",
             )
         if len(actions) > 1:
             self._normalised_over[partition] = actions

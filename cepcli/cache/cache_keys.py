@@ -72,13 +72,13 @@ def known(
     keys: Keys,
     shape: PriorShape,
     *,
-    per_goal: bool,
+    pool_goals: bool,
 ) -> Known:
     """`Known` from (goal, text) of each state and its normalised scores."""
     numbers = {goal: number for number, goal in enumerate(dict.fromkeys(g for g, _ in states))}
     priors = [shape.log_prior(np.array(list(s.values()))).tolist() for s in scores]
     return Known(
-        np.array([numbers[goal] if per_goal else 0 for goal, _ in states], np.int64),
+        np.array([0 if pool_goals else numbers[goal] for goal, _ in states], np.int64),
         [dict(zip(s, prior, strict=True)) for s, prior in zip(scores, priors, strict=True)],
         np.stack([keys.vector(*state) for state in states]),
     )
@@ -183,7 +183,7 @@ class CacheKeys:
             [entry.own_scores for entry in entries],
             bare,
             self._shape,
-            per_goal=self._config.per_goal,
+            pool_goals=self._config.pools_goals,
         )
         try:
             head = train_head(*told, self._config.learned, random, encoder_sha256=bare.sha256)

@@ -205,7 +205,7 @@ class CachedPrior(Prior):
             missing = entry.lacks(state.actions, own_text=True)
             return self._reuse(state, entry, missing, "exact")
         key = self._encode(state.goal, state.text) if cache.keyed else None
-        neighbour = cache.nearest(state.goal, key) if key is not None else None
+        neighbour = cache.nearest(state, key) if key is not None else None
         if neighbour is None:
             return self._miss(state, key)
         certified = cache.config.mode == "certified" and not cache.read_only

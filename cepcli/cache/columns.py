@@ -20,13 +20,13 @@ from numpy import ndarray
 
 from cepcli.cache.entry import Entry, Scores
 
-_INTEGERS = ("slot", "last_use", "hits", "audits", "row")
+_INTEGERS = ("slot", "last_use", "hits", "audits", "row", "signature")
 _FLOATS = ("last_span", "last_kl", "repels", "warmth")
 _DIGEST_BYTES = 16
 
 
 def pack(records: Sequence[Mapping[str, Any]]) -> dict[str, ndarray]:
-    """The columns of `records`, whose keys are `Entry`'s fields, `identity` and `row`."""
+    """The columns of `records`, which have `Entry`'s fields, `identity`, `row` and `signature`."""
     actions: dict[str, int] = {}
     goals: dict[str, int] = {}
     scored = [[_number(actions, action) for action in r["scores"]] for r in records]
@@ -109,11 +109,12 @@ def without_collection() -> Iterator[None]:
 def records(columns: Mapping[str, ndarray]) -> list[dict[str, Any]]:
     """The entries as plain values, in order: what `pack` takes."""
     identities = [row.tobytes().hex() for row in columns["identity"]]
-    found = zip(entries(columns), identities, columns["row"].tolist(), strict=True)
-    return [record(entry, identity, row) for entry, identity, row in found]
+    index = (columns["row"].tolist(), columns["signature"].tolist())
+    found = zip(entries(columns), identities, *index, strict=True)
+    return [record(*one) for one in found]
 
 
-def record(entry: Entry, identity: str, row: int) -> dict[str, Any]:
+def record(entry: Entry, identity: str, row: int, signature: int) -> dict[str, Any]:
     """An entry as plain values."""
     return {
         "slot": entry.slot,
@@ -130,6 +131,7 @@ def record(entry: Entry, identity: str, row: int) -> dict[str, Any]:
         "last_kl": entry.last_kl,
         "repels": entry.repels,
         "warmth": entry.warmth,
+        "signature": signature,
     }
 
 

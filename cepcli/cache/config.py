@@ -10,9 +10,7 @@ from cepcli.config import require
 CacheMode = Literal["off", "exact", "lru", "fifo", "surrogate", "certified"]
 EvictionPolicy = Literal["lru", "fifo", "lfu", "utility"]
 IndexKind = Literal["auto", "flat", "hnsw"]
-
-#: A threshold that no cosine reaches: only identical texts are answered.
-NO_SIMILARITY = 2.0
+Gate = Literal["words", "off"]
 
 _POLICIES: dict[CacheMode, EvictionPolicy] = {"fifo": "fifo", "certified": "utility"}
 
@@ -22,12 +20,12 @@ class Knobs(NamedTuple):
 
     Attributes:
         capacity: K, entries kept.
-        threshold: δ, cosine from which an entry of a similar text answers.
+        threshold: δ, cosine from which an entry of a similar text answers; None: from none.
         refresh_rate: r, share of semantic hits that is audited.
     """
 
     capacity: int
-    threshold: float
+    threshold: float | None
     refresh_rate: float
 
 
@@ -105,8 +103,20 @@ class CacheConfig:
         default=True,
         metadata={"help": "Whether keys replace what the goal names, so that goals are alike."},
     )
-    per_goal: bool = field(
-        default=False, metadata={"help": "Reuse answers only among states of the same goal."}
+    pool_goals: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether states of different goals share answers. Default: only where `focus` "
+            "replaces what the goal names."
+        },
+    )
+    gate: Gate = field(
+        default="words",
+        metadata={
+            "help": "lru, fifo, surrogate: words: a similar text answers only if both have the "
+            "same goal, numbers, directions, colours, negations and states, such as open or "
+            "closed, and no word has moved; off: by similarity alone, as in the paper."
+        },
     )
     head: str | None = field(
         default=None,
@@ -180,6 +190,21 @@ class CacheConfig:
         return self.mode in ("surrogate", "certified")
 
     @property
+    def pools_goals(self) -> bool:
+        """Whether states of different goals share answers."""
+        return self.focus if self.pool_goals is None else self.pool_goals
+
+    @property
+    def gated(self) -> bool:
+        """Whether similar texts are read word by word."""
+        return self.gate == "words" and self.comparing
+
+    @property
+    def comparing(self) -> bool:
+        """Whether similar texts answer without the evidence that `certified` asks for."""
+        return self.keyed and self.mode != "certified"
+
+    @property
     def limit(self) -> int:
         """Entries that the cache may ever be asked to keep."""
         return self.most_capacity if self.controlled else self.capacity
@@ -192,5 +217,5 @@ class CacheConfig:
     @property
     def knobs(self) -> Knobs:
         """What a cache starts with; `certified` lets no similar text answer before it has proof."""
-        threshold = NO_SIMILARITY if self.mode == "certified" else self.threshold
+        threshold = None if self.mode == "certified" else self.threshold
         return Knobs(self.capacity, threshold, self.refresh_rate)

@@ -9,7 +9,6 @@ from typing import Any
 
 from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.certificate import Certificate, Comparison
-from cepcli.cache.config import NO_SIMILARITY
 from cepcli.cache.controllers import Controller, Signals
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
@@ -70,7 +69,7 @@ class Control:
         failed = self.controller.observe(comparison)
         if self.controller.alarms > alarms:
             cache.set_aside()
-            cache.set_knobs(cache.knobs._replace(threshold=NO_SIMILARITY))
+            cache.set_knobs(cache.knobs._replace(threshold=None))
             cache.certificate = self.promise
         self.seconds += perf_counter() - start
         return failed

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 from cepcli.cache.certificate import Alarm, Certificate, Comparison, Evidence
-from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs
+from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.control_config import FIRST_OBSERVATIONS, CertifiedConfig, SurrogateConfig
 
 _SMOOTHING = 0.8  # of the set points that `surrogate` compares with
@@ -185,7 +185,7 @@ class CertifiedController(Controller):
             capacity = min(2 * capacity, self._most_capacity)
         if threshold is None:
             self._least_probability = 1.0
-            return Knobs(capacity, NO_SIMILARITY, config.most_refresh_rate)
+            return Knobs(capacity, None, config.most_refresh_rate)
         wanted = max(_AUDIT_MARGIN * self._evidence.least_observations, 2 * FIRST_OBSERVATIONS)
         rate = wanted / (self._evidence.share_in_force() * config.window / 2)
         rate = min(max(rate, config.least_refresh_rate), config.most_refresh_rate)
@@ -284,6 +284,7 @@ class SurrogateController(Controller):
         capacity = round(knobs.capacity * (1.0 + config.capacity_step * lack))
         sign = 1.0 if config.td_error_sign == "loosen" else -1.0
         excess = self._excess("td_error", signals.td_error)
+        assert knobs.threshold is not None, "`surrogate` always has a threshold"
         # 1 − δ is moved by a factor: between 0.99 and 0.999 lie as many decisions as below 0.9.
         distance = (1.0 - knobs.threshold) * math.exp(sign * config.threshold_step * excess)
         varies = self._excess("variability", signals.variability)

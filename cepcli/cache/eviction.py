@@ -222,10 +222,11 @@ def new_table(config: CacheConfig) -> Entries:
     return OrderedDict() if config.policy == "lru" else {}
 
 
-def make_eviction(config: CacheConfig, entries: Entries) -> Eviction:
+def make_eviction(config: CacheConfig, entries: Entries, capacity: int | None = None) -> Eviction:
     """The policy that a configuration names, over `entries` as they are and will be.
 
-    The half-life of `utility` is as many uses as the cache has room for entries.
+    The half-life of `utility` is as many uses as the cache has room for entries: `capacity`, by
+    default the configured one.
     """
     if config.policy == "lru":
         assert isinstance(entries, OrderedDict)
@@ -234,7 +235,8 @@ def make_eviction(config: CacheConfig, entries: Entries) -> Eviction:
         return Fifo(entries)
     if config.policy == "lfu":
         return Lfu(entries)
-    return Utility(entries, float(config.capacity), config.audit_penalty)
+    half_life = config.capacity if capacity is None else capacity
+    return Utility(entries, float(half_life), config.audit_penalty)
 
 
 class Ghosts:

@@ -41,14 +41,14 @@ class Split(NamedTuple):
 
 
 def split_of(
-    trace: Trace, keys: KeyEncoder, *, per_goal: bool, most_texts: int | None = None
+    trace: Trace, keys: KeyEncoder, *, pool_goals: bool, most_texts: int | None = None
 ) -> Split:
     """The distinct states of `trace` whose scores are known.
 
     Args:
         trace: recorded with fresh scores.
         keys: make the vectors.
-        per_goal: whether only texts of one goal are to be compared.
+        pool_goals: whether texts of different goals are to be compared.
         most_texts: the trace is cut before the decision that brings in more; None for all.
 
     Raises:
@@ -71,7 +71,7 @@ def split_of(
     episodes = list(first_visit.values())
     start = episodes.index(episodes[len(states) // 2]) or len(states) // 2
     scores = [trace.scores[state] for state in states]
-    return Split(states, known(states, scores, keys, trace.shape, per_goal=per_goal), start)
+    return Split(states, known(states, scores, keys, trace.shape, pool_goals=pool_goals), start)
 
 
 def train_on(
@@ -79,7 +79,7 @@ def train_on(
     keys: KeyEncoder,
     config: HeadConfig,
     *,
-    per_goal: bool,
+    pool_goals: bool,
     seed: int,
     notify: Callable[[str], None] = lambda text: None,
 ) -> tuple[Head, list[dict[str, Any]]]:
@@ -89,11 +89,11 @@ def train_on(
         trace: recorded with fresh scores.
         keys: encoder without a head.
         config: size and training.
-        per_goal: whether the cache will answer only within one goal.
+        pool_goals: whether states of different goals will share answers.
         seed: of the training.
         notify: told what takes seconds.
     """
-    split = split_of(trace, keys, per_goal=per_goal, most_texts=config.most_texts)
+    split = split_of(trace, keys, pool_goals=pool_goals, most_texts=config.most_texts)
     texts, start = split.known, split.start
     notify(f"Training a key head on {start} texts")
     head = train_head(

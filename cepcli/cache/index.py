@@ -1,7 +1,8 @@
 """Nearest neighbour by cosine among unit keys, within one goal.
 
 `FlatIndex` is exact: each goal has a dense block of rows and a look-up is a matrix-vector product
-over it. Its answer depends only on the order of rows (ties go to the lowest), which `keys` gives
+over it, or over those of its rows that have a
+signature. Its answer depends only on the order of rows (ties go to the lowest), which `keys` gives
 and `fill` restores. `HnswIndex` searches a graph where a goal has many entries.
 """
 
@@ -9,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 from numpy import ndarray
 
 from cepcli.cache.columns import decode_strings, encode_strings
@@ -17,6 +18,7 @@ from cepcli.cache.config import IndexKind
 from cepcli.cache.graph import KeyGraph
 
 _FIRST_ROWS = 16
+_GATHERED = 8  # a copy of one row in so many costs less than the product over all
 
 #: Entries of one goal above which a graph is faster, an entry being replaced at one look-up in ten.
 #: Dimension 384, one core of a busy machine, µs at 1,000, 2,000, 4,000, 6,000 and 10,000 entries:
@@ -33,7 +35,7 @@ class Index(ABC):
         """Number of slots."""
 
     @abstractmethod
-    def add(self, slot: int, key: Float32[ndarray, " dim"], goal: str) -> None:
+    def add(self, slot: int, key: Float32[ndarray, " dim"], goal: str, signature: int = 0) -> None:
         """Put a new slot's key into the partition of `goal`."""
 
     @abstractmethod
@@ -45,8 +47,14 @@ class Index(ABC):
         """Forget a slot of `goal`."""
 
     @abstractmethod
-    def nearest(self, key: Float32[ndarray, " dim"], goal: str) -> tuple[int, float] | None:
-        """The slot of `goal` with the largest cosine to `key`, and that cosine."""
+    def nearest(
+        self, key: Float32[ndarray, " dim"], goal: str, signature: int | None = None
+    ) -> tuple[int, float] | None:
+        """The slot of `goal` with the largest cosine to `key`, and that cosine.
+
+        With a signature only slots that were added with it count; an index that is approximate
+        keeps none.
+        """
 
     @abstractmethod
     def key(self, slot: int, goal: str) -> Float32[ndarray, " dim"]:
@@ -55,6 +63,10 @@ class Index(ABC):
     @abstractmethod
     def keys(self, goal: str) -> tuple[Int64[ndarray, " rows"], Float32[ndarray, "rows dim"]]:
         """The slots of a goal that there is, in the order that `fill` needs, and their keys."""
+
+    @abstractmethod
+    def signatures(self, goal: str) -> Int32[ndarray, " rows"]:
+        """The signature of each row that `keys` gives; 0 where none are kept."""
 
     @abstractmethod
     def state(self) -> dict[str, ndarray]:
@@ -67,6 +79,7 @@ class Index(ABC):
         keys: Float32[ndarray, "rows dim"],
         goals: Mapping[str, Int64[ndarray, " members"]],
         state: Mapping[str, ndarray],
+        signatures: Int32[ndarray, " rows"] | None = None,
     ) -> None:
         """Fill an empty index.
 
@@ -76,6 +89,7 @@ class Index(ABC):
             goals: which of them belong to a goal, in the order of `keys`.
             state: what `state` gave for just these slots, so that look-ups are answered as then; or
                 nothing.
+            signatures: of each slot; all 0 without them.
 
         Raises:
             ValueError: if the state is malformed.
@@ -89,21 +103,28 @@ class _Block:
     than all else that the index keeps beside the key.
     """
 
-    __slots__ = ("count", "slots", "vectors")
+    __slots__ = ("count", "signatures", "slots", "vectors")
 
     def __init__(
-        self, slots: Int64[ndarray, " rows"], vectors: Float32[ndarray, "rows dim"], count: int
+        self,
+        slots: Int64[ndarray, " rows"],
+        vectors: Float32[ndarray, "rows dim"],
+        signatures: Int32[ndarray, " rows"],
+        count: int,
     ) -> None:
         self.slots = slots
         self.vectors = vectors
+        self.signatures = signatures
         self.count = count
 
-    def append(self, slot: int, key: ndarray, most_rows: int) -> None:
+    def append(self, slot: int, key: ndarray, signature: int, most_rows: int) -> None:
         if self.count == len(self.vectors):
             rows = min(2 * self.count, most_rows)
             self.vectors = _grown(self.vectors, rows)
             self.slots = _grown(self.slots, rows)
+            self.signatures = _grown(self.signatures, rows)
         self.vectors[self.count] = key
+        self.signatures[self.count] = signature
         self.slots[self.count] = slot
         self.count += 1
 
@@ -112,6 +133,7 @@ class _Block:
         self.count -= 1
         self.vectors[row] = self.vectors[self.count]
         self.slots[row] = self.slots[self.count]
+        self.signatures[row] = self.signatures[self.count]
 
     def row(self, slot: int) -> int:
         found = np.flatnonzero(self.slots[: self.count] == slot)
@@ -138,15 +160,16 @@ class FlatIndex(Index):
     def __len__(self) -> int:
         return self._size
 
-    def add(self, slot: int, key: Float32[ndarray, " dim"], goal: str) -> None:
+    def add(self, slot: int, key: Float32[ndarray, " dim"], goal: str, signature: int = 0) -> None:
         """Append a row to the goal's block."""
         assert len(self) < self.capacity, "the index is full: remove a slot first"
         block = self._blocks.get(goal)
         if block is None:
             rows = min(_FIRST_ROWS, self.capacity)
             vectors = np.empty((rows, self.dim), np.float32)
-            block = self._blocks[goal] = _Block(np.empty(rows, np.int64), vectors, 0)
-        block.append(slot, key, self.capacity)
+            slots, signatures = np.empty(rows, np.int64), np.empty(rows, np.int32)
+            block = self._blocks[goal] = _Block(slots, vectors, signatures, 0)
+        block.append(slot, key, signature, self.capacity)
         self._size += 1
 
     def replace(self, slot: int, key: Float32[ndarray, " dim"], goal: str) -> None:
@@ -162,14 +185,27 @@ class FlatIndex(Index):
         if block.count == 0:
             del self._blocks[goal]
 
-    def nearest(self, key: Float32[ndarray, " dim"], goal: str) -> tuple[int, float] | None:
+    def nearest(
+        self, key: Float32[ndarray, " dim"], goal: str, signature: int | None = None
+    ) -> tuple[int, float] | None:
         """The first of the rows with the largest product."""
         block = self._blocks.get(goal)
         if block is None:
             return None
-        scores = np.dot(block.vectors[: block.count], key, out=self._scores[: block.count])
+        if signature is not None:
+            rows = np.flatnonzero(block.signatures[: block.count] == signature)
+            if not len(rows):
+                return None
+            few = len(rows) < block.count / _GATHERED
+            scores = block.vectors[rows] @ key if few else self._product(block, key)[rows]
+            best = int(scores.argmax())
+            return int(block.slots[rows[best]]), float(scores[best])
+        scores = self._product(block, key)
         row = int(scores.argmax())
         return int(block.slots[row]), float(scores[row])
+
+    def _product(self, block: _Block, key: Float32[ndarray, " dim"]) -> Float32[ndarray, " rows"]:
+        return np.dot(block.vectors[: block.count], key, out=self._scores[: block.count])
 
     def key(self, slot: int, goal: str) -> Float32[ndarray, " dim"]:
         """A copy of the slot's row."""
@@ -181,6 +217,11 @@ class FlatIndex(Index):
         block = self._blocks[goal]
         return block.slots[: block.count], block.vectors[: block.count]
 
+    def signatures(self, goal: str) -> Int32[ndarray, " rows"]:
+        """By row; the index's own."""
+        block = self._blocks[goal]
+        return block.signatures[: block.count]
+
     def state(self) -> dict[str, ndarray]:
         """Nothing: slots and keys by row are all there is."""
         return {}
@@ -191,16 +232,23 @@ class FlatIndex(Index):
         keys: Float32[ndarray, "rows dim"],
         goals: Mapping[str, Int64[ndarray, " members"]],
         state: Mapping[str, ndarray],
+        signatures: Int32[ndarray, " rows"] | None = None,
     ) -> None:
         """Block by block."""
         for goal, members in goals.items():
-            self.put(slots[members], keys[members], goal)
+            signed = None if signatures is None else signatures[members]
+            self.put(slots[members], keys[members], goal, signed)
 
     def put(
-        self, slots: Int64[ndarray, " rows"], keys: Float32[ndarray, "rows dim"], goal: str
+        self,
+        slots: Int64[ndarray, " rows"],
+        keys: Float32[ndarray, "rows dim"],
+        goal: str,
+        signatures: Int32[ndarray, " rows"] | None = None,
     ) -> None:
-        """Add a goal that there isn't yet, by row; both become the index's own."""
-        self._blocks[goal] = _Block(slots, keys, len(slots))
+        """Add a goal that there isn't yet, by row; all become the index's own."""
+        signed = np.zeros(len(slots), np.int32) if signatures is None else signatures
+        self._blocks[goal] = _Block(slots, keys, signed, len(slots))
         self._size += len(slots)
 
     def take(self, goal: str) -> tuple[Int64[ndarray, " rows"], Float32[ndarray, "rows dim"]]:
@@ -244,7 +292,7 @@ class HnswIndex(Index):
     def __len__(self) -> int:
         return len(self._flat) + sum(map(len, self._graphs.values()))
 
-    def add(self, slot: int, key: Float32[ndarray, " dim"], goal: str) -> None:
+    def add(self, slot: int, key: Float32[ndarray, " dim"], goal: str, signature: int = 0) -> None:
         """Into the goal's graph, or its block, which becomes a graph when it is large."""
         assert len(self) < self.capacity, "the index is full: remove a slot first"
         if goal in self._graphs:
@@ -271,8 +319,11 @@ class HnswIndex(Index):
         if len(graph) == 0:
             del self._graphs[goal]
 
-    def nearest(self, key: Float32[ndarray, " dim"], goal: str) -> tuple[int, float] | None:
+    def nearest(
+        self, key: Float32[ndarray, " dim"], goal: str, signature: int | None = None
+    ) -> tuple[int, float] | None:
         """The nearest that the graph's search comes upon, or the nearest of the block."""
+        assert signature is None, "a graph cannot be searched by signature"
         graph = self._graphs.get(goal)
         return self._flat.nearest(key, goal) if graph is None else graph.nearest(key)
 
@@ -285,6 +336,10 @@ class HnswIndex(Index):
         """By row, or in no particular order where there is a graph."""
         graph = self._graphs.get(goal)
         return self._flat.keys(goal) if graph is None else graph.keys()
+
+    def signatures(self, goal: str) -> Int32[ndarray, " rows"]:
+        """None are kept."""
+        return np.zeros(len(self.keys(goal)[0]), np.int32)
 
     def state(self) -> dict[str, ndarray]:
         """Each graph's links, under its goal's number among the graphs, and the goals' names."""
@@ -301,6 +356,7 @@ class HnswIndex(Index):
         keys: Float32[ndarray, "rows dim"],
         goals: Mapping[str, Int64[ndarray, " members"]],
         state: Mapping[str, ndarray],
+        signatures: Int32[ndarray, " rows"] | None = None,
     ) -> None:
         """Restore a goal's graph if it holds just the goal's slots; make the other goals anew."""
         saved = decode_strings(state["goals"]) if state else []

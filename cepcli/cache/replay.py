@@ -153,6 +153,7 @@ class Replay:
         certificate = self.certificate
         return {
             "cache": self.config.mode,
+            "gate": self.config.gate if self.config.comparing else None,
             "capacity": self.config.capacity,
             "threshold": self.config.threshold,
             "eviction": self.config.policy,

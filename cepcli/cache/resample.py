@@ -195,6 +195,7 @@ def _row(
     by_name = {name: np.array([one[name] for one in found]) for name in found[0]}
     row: dict[str, Any] = {
         "cache": cache.mode,
+        "gate": cache.gate if cache.comparing else None,
         "capacity": cache.capacity,
         "threshold": cache.threshold,
         "eviction": cache.policy,

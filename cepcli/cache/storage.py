@@ -24,7 +24,7 @@ from cepcli.errors import ArtifactError, CacheError
 from cepcli.prior.base import Namespace, ScorerFingerprint
 from cepcli.whole_files import discard, replace, write_whole
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 HEAD = "cache.json"
 _KIND = "prior-cache"
 

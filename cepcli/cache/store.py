@@ -1,13 +1,18 @@
 """The prior cache: what the LLM said about a state, found again by the same or a similar text.
 
 An exact text is a dictionary probe and always valid. Where the mode compares texts, the nearest key
-of the same goal answers, too, if it is similar enough. Beyond the capacity an entry goes, chosen by
-the eviction policy.
+answers, too, if it is similar enough. Beyond the capacity an entry goes, chosen by the eviction
+policy.
+
+Which entries can answer a text at all: those of its goal, unless goals share answers, and in the
+modes without a certificate those that say the same in what an answer turns on
+(`cepcli.abstraction.opposites`).
 """
 
 import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +20,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
+from cepcli.abstraction.keys import reading
+from cepcli.abstraction.opposites import SIGNATURE, alike
 from cepcli.cache import columns, storage
 from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.entry import Entry, scores_of, text_digest, text_hash
@@ -22,6 +29,7 @@ from cepcli.cache.eviction import Ghosts, make_eviction, new_table
 from cepcli.cache.index import Index, make_index
 from cepcli.errors import CacheError
 from cepcli.prior.base import Namespace
+from cepcli.types import TextState
 
 __all__ = ["Entry", "Neighbour", "PriorCache", "text_hash"]
 
@@ -29,6 +37,8 @@ _NEARLY_ONE = 1.0 - 1e-5
 #: Where the keys of entries lie that answer only their own text; no goal can be called so.
 _ASIDE = "\0aside"
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
+#: Texts whose words are kept at hand: of a miss for its entry, of entries that answer often.
+_READINGS = 16
 
 
 class Neighbour(NamedTuple):
@@ -73,7 +83,8 @@ class PriorCache:
         self._index = self._new_index(config.limit)
         self._eviction = make_eviction(config, self._entries)
         self._ghosts = Ghosts(self.knobs.capacity)
-        self._lent = Ghosts(self.knobs.capacity)
+        self._lent = Ghosts(self._lending(self.knobs.capacity))
+        self._reading = lru_cache(_READINGS)(partial(reading, focus=config.focus))
         self._clock = 0
         self._next_slot = 0
 
@@ -109,9 +120,10 @@ class PriorCache:
         assert not self.read_only, "a read-only cache stays as it is"
         assert 1 <= knobs.capacity <= self.config.limit, knobs
         if knobs.capacity != self.knobs.capacity:
+            self._eviction = make_eviction(self.config, self._entries, knobs.capacity)
             self._shrink(knobs.capacity, spared=max(self._entries, default=-1))
             self._ghosts.resize(knobs.capacity)
-            self._lent.resize(knobs.capacity)
+            self._lent.resize(self._lending(knobs.capacity))
         self.knobs = knobs
 
     def exact(self, goal: str, text: str) -> Entry | None:
@@ -119,22 +131,31 @@ class PriorCache:
         texts = self._texts.get(goal)
         return None if texts is None else texts.get(text)
 
-    def nearest(self, goal: str, key: Float32[ndarray, " dim"]) -> Neighbour | None:
-        """The entry with the most similar key, however little similar it is."""
-        partition = self._partition_of(goal)
-        found = self._index.nearest(key, partition)
+    def nearest(self, state: TextState, key: Float32[ndarray, " dim"]) -> Neighbour | None:
+        """The entry with the most similar key, however little similar it is.
+
+        None if no entry can answer for the state's text, or if this one would, but is barred by the
+        gate.
+        """
+        partition = self._partition_of(state.goal)
+        signature = self._signature(state.goal, state.text) if self.config.gated else None
+        found = self._index.nearest(key, partition, signature)
         if found is None:
             return None
         slot, similarity = found
         if similarity > _NEARLY_ONE:
             same = np.array_equal(self._index.key(slot, partition), key)
             similarity = 1.0 if same else min(similarity, _BELOW_ONE)
-        return Neighbour(self._entries[slot], similarity)
+        neighbour = Neighbour(self._entries[slot], similarity)
+        if self.config.gated and self.answers(neighbour) and not self._alike(neighbour, state):
+            return None
+        return neighbour
 
     def answers(self, neighbour: Neighbour) -> bool:
         """Whether an entry answers for a text this similar: δ is reached, and it isn't repelled."""
         entry, similarity = neighbour
-        return similarity >= self.knobs.threshold and similarity > entry.repels
+        threshold = self.knobs.threshold
+        return threshold is not None and similarity >= threshold and similarity > entry.repels
 
     def repel(self, entry: Entry, similarity: float) -> None:
         """Let an entry answer only texts more similar than this; at 1, only its own."""
@@ -224,7 +245,7 @@ class PriorCache:
         self._put(entry)
         self._eviction.add(entry)
         if key is not None:
-            self._index.add(entry.slot, key, self._partition(entry))
+            self._index.add(entry.slot, key, self._partition(entry), self._signature(goal, text))
         return entry
 
     def remove(self, entry: Entry) -> None:
@@ -268,7 +289,9 @@ class PriorCache:
             entry = self._entries[slot]
             if not self.is_aside(entry):
                 entry.repels = -1.0
-            self._index.add(slot, key(entry.goal, entry.text), self._partition(entry))
+            goal, text = entry.goal, entry.text
+            signature = self._signature(goal, text)
+            self._index.add(slot, key(goal, text), self._partition(entry), signature)
 
     def restore(self, other: "PriorCache") -> None:
         """Take over the content of `other`, a cache of the same namespace and configuration."""
@@ -285,8 +308,8 @@ class PriorCache:
     def saved(self) -> storage.Saved:
         """The content, as it is written to disk."""
         entries = list(self)
-        keys, rows = self._keys_and_rows(entries)
-        found = zip(entries, rows.tolist(), strict=True)
+        keys, rows, signatures = self._indexed(entries)
+        found = zip(entries, rows.tolist(), signatures.tolist(), strict=True)
         return storage.Saved(
             namespace=self.namespace,
             mode=self.config.mode,
@@ -296,11 +319,12 @@ class PriorCache:
                 "next_slot": self._next_slot,
                 "ghost_hits": self.ghost_hits,
                 "headed": bool(self.key_head),
+                "signed": self._signed,
                 "knobs": list(self.knobs),
                 "configured": list(self.config.knobs),
                 "certificate": self.certificate,
             },
-            columns=columns.pack([columns.record(e, e.identity, row) for e, row in found]),
+            columns=columns.pack([columns.record(e, e.identity, *rest) for e, *rest in found]),
             keys=keys,
             ghosts=self._ghosts.oldest_first,
             lent=self._lent.oldest_first,
@@ -351,19 +375,27 @@ class PriorCache:
             for number in np.argsort(saved.columns["row"], kind="stable").tolist():
                 members.setdefault(self._partition(entries[number]), []).append(number)
             goals = {goal: np.array(numbers, np.int64) for goal, numbers in members.items()}
-            self._index.fill(saved.columns["slot"], saved.keys, goals, saved.graphs)
-        self._eviction = make_eviction(self.config, self._entries)
+            signatures = saved.columns["signature"].astype(np.int32)
+            if saved.state.get("signed") != self._signed:
+                signatures = np.array([self._signature(e.goal, e.text) for e in entries], np.int32)
+            slots = saved.columns["slot"]
+            self._index.fill(slots, saved.keys, goals, saved.graphs, signatures)
         self._clock, self._next_slot = saved.state["clock"], saved.state["next_slot"]
         self.knobs = self._knobs(saved)
+        self._eviction = make_eviction(self.config, self._entries, self.knobs.capacity)
         if saved.mode == self.config.mode:
             self.certificate = saved.state.get("certificate")
         self.ghost_hits = saved.state.get("ghost_hits", 0)
         self._ghosts = Ghosts(self.knobs.capacity)
         self._ghosts.restore(saved.ghosts)
-        self._lent = Ghosts(self.knobs.capacity)
+        self._lent = Ghosts(self._lending(self.knobs.capacity))
         self._lent.restore(saved.lent)
         for entry in entries[: -self.knobs.capacity]:
             self.remove(entry)
+
+    def _lending(self, capacity: int) -> int:
+        """How many lent answers are remembered; only `certified` asks."""
+        return capacity if self.config.mode == "certified" else 0
 
     def _knobs(self, saved: storage.Saved) -> Knobs:
         """Where a controller had left them, if mode and configuration are still the same."""
@@ -378,20 +410,22 @@ class PriorCache:
             moved.refresh_rate if same[2] else now.refresh_rate,
         )
 
-    def _keys_and_rows(
+    def _indexed(
         self, entries: Sequence[Entry]
-    ) -> tuple[Float32[ndarray, "keyed dim"], Int64[ndarray, " rows"]]:
-        """Each entry's key, if it has one, and its row within its partition."""
+    ) -> tuple[Float32[ndarray, "keyed dim"], Int64[ndarray, " rows"], Int64[ndarray, " rows"]]:
+        """Each entry's key, if it has one, its row within its partition, and its signature."""
         slots = np.array([entry.slot for entry in entries], np.int64)
+        signatures = np.zeros_like(slots)
         if not self.keyed:
-            return np.zeros((0, self.dim), np.float32), slots
+            return np.zeros((0, self.dim), np.float32), slots, signatures
         keys, rows = np.empty((len(slots), self.dim), np.float32), np.empty_like(slots)
         rising = np.argsort(slots)
         for partition in {self._partition(entry) for entry in entries}:
             found, vectors = self._index.keys(partition)
             numbers = rising[np.searchsorted(slots[rising], found)]
             keys[numbers], rows[numbers] = vectors, np.arange(len(found))
-        return keys, rows
+            signatures[numbers] = self._index.signatures(partition)
+        return keys, rows, signatures
 
     def _put(self, entry: Entry) -> None:
         self._entries[entry.slot] = entry
@@ -405,8 +439,17 @@ class PriorCache:
             self.remove(victim)
 
     def _new_index(self, capacity: int) -> Index:
-        kind = self.config.index if self.keyed else "flat"
-        return make_index(kind, self.dim, capacity)
+        exact = self.config.gated or not self.keyed  # few entries have the same signature
+        return make_index("flat" if exact else self.config.index, self.dim, capacity)
+
+    @property
+    def _signed(self) -> str | None:
+        """Says how signatures are made; None without a gate."""
+        return f"{SIGNATURE} focus={self.config.focus}" if self.config.gated else None
+
+    def _signature(self, goal: str, text: str) -> int:
+        """What an entry that is to answer for a text must have; 0 without a gate."""
+        return self._reading(goal, text).signature if self.config.gated else 0
 
     def _partition(self, entry: Entry) -> str:
         """Where an entry's key lies in the index."""
@@ -414,4 +457,10 @@ class PriorCache:
 
     def _partition_of(self, goal: str) -> str:
         """Where the entries lie that may answer for texts of a goal."""
-        return goal if self.config.per_goal else ""
+        return "" if self.config.pools_goals else goal
+
+    def _alike(self, neighbour: Neighbour, state: TextState) -> bool:
+        """Whether an entry differs in nothing from a state that an answer turns on."""
+        entry = neighbour.entry
+        ours, theirs = self._reading(state.goal, state.text), self._reading(entry.goal, entry.text)
+        return alike(ours, theirs, state.actions)

@@ -83,6 +83,7 @@ class CacheTelemetry:
         self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0.0)
         self.comparisons: list[Comparison] = []
         self.partials: list[Comparison] = []
+        self._over: dict[float, tuple[int, int]] = {}
         self.samples = {"latency": Samples(), "cache": Samples(), "llm": Samples()}
 
     @property
@@ -104,6 +105,13 @@ class CacheTelemetry:
     def audits(self) -> list[Comparison]:
         """The comparisons of audited hits."""
         return [found for found in self.comparisons if found.hit]
+
+    def audits_over(self, kappa: float) -> int:
+        """How many audited hits were off by more than `kappa` nats; counts each only once."""
+        counted, over = self._over.get(kappa, (0, 0))
+        over += sum(found.hit and found.kl > kappa for found in self.comparisons[counted:])
+        self._over[kappa] = len(self.comparisons), over
+        return over
 
     def record(self, answer: PriorAnswer, *, semantic_is_reliable: bool = False) -> None:
         """Count one decision.
@@ -192,6 +200,7 @@ class CacheTelemetry:
         for name, samples in self.samples.items():
             samples.restore(arrays[name], values["samples"][name])
         self.comparisons = _comparisons(arrays["comparisons"])
+        self._over.clear()
         # an older checkpoint has none: partial hits were compared with nothing
         self.partials = _comparisons(arrays["partials"]) if "partials" in arrays else []
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cepcli.cli.cache_tools import KEY_COLUMNS, key_cells
+from cepcli.cli.cache_tools import KEY_COLUMNS, POOL_GOALS, key_cells
 from cepcli.cli.measured import kl_bound
 from cepcli.cli.options import (
     JsonOption,
@@ -117,6 +117,7 @@ def envs(
 _ONE_A_FAMILY = ["babyai/goto-local", "textworld/coin", "alfworld", "webshop"]
 _STEPS = {
     "look-up": "lookup_us",
+    "gate": "gate_us",
     "insert": "insert_us",
     "evict": "evict_us",
     "audit": "audit_us",
@@ -271,9 +272,9 @@ def sb3(
 def keys(
     trace: Annotated[str, typer.Argument(help="A run made with --trace, or a trace's path.")],
     encoders: Annotated[str, typer.Option(help="Key encoders.")] = "hash,static,minilm",
-    per_goal: Annotated[
-        bool, typer.Option("--per-goal/--any-goal", help="Compare texts of one goal only.")
-    ] = False,
+    pool_goals: Annotated[
+        bool | None, typer.Option("--pool-goals/--goals-apart", help=POOL_GOALS)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
@@ -294,7 +295,13 @@ def keys(
         for focus in (False, True):
             note(False)(f"{encoder}{', focus' if focus else ''}")
             made = make_key_encoder(encoder.strip(), focus=focus)
-            _, judged = train_on(recorded, made, config, per_goal=per_goal, seed=seed)
+            _, judged = train_on(
+                recorded,
+                made,
+                config,
+                pool_goals=focus if pool_goals is None else pool_goals,
+                seed=seed,
+            )
             rows += [{"encoder": encoder, "focus": focus, **row} for row in judged]
     if json:
         print_json({"trace": trace, "env": recorded.env, "rows": rows})

@@ -18,6 +18,7 @@ from cepcli.cli.options import (
 )
 from cepcli.cli.prior_display import note
 
+POOL_GOALS = "Whether texts of different goals are compared; default: only with focus."
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where to write it.")]
 
 
@@ -32,9 +33,9 @@ def train_head(
     focus: Annotated[
         bool, typer.Option("--focus/--no-focus", help="Mark what the goal names in the text.")
     ] = True,
-    per_goal: Annotated[
-        bool, typer.Option("--per-goal/--any-goal", help="Compare texts of one goal only.")
-    ] = False,
+    pool_goals: Annotated[
+        bool | None, typer.Option("--pool-goals/--goals-apart", help=POOL_GOALS)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
@@ -53,13 +54,14 @@ def train_head(
     config = resolve(HeadConfig, overrides=set_ or [])
     recorded = read_trace(find_trace(trace, workspace))
     keys = make_key_encoder(encoder, focus=focus, notify=notify)
-    head, rows = train_on(recorded, keys, config, per_goal=per_goal, seed=seed, notify=notify)
+    pooled = focus if pool_goals is None else pool_goals
+    head, rows = train_on(recorded, keys, config, pool_goals=pooled, seed=seed, notify=notify)
     head.save(output)
     if settings is not None:
         threshold = rows[-1]["threshold"]
         _write_settings(
             settings,
-            {"encoder": encoder, "focus": focus, "per_goal": per_goal, "head": str(output),
+            {"encoder": encoder, "focus": focus, "pool_goals": pooled, "head": str(output),
              "threshold": 1.0 if threshold is None else threshold},
         )  # fmt: skip
     if json:
@@ -70,7 +72,7 @@ def train_head(
     print_table(title, ["keys", "dimension", *KEY_COLUMNS], cells)
     typer.echo(
         f"Use it: cep train --cache certified --set cache.encoder={encoder} "
-        f"--set cache.focus={str(focus).lower()} --set cache.per_goal={str(per_goal).lower()} "
+        f"--set cache.focus={str(focus).lower()} --set cache.pool_goals={str(pooled).lower()} "
         f"--set cache.head={output}"
     )
 

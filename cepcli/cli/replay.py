@@ -38,6 +38,7 @@ def replay(
         str | None,
         typer.Option(help="fixed, surrogate, certified: what moves the cache's parameters."),
     ] = None,
+    gate: Annotated[str | None, typer.Option(help="words, off: see `cache.gate`.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Key encoder.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of audits, draws and drift.")] = 0,
     resample: Annotated[
@@ -77,7 +78,7 @@ def replay(
     )
     lists = {
         "mode": cache, "capacity": capacity, "threshold": threshold, "eviction": eviction,
-        "controller": controller,
+        "controller": controller, "gate": gate,
     }  # fmt: skip
     configs = _grid({k: v for k, v in lists.items() if v is not None}, encoder, set_ or [])
     space = open_workspace(workspace)
@@ -192,11 +193,12 @@ def _judge(
     if json:
         print_json({"trace": name, "env": trace.env, "drift": course.drift, "rows": rows})
         return
-    columns = ["cache", "K", "δ", "eviction", "kept", "interval", "kept by bound", "interval",
-               "KL over κ", "worst run", "in force", "hand-overs", "alarms", "semantic hits",
+    columns = ["cache", "gate", "K", "δ", "eviction", "kept", "interval", "kept by bound",
+               "interval", "KL over κ", "worst run", "in force", "hand-overs", "alarms",
+               "semantic hits",
                "queries/decision"]  # fmt: skip
     cells = [
-        [row["cache"], str(row["capacity"]), _configured(row), row["eviction"],
+        [row["cache"], row["gate"] or "–", str(row["capacity"]), _configured(row), row["eviction"],
          *_share(row, "kept"), *_share(row, "bound_kept"), f"{row['share_over_kappa']:.2%}",
          f"{row['share_over_kappa_max']:.2%}",
          "–" if row["in_force"] is None else f"{row['in_force']:.1%}",
@@ -241,9 +243,9 @@ def _grid(lists: dict[str, str], encoder: str | None, sets: list[str]) -> "list[
 
 #: What makes no difference to a mode.
 _MEANINGLESS = {
-    "off": ("threshold", "encoder"),
-    "exact": ("threshold", "encoder"),
-    "certified": ("threshold",),
+    "off": ("threshold", "encoder", "gate"),
+    "exact": ("threshold", "encoder", "gate"),
+    "certified": ("threshold", "gate"),
 }
 
 
@@ -266,7 +268,7 @@ def _controlled(flags: dict[str, Any]) -> dict[str, Any]:
 def _number(key: str, text: str) -> Any:
     from cepcli.errors import ConfigError
 
-    if key in ("mode", "eviction", "controller"):
+    if key in ("mode", "eviction", "controller", "gate"):
         return text.strip()
     try:
         return int(text) if key == "capacity" else float(text)
@@ -299,10 +301,10 @@ def _keys(trace: "Trace", configs: "list[CacheConfig]", quiet: bool) -> "KeyTabl
 
 
 def _print(rows: list[dict[str, Any]], trace: "Trace") -> None:
-    columns = ["cache", "K", "δ", "eviction", "hits", "queries/decision", "KL mean", "KL p95",
-               "KL over κ", "bound over κ", "decisions/s"]  # fmt: skip
+    columns = ["cache", "gate", "K", "δ", "eviction", "hits", "queries/decision", "KL mean",
+               "KL p95", "KL over κ", "bound over κ", "decisions/s"]  # fmt: skip
     cells = [
-        [row["cache"], str(row["capacity"]), _threshold(row), row["eviction"],
+        [row["cache"], row["gate"] or "–", str(row["capacity"]), _threshold(row), row["eviction"],
          f"{row['hit_rate']:.1%}", f"{row['queries_per_decision']:.3f}", f"{row['kl_mean']:.4f}",
          f"{row['kl_p95']:.4f}", f"{row['share_over_kappa']:.2%}",
          f"{row['share_bound_over_kappa']:.2%}", f"{row['decisions_per_second']:.0f}"]

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float32
 from numpy import ndarray
 
+from cepcli.abstraction.keys import reading
+from cepcli.abstraction.opposites import alike
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.entry import Entry
@@ -40,10 +42,15 @@ from cepcli.types import TextState
 _GOAL = "goal"
 _TEMPERATURE = 0.5
 _THINGS = ("red ball", "blue key", "door", "box")
+_SEEN = (
+    "You see a wall 3 steps forward and a wall 2 steps left. You see a grey box 2 steps right and "
+    "1 step forward. You see a purple key 1 step left and 3 steps forward. You see a closed green "
+    "door 4 steps right. You carry nothing, and nobody is here."
+)
 _NAMESPACE = Namespace(ScorerFingerprint("bench", "", "", "", "", ""), "", "", "bench")
 
 _OURS: tuple[str, ...] = (
-    "lookup_posterior", "exact_posterior", "lookup", "insert", "evict", "audit",
+    "lookup_posterior", "exact_posterior", "lookup", "gate", "insert", "evict", "audit",
 )  # fmt: skip
 _OTHERS: tuple[str, ...] = ("matvec", "dict", "gptcache")
 
@@ -74,7 +81,8 @@ def bench_cache(
     is held to one thread, numpy to as many as the environment says. Keys are given, since embedding
     a text is the encoder's time, and each is the key of an entry.
 
-    - `lookup_us`: `PriorCache.nearest`, the nearest-neighbour search and its entry;
+    - `lookup_us`: `PriorCache.nearest`, the nearest-neighbour search and its entry, no gate;
+    - `gate_us`: what a gate adds to that: a text of 50 words is read and compared with another one;
     - `insert_us`: a new entry into the full cache, one being evicted for it;
     - `evict_us`: the part of that which chooses an entry and forgets it;
     - `audit_us`: a semantic hit that is audited, its new entry included, the LLM's time left out;
@@ -126,7 +134,9 @@ class _FullCache:
         self.texts = [""] * capacity
         self._order = random.integers(capacity, size=_ORDER).tolist()
         self._names = tuple(f"action {number}" for number in range(actions))
-        config = CacheConfig(mode="fifo", capacity=capacity, threshold=0.99, refresh_rate=0.0)
+        config = CacheConfig(
+            mode="fifo", gate="off", capacity=capacity, threshold=0.99, refresh_rate=0.0
+        )
         self._cache = PriorCache(config, dim, _NAMESPACE)
         self._inserted = 0
         for scores in random.standard_normal((capacity, actions)):
@@ -145,9 +155,16 @@ class _FullCache:
         return self._order[number % _ORDER]
 
     def lookup(self, number: int) -> float:
-        key = self.keys[self.place(number)]
+        key, state = self.keys[self.place(number)], TextState(_GOAL, "", self._names)
         start = perf_counter()
-        self._cache.nearest(_GOAL, key)
+        self._cache.nearest(state, key)
+        return perf_counter() - start
+
+    def gate(self, number: int) -> float:
+        known = reading(_GOAL, _SEEN, focus=True)
+        text = _SEEN.replace("box", _THINGS[number % len(_THINGS)])
+        start = perf_counter()
+        alike(reading(_GOAL, text, focus=True), known, self._names)
         return perf_counter() - start
 
     def insert(self, number: int) -> float:
@@ -243,8 +260,8 @@ def _contenders(cache: _FullCache, gptcache: Lookup | None) -> dict[str, Contend
         return seconds
 
     calls = (
-        cache.semantic, cache.exact, cache.lookup, cache.insert, cache.evict, cache.audit,
-        matvec, probe, other,
+        cache.semantic, cache.exact, cache.lookup, cache.gate, cache.insert, cache.evict,
+        cache.audit, matvec, probe, other,
     )  # fmt: skip
     contenders = dict(zip((*_OURS, *_OTHERS), calls, strict=True))
     if gptcache is None:

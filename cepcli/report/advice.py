@@ -48,8 +48,7 @@ class Subject(NamedTuple):
     @property
     def threshold(self) -> float | None:
         """δ as it stands; None while no similar text may answer."""
-        found = self.last("cache/threshold")
-        return None if found is None or found > 1.0 else found
+        return self.last("cache/threshold")
 
 
 def as_typed(path: Path) -> str:

@@ -153,7 +153,7 @@ def _thresholds(settings: Sequence[Setting]) -> list[Guide]:
     for setting in settings:
         for run in setting.finished:
             told = [row["cache/threshold"] for row in run.rows if "cache/threshold" in row]
-            if told and told[-1] <= 1.0:
+            if told and told[-1] is not None:
                 found.setdefault(told[-1], set()).add(setting.colour)
     if len(found) > _MOST_GUIDES:
         return []

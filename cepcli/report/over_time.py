@@ -20,8 +20,6 @@ Curve = tuple[list[float], list[float]]
 #: Points of a line, intervals of a breakdown: more would lie closer than pixels.
 _MOST_POINTS = 120
 _MOST_INTERVALS = 60
-#: δ of a cache where no similar text may answer; see `cepcli.cache.store`.
-_NO_SIMILAR = 1.0
 _BAND = " The line is the mean over seeds, the band reaches from the lowest to the highest."
 _NO_CACHE = "No run here keeps a cache."
 
@@ -91,7 +89,7 @@ def parameters_panel(world: World) -> Panel:
                empty="No run here asks an LLM."),
         _lines("threshold", "Similarity threshold δ",
                "Where a line is missing no similar text may answer, only the same text.",
-               caching, _metric("cache/threshold", lambda v: v if v <= _NO_SIMILAR else np.nan),
+               caching, _threshold,
                Axis("δ"), empty=_NO_CACHE,
                nothing="No similar text was allowed to answer at any time: only the same text."),
         _lines("capacity", "Capacity K", "Entries that the cache may hold.",
@@ -127,16 +125,21 @@ def _evaluations(run: Run, success: bool) -> Curve:
     return [step for step, _ in found], [value for _, value in found]
 
 
-def _metric(
-    key: str, read: Callable[[float], float] = lambda value: value
-) -> Callable[[Run], Curve]:
+def _metric(key: str) -> Callable[[Run], Curve]:
     """What reads a metric off a run's rows."""
 
     def curve(run: Run) -> Curve:
         found = [(row["step"], row[key]) for row in run.rows if row.get(key) is not None]
-        return [step for step, _ in found], [read(value) for _, value in found]
+        return [step for step, _ in found], [value for _, value in found]
 
     return curve
+
+
+def _threshold(run: Run) -> Curve:
+    """δ, with gaps where no similar text may answer."""
+    found = [(row["step"], row["cache/threshold"]) for row in run.rows if "cache/threshold" in row]
+    values = [np.nan if value is None else value for _, value in found]
+    return [step for step, _ in found], values
 
 
 def _lines(

@@ -57,7 +57,7 @@ def test_a_key_is_of_the_focused_text_and_its_hash_says_so():
     focus, plain = KeyEncoder(inner, True), KeyEncoder(inner, False)
     focus.key("go to the red ball", "A red ball")
     plain.key("go to the red ball", "A red ball")
-    assert inner.asked == ["go to the <goal1>\na <goal1>", "A red ball"]
+    assert inner.asked == ["go to the <goal1>\na <goal1>", "go to the red ball\nA red ball"]
     assert focus.sha256 != plain.sha256
     assert plain.key("", "ab").dtype == np.float32
 

@@ -16,7 +16,7 @@ from cepcli.prior.base import PriorShape
 
 ACTIONS = ("north", "south", "take")
 SCORES = {"north": -1.0, "south": -3.0, "take": 0.5, "open": -2.0}
-LRU = CacheConfig(mode="lru", encoder="hash", threshold=0.5, refresh_rate=0.0)
+LRU = CacheConfig(mode="lru", gate="off", encoder="hash", threshold=0.5, refresh_rate=0.0)
 
 
 class Scorer:
@@ -145,7 +145,7 @@ def test_scores_normalised_over_different_actions_are_an_error():
 
 
 def test_normalised_scores_are_kept_apart_by_a_goal_that_names_the_actions():
-    apart = dataclasses.replace(CERTIFIED, per_goal=True)
+    apart = dataclasses.replace(CERTIFIED, pool_goals=False)
     prior = cached(log_softmax, name="a", config=apart)
     few, many = state(goal="go, 3"), state(actions=(*ACTIONS, "open"), goal="go, 4")
     assert [prior(few).kind, prior(many).kind, prior(few).kind] == ["miss", "miss", "exact"]

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs, is_keyed
+from cepcli.cache.config import CacheConfig, Knobs, is_keyed
 from cepcli.config import resolve
 from cepcli.errors import ConfigError
 
@@ -68,8 +68,7 @@ def test_knobs_are_the_configured_ones_but_certified_starts_without_similar_text
         5, 0.9, 0.1
     )
     assert CacheConfig(mode="surrogate", threshold=0.9).knobs.threshold == 0.9
-    assert CacheConfig(mode="certified", threshold=0.9).knobs.threshold == NO_SIMILARITY
-    assert NO_SIMILARITY > 1.0
+    assert CacheConfig(mode="certified", threshold=0.9).knobs.threshold is None
 
 
 def test_only_a_controller_may_go_beyond_the_capacity_and_never_starts_beyond_its_limit():

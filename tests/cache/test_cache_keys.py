@@ -17,6 +17,7 @@ from cepcli.cache.storage import key_head_of, read
 from cepcli.cache.store import PriorCache
 from cepcli.errors import CacheError
 from cepcli.prior.base import PriorShape
+from cepcli.types import TextState
 from tests.cache.worlds import ACTIONS, trace_of
 from tests.fakes import NAMESPACE
 
@@ -39,7 +40,7 @@ def world(count, seed=0):
 def made(**values):
     """A cache and its keys."""
     small = HeadConfig(steps=60, batch=64)
-    defaults = {"capacity": 1000, "learned": small, "head_from": 20}
+    defaults = {"capacity": 1000, "gate": "off", "learned": small, "head_from": 20}
     config = CacheConfig(mode="lru", **{**defaults, **values})
     encoder = KeyEncoder(HashEncoder(), True)
     keys = CacheKeys(encoder, NAMESPACE, PriorShape(), config, seed=0)
@@ -100,7 +101,12 @@ def test_every_entry_gets_its_new_key_and_the_namespace_says_which():
     assert entry.repels == -1.0  # a similarity under the old keys
     for one in cache:
         assert np.array_equal(cache.key(one), keys.key(one.goal, one.text))
-        assert cache.nearest(one.goal, keys.key(one.goal, one.text)).similarity == 1.0
+        assert (
+            cache.nearest(
+                TextState(one.goal, one.text, ()), keys.key(one.goal, one.text)
+            ).similarity
+            == 1.0
+        )
 
 
 def test_entries_that_were_set_aside_teach_nothing():
@@ -144,7 +150,8 @@ def test_a_saved_cache_carries_its_head_and_opens_only_with_it(tmp_path):
     loaded = PriorCache.load(tmp_path, others.namespace, cache.config)
     text = world(200)[0][150]
     found, again = (
-        c.nearest(GOAL, k.key(GOAL, text)) for c, k in ((cache, keys), (loaded, others))
+        c.nearest(TextState(GOAL, text, ()), k.key(GOAL, text))
+        for c, k in ((cache, keys), (loaded, others))
     )
     assert (found.entry.text, found.similarity) == (again.entry.text, again.similarity)
     loaded.save(tmp_path / "copy")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.certificate import Comparison
-from cepcli.cache.config import NO_SIMILARITY, CacheConfig
+from cepcli.cache.config import CacheConfig
 from cepcli.cache.control import Control
 from cepcli.cache.control_config import CertifiedConfig
 from cepcli.cache.controllers import make_controller
@@ -34,12 +34,15 @@ def encode(text: str) -> np.ndarray:
 class Rig:
     """A cached prior with everything it is made of."""
 
-    def __init__(self, mode="lru", refresh_rate=0.0, capacity=100, threshold=0.9999, **options):
+    def __init__(
+        self, mode="lru", refresh_rate=0.0, capacity=100, threshold=0.9999, gate="off", **options
+    ):
         config = CacheConfig(
             mode=mode,
             capacity=capacity,
             threshold=threshold,
             refresh_rate=refresh_rate,
+            gate=gate,
             **options,
         )
         self.inner = FakePrior(PriorShape(temperature=0.7, smoothing=0.1))
@@ -125,13 +128,13 @@ def test_a_hit_of_either_kind_keeps_its_entry_from_eviction():
 
 
 def test_another_goal_is_no_neighbour():
-    rig = Rig(per_goal=True)
+    rig = Rig(pool_goals=False)
     assert rig.kinds((0,), (0, ACTIONS, "other"), (1, ACTIONS, "other")) == [
         "miss",
         "miss",
         "semantic",
     ]
-    shared = Rig(per_goal=False)
+    shared = Rig(pool_goals=True)
     assert shared.kinds((0,), (0, ACTIONS, "other")) == ["miss", "semantic"]
 
 
@@ -413,9 +416,9 @@ def test_an_alarm_withdraws_the_certificate_at_once_and_old_entries_answer_their
         rig.control.observe(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
     assert rig.control.certificate.alarms == 1
     assert rig.cache.certificate["threshold"] is None
-    assert rig.cache.knobs.threshold == NO_SIMILARITY
+    assert rig.cache.knobs.threshold is None
     assert rig.kinds((0.5,), (0,)) == ["miss", "exact"]
-    assert rig.cache.nearest("goal", encode("0")).entry.text == "0.5"
+    assert rig.cache.nearest(TextState("goal", "0", ()), encode("0")).entry.text == "0.5"
 
 
 def test_what_was_looked_up_before_an_alarm_is_no_evidence_after_it():

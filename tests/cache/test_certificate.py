@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from cepcli.cache.certificate import Alarm, Comparison, Evidence, clopper_pearson
-from cepcli.cache.config import NO_SIMILARITY, Knobs
+from cepcli.cache.config import Knobs
 from cepcli.cache.control_config import CertifiedConfig
 from cepcli.cache.controllers import CertifiedController, Signals
 
@@ -128,13 +128,13 @@ def steady(random, *, steps, window, rate=0.01, far=0.4, confidence=0.95):
     made = CertifiedController(
         CertifiedConfig(grid=GRID, window=window, confidence=confidence), 10**5
     )
-    knobs = Knobs(100, NO_SIMILARITY, 0.5)
+    knobs = Knobs(100, None, 0.5)
     for step in range(1, steps + 1):
         near = random.random() < 0.6
         similarity = 0.96 if near else 0.81
         wrong = random.random() < (rate if near else far)
         made.look_up()
-        if similarity < knobs.threshold:
+        if knobs.threshold is None or similarity < knobs.threshold:
             made.observe(comparison(similarity, wrong=wrong))
         elif made.watching or random.random() < knobs.refresh_rate:
             probability = 1.0 if made.watching else knobs.refresh_rate

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cepcli.cache.certificate import Comparison
-from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs
+from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.control_config import CertifiedConfig, SurrogateConfig
 from cepcli.cache.controllers import (
     CertifiedController,
@@ -42,7 +42,7 @@ def test_modes_without_a_controller_leave_everything_as_it_is(mode):
 
 def test_certified_lets_no_similar_text_answer_before_it_has_evidence():
     controller = make_controller(CacheConfig(mode="certified"))
-    assert controller.update(signals(), KNOBS).threshold == NO_SIMILARITY
+    assert controller.update(signals(), KNOBS).threshold is None
 
 
 def certified(**values):
@@ -61,7 +61,7 @@ def test_certified_opens_at_the_safe_threshold_and_closes_again_on_failures():
         controller.look_up()
         assert controller.observe(wrong(probability=knobs.refresh_rate))
     assert controller.certificate().threshold == 0.95  # in force until the next update
-    assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
+    assert controller.update(signals(), knobs).threshold is None
 
 
 def test_certified_watches_after_a_failed_audit_and_withdraws_at_once_when_they_keep_failing():
@@ -80,7 +80,7 @@ def test_certified_watches_after_a_failed_audit_and_withdraws_at_once_when_they_
         assert controller.watching == (number < 6)
     found = controller.certificate()
     assert (found.threshold, found.alarms, controller.alarms) == (None, 1, 1)
-    assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
+    assert controller.update(signals(), knobs).threshold is None
 
 
 def test_certified_audits_as_many_hits_as_half_a_window_needs():
@@ -104,7 +104,7 @@ def test_certified_forgets_its_evidence_when_the_keys_change():
     knobs = controller.update(signals(), KNOBS)
     controller.forget()
     assert controller.certificate().threshold is None
-    assert controller.update(signals(), knobs).threshold == NO_SIMILARITY
+    assert controller.update(signals(), knobs).threshold is None
 
 
 def test_certified_capacity_doubles_on_ghost_hits_up_to_its_bound():
@@ -174,7 +174,7 @@ def test_parameters_stay_within_bounds_and_a_restored_controller_goes_on_alike(s
     for step in steps:
         knobs = first.update(step, knobs)
         assert 1 <= knobs.capacity <= 1000
-        assert -1 <= knobs.threshold <= 1 or knobs.threshold == NO_SIMILARITY
+        assert knobs.threshold is None or -1 <= knobs.threshold <= 1
         assert 0 < knobs.refresh_rate <= 1
     second = make_controller(config)
     second.restore(first.state())

@@ -14,7 +14,7 @@ def split(order, **options):
     """A split of a trace with twenty decisions an episode."""
     texts = [f"text {number}" for number in range(max(order) + 1)]
     trace = trace_of(texts, [[0.0, 1.0, 2.0]] * len(texts), order)
-    return split_of(trace, KEYS, per_goal=False, **options)
+    return split_of(trace, KEYS, pool_goals=True, **options)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_exact_asks_once_for_each_text(random):
 def test_the_error_of_a_semantic_hit_is_that_of_the_entry_that_answered():
     keys = np.array([[1.0, 0.0], [0.999, 0.0447]], np.float32)
     scores = np.array([[0.0, 0.0, 0.0], [np.log(4.0), 0.0, 0.0]])
-    config = CacheConfig(mode="lru", threshold=0.99, refresh_rate=0.0)
+    config = CacheConfig(mode="lru", gate="off", threshold=0.99, refresh_rate=0.0)
     found = played(keys, scores, config=config, q_values=None)
     cached, fresh = np.full(3, 1 / 3), 0.95 * np.array([4, 1, 1]) / 6 + 0.05 / 3
     assert found.decision.tolist() == [1]
@@ -52,7 +52,7 @@ def test_the_error_of_a_semantic_hit_is_that_of_the_entry_that_answered():
 def test_the_error_is_that_of_the_posterior_at_the_traced_q_and_temperature():
     keys = np.array([[1.0, 0.0], [0.999, 0.0447]], np.float32)
     scores = np.array([[0.0, 0.0, 0.0], [np.log(4.0), 0.0, 0.0]])
-    config = CacheConfig(mode="lru", threshold=0.99, refresh_rate=0.0)
+    config = CacheConfig(mode="lru", gate="off", threshold=0.99, refresh_rate=0.0)
     q_values = (1.0, 0.0, 0.0)
     found = played(keys, scores, config=config, q_values=q_values)
     weights = np.exp(np.array(q_values) / 0.5)
@@ -84,7 +84,9 @@ def test_certified_reuses_much_where_similar_texts_have_similar_priors(random):
 
 def test_certified_withstands_near_identical_keys_with_opposite_priors_and_fixed_does_not(random):
     keys, scores = adversarial_world(random)
-    fixed = played(keys, scores, config=CacheConfig(mode="lru", threshold=0.99)).summary()
+    fixed = played(
+        keys, scores, config=CacheConfig(mode="lru", gate="off", threshold=0.99)
+    ).summary()
     safe = played(keys, scores, config=certified()).summary()
     assert fixed["share_bound_over_kappa"] > 0.25
     hits = safe["hits"]["semantic"]
@@ -134,7 +136,7 @@ def test_an_entry_found_wrong_does_not_answer_as_far_again():
 
 def test_the_same_seed_replays_alike_and_another_audits_elsewhere(random):
     keys, scores = smooth_world(random, clusters=10, members=30)
-    config = CacheConfig(mode="lru", threshold=0.9, refresh_rate=0.2)
+    config = CacheConfig(mode="lru", gate="off", threshold=0.9, refresh_rate=0.2)
     first, second = (played(keys, scores, config=config, seed=0) for _ in range(2))
     other = played(keys, scores, config=config, seed=1)
     assert first.decision.tolist() == second.decision.tolist()

@@ -15,7 +15,7 @@ from tests.cache.worlds import adversarial_world, keys_of, smooth_world, trace_o
 
 BUDGET = CertifiedConfig(kappa=0.25, alpha=0.1)
 CERTIFIED = CacheConfig(mode="certified", certified=BUDGET, learn_head=False)
-FIXED = CacheConfig(mode="lru", threshold=0.9, certified=BUDGET)
+FIXED = CacheConfig(mode="lru", gate="off", threshold=0.9, certified=BUDGET)
 
 
 def world(keys, scores, order=None):
@@ -86,7 +86,7 @@ def test_a_changed_model_moves_scores_on_alike_in_every_state():
 def test_another_model_answers_from_the_change_on():
     keys = np.eye(2, dtype=np.float32)[[0, 0, 0, 0]]
     trace, found = world(keys, [[2.0, 0.0, 0.0]] * 4)
-    config = CacheConfig(mode="lru", threshold=0.9, refresh_rate=0.0)
+    config = CacheConfig(mode="lru", gate="off", threshold=0.9, refresh_rate=0.0)
     change = Change(2, rotated(trace, seed=0))
     played = replay(trace, config, found, change=change)
     assert played.decision.tolist() == [1, 2, 3]

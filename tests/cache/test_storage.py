@@ -13,6 +13,7 @@ from cepcli.cache.config import CacheConfig
 from cepcli.cache.store import PriorCache
 from cepcli.cache.verify import defects
 from cepcli.errors import CacheError
+from cepcli.types import TextState
 from tests.fakes import NAMESPACE
 
 V1 = Path(__file__).parent / "fixtures" / "cache-v1"
@@ -29,7 +30,7 @@ def directory(tmp_path):
 
 
 def test_a_cache_of_schema_1_comes_back_whole():
-    config = CacheConfig(mode="lru", capacity=4)
+    config = CacheConfig(mode="lru", capacity=4, gate="off")
     cache = PriorCache.load(V1, NAMESPACE, config)
     assert [(e.slot, e.goal, e.text) for e in cache] == [
         (2, "blue", "text 2 é\U0001f600"),
@@ -44,8 +45,11 @@ def test_a_cache_of_schema_1_comes_back_whole():
     assert (used.hits, used.last_use, used.audits) == (2, 7, 1)
     assert (used.last_span, used.last_kl, used.repels) == (0.75, 0.0625, -1.0)
     key = np.eye(4, dtype=np.float32)[1]
-    assert cache.nearest("red", key) == (used, 1.0)
-    assert cache.nearest("blue", np.eye(4, dtype=np.float32)[0]).entry.text == "text 4"
+    assert cache.nearest(TextState("red", "", ()), key) == (used, 1.0)
+    assert (
+        cache.nearest(TextState("blue", "", ()), np.eye(4, dtype=np.float32)[0]).entry.text
+        == "text 4"
+    )
     assert (cache.knobs, cache.ghost_hits) == (config.knobs, 0)
     entry = cache.insert("red", "new", key, {"go": -1.0})
     assert (entry.slot, entry.last_use) == (5, 8)
@@ -59,12 +63,12 @@ def test_a_cache_of_schema_1_is_sound_and_is_written_as_the_present_one(tmp_path
     new = storage.read(tmp_path)
     assert new.entries == old.entries
     np.testing.assert_array_equal(new.keys, old.keys)
-    assert '"schema_version": 2' in (tmp_path / "cache.json").read_text()
+    assert '"schema_version": 3' in (tmp_path / "cache.json").read_text()
 
 
 def test_saving_over_a_cache_of_schema_1_leaves_no_file_of_it(tmp_path):
     shutil.copytree(V1, tmp_path / "cache")
-    config = CacheConfig(mode="lru", capacity=4)
+    config = CacheConfig(mode="lru", capacity=4, gate="off")
     PriorCache.load(tmp_path / "cache", NAMESPACE, config).save(tmp_path / "cache")
     suffixes = sorted(path.suffix for path in (tmp_path / "cache").iterdir())
     assert suffixes == [".json", ".npz", ".npz"]
@@ -144,7 +148,7 @@ def test_columns_that_do_not_fit_are_refused(directory, change, what):
 
 def test_a_graph_comes_back_and_damage_to_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("cepcli.cache.index.GRAPH_FROM", 10)
-    config = CacheConfig(mode="lru", capacity=40, index="hnsw")
+    config = CacheConfig(mode="lru", capacity=40, index="hnsw", gate="off")
     cache = PriorCache(config, 4, NAMESPACE)
     random = np.random.default_rng(0)
     for number in range(60):
@@ -154,9 +158,10 @@ def test_a_graph_comes_back_and_damage_to_it_is_named(tmp_path, monkeypatch):
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sum(name.startswith("graphs-") for name in first) == 1
     loaded = PriorCache.load(tmp_path, NAMESPACE, config)
+    state = TextState("goal", "another text", ())
     for _ in range(50):
         key = random.standard_normal(4).astype(np.float32)
-        assert loaded.nearest("goal", key) == cache.nearest("goal", key)
+        assert loaded.nearest(state, key) == cache.nearest(state, key)
     loaded.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
     flat = PriorCache.load(tmp_path, NAMESPACE, dataclasses.replace(config, index="flat"))
@@ -180,11 +185,11 @@ def large(entries, dim=384):
             "slot": number, "identity": f"{number:032x}", "row": number, "goal": "goal",
             "text": f"state {number} ".ljust(150, "x"), "borrowed": [], "last_use": number,
             "scores": dict.fromkeys(names[pick : pick + 8], -1.25), "hits": 0, "audits": 0,
-            "last_span": 0.0, "last_kl": 0.0, "repels": -1.0, "warmth": 0.0,
+            "last_span": 0.0, "last_kl": 0.0, "repels": -1.0, "warmth": 0.0, "signature": number,
         }
         for number, pick in enumerate(picks)
     ]  # fmt: skip
-    state = {"clock": entries, "next_slot": entries}
+    state = {"clock": entries, "next_slot": entries, "signed": "words-1 focus=True"}
     return storage.Saved(NAMESPACE, "lru", dim, state, columns.pack(records), keys)
 
 

@@ -10,17 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cepcli.cache import storage
-from cepcli.cache.config import NO_SIMILARITY, CacheConfig, Knobs
+from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.store import PriorCache, text_hash
 from cepcli.errors import CacheError
+from cepcli.types import TextState
 from tests.fakes import NAMESPACE
 
 DIM = 4
 
 
+def nearest(cache, goal, key, text="another text"):
+    """The nearest entry to a key; what the text says is of no interest without a gate."""
+    return cache.nearest(TextState(goal, text, ()), key)
+
+
 def similar(cache, goal, key):
     """The nearest entry, if it answers."""
-    found = cache.nearest(goal, key)
+    found = nearest(cache, goal, key)
     return found if found and cache.answers(found) else None
 
 
@@ -30,8 +36,9 @@ def unit(text: str) -> np.ndarray:
     return key / np.linalg.norm(key)
 
 
-def make(capacity=5, mode="lru", **options) -> PriorCache:
-    return PriorCache(CacheConfig(mode=mode, capacity=capacity, **options), DIM, NAMESPACE)
+def make(capacity=5, mode="lru", gate="off", **options) -> PriorCache:
+    config = CacheConfig(mode=mode, capacity=capacity, gate=gate, **options)
+    return PriorCache(config, DIM, NAMESPACE)
 
 
 def insert(cache, text, goal="goal", **scores):
@@ -73,16 +80,16 @@ def test_the_cache_is_an_lru_of_its_capacity(history, capacity):
         assert order(cache) == model
         if operation == "insert":
             assert cache.exact(goal, text) is not None
-            assert cache.nearest(goal, unit(text)).similarity == pytest.approx(1.0)
+            assert nearest(cache, goal, unit(text)).similarity == pytest.approx(1.0)
     assert len(cache) <= capacity
 
 
 @given(histories, histories, st.sampled_from(["lru", "exact"]), st.booleans())
 def test_a_loaded_cache_decides_exactly_as_the_saved_one(
-    tmp_path_factory, before, after, mode, per_goal
+    tmp_path_factory, before, after, mode, pool_goals
 ):
     directory = tmp_path_factory.mktemp("cache")
-    cache = make(mode=mode, per_goal=per_goal)
+    cache = make(mode=mode, pool_goals=pool_goals)
     play(cache, before)
     cache.save(directory)
     loaded = PriorCache.load(directory, NAMESPACE, cache.config)
@@ -94,7 +101,7 @@ def test_a_loaded_cache_decides_exactly_as_the_saved_one(
         for number in range(8):
             for goal in ("red", "blue"):
                 key = unit(f"text {number}") + np.float32(0.1)
-                assert loaded.nearest(goal, key) == cache.nearest(goal, key)
+                assert nearest(loaded, goal, key) == nearest(cache, goal, key)
 
 
 def test_saving_twice_writes_the_same_files_and_leaves_no_others(tmp_path):
@@ -139,7 +146,7 @@ def test_loading_into_a_smaller_capacity_keeps_the_most_recent(tmp_path):
         insert(cache, text)
     cache.use(cache.exact("goal", "a"))
     cache.save(tmp_path)
-    loaded = PriorCache.load(tmp_path, NAMESPACE, CacheConfig(mode="lru", capacity=2))
+    loaded = PriorCache.load(tmp_path, NAMESPACE, make(capacity=2).config)
     assert order(loaded) == [("goal", "d"), ("goal", "a")]
     assert similar(loaded, "goal", unit("d")) is not None
     assert similar(loaded, "goal", unit("b")) is None
@@ -201,7 +208,7 @@ def test_a_changed_digit_and_a_shorter_file_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"schema_version": 3}, "schema version 3"),
+        ({"schema_version": 4}, "schema version 4"),
         ({"schema_version": 0}, "schema version 0"),
         ({"schema_version": None}, "schema version None"),
         ({"kind": "song"}, "not the head"),
@@ -234,7 +241,7 @@ def test_a_cache_without_keys_cannot_be_used_for_similar_texts(tmp_path):
 
 
 def test_similar_texts_answer_from_the_threshold_on_and_within_their_goal():
-    cache = make(threshold=0.9, per_goal=True)
+    cache = make(threshold=0.9, pool_goals=False)
     insert(cache, "a", goal="red")
     key = unit("a")
     across = np.array([key[1], -key[0], key[3], -key[2]], np.float32)
@@ -242,11 +249,11 @@ def test_similar_texts_answer_from_the_threshold_on_and_within_their_goal():
         near = np.float32(cosine) * key + np.float32(np.sqrt(1 - cosine**2)) * across
         assert (similar(cache, "red", near) is not None) is found
         assert similar(cache, "blue", near) is None
-        assert cache.nearest("red", near).similarity == pytest.approx(cosine, abs=1e-5)
+        assert nearest(cache, "red", near).similarity == pytest.approx(cosine, abs=1e-5)
 
 
 def test_goals_share_entries_only_where_configured():
-    cache = make(per_goal=False)
+    cache = make(pool_goals=True)
     insert(cache, "a", goal="red")
     assert similar(cache, "blue", unit("a")) is not None
     assert cache.exact("blue", "a") is None
@@ -292,7 +299,7 @@ def test_restore_takes_over_everything(tmp_path):
 def test_a_cache_starts_with_the_knobs_of_its_configuration():
     cache = make(7, threshold=0.9, refresh_rate=0.25)
     assert cache.knobs == Knobs(7, 0.9, 0.25)
-    assert make(mode="certified", capacity=7).knobs.threshold == NO_SIMILARITY
+    assert make(mode="certified", capacity=7).knobs.threshold is None
 
 
 def beside(key, cosine):
@@ -308,7 +315,7 @@ def test_similar_texts_answer_by_the_threshold_of_the_moment():
     assert similar(cache, "goal", near) is not None
     cache.set_knobs(cache.knobs._replace(threshold=0.97))
     assert similar(cache, "goal", near) is None
-    cache.set_knobs(cache.knobs._replace(threshold=NO_SIMILARITY))
+    cache.set_knobs(cache.knobs._replace(threshold=None))
     assert similar(cache, "goal", unit("a")) is None
     assert cache.exact("goal", "a") is not None
 
@@ -326,7 +333,7 @@ def test_at_threshold_one_only_identical_keys_answer():
         other = key.copy()
         other[0] = np.nextafter(key[0], np.float32(2.0))
         assert similar(cache, f"goal {number}", other) is None
-        assert cache.nearest(f"goal {number}", other).similarity < 1.0
+        assert nearest(cache, f"goal {number}", other).similarity < 1.0
 
 
 def test_an_entry_that_was_wrong_answers_only_more_similar_texts():
@@ -337,7 +344,7 @@ def test_an_entry_that_was_wrong_answers_only_more_similar_texts():
     assert similar(cache, "goal", beside(unit("a"), 0.6)) is None
     assert similar(cache, "goal", beside(unit("a"), 0.79)) is None
     assert similar(cache, "goal", beside(unit("a"), 0.81)) is not None
-    assert cache.nearest("goal", beside(unit("a"), 0.6)).entry is entry
+    assert nearest(cache, "goal", beside(unit("a"), 0.6)).entry is entry
 
 
 def test_a_fresh_entry_repels_nothing():
@@ -352,7 +359,7 @@ def test_a_smaller_capacity_evicts_at_once_and_a_larger_one_makes_room():
         insert(cache, text)
     cache.set_knobs(cache.knobs._replace(capacity=2))
     assert order(cache) == [("goal", "d"), ("goal", "e")]
-    assert cache.nearest("goal", unit("a")).entry.text in "de"
+    assert nearest(cache, "goal", unit("a")).entry.text in "de"
     cache.set_knobs(cache.knobs._replace(capacity=8))
     for text in "fghijklm":
         insert(cache, text)
@@ -466,34 +473,39 @@ def test_every_index_serves_the_cache_alike_and_comes_back(tmp_path, index, monk
     loaded = PriorCache.load(tmp_path, NAMESPACE, cache.config)
     for number in range(60):
         for goal in ("red", "blue"):
-            assert loaded.nearest(goal, unit(f"text {number}")) == cache.nearest(
-                goal, unit(f"text {number}")
+            assert nearest(loaded, goal, unit(f"text {number}")) == nearest(
+                cache, goal, unit(f"text {number}")
             )
     insert(loaded, "another", goal="red")
     assert len(loaded) == 30
     smaller = PriorCache.load(tmp_path, NAMESPACE, dataclasses.replace(cache.config, capacity=7))
     assert [e.text for e in smaller] == [e.text for e in cache][-7:]
-    assert smaller.nearest("red", unit("text 49")).entry.text == "text 49"
+    assert nearest(smaller, "red", unit("text 49")).entry.text == "text 49"
 
 
-def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte():
+def bytes_per_entry(policy, count):
+    """What an entry takes beyond its key in a full cache."""
     verbs, things = ("take", "open", "drop", "close", "eat"), ("door", "box", "key", "lamp")
     names = [f"{verb} the {thing}" for verb in verbs for thing in things]
     random = np.random.default_rng(0)
-    count = 3000
+    config = CacheConfig(mode="lru", capacity=count, eviction=policy, index="flat")
+    cache = PriorCache(config, 1, NAMESPACE)
+    tracemalloc.start()
+    for number in range(2 * count):
+        text = f"state {number} ".ljust(150, "x")
+        actions = [str(bytearray(names[i], "ascii"), "ascii") for i in random.permutation(20)]
+        scores = {action: float(random.normal()) for action in actions[:8]}
+        entry = cache.insert("goal", text, np.ones(1, np.float32), scores)
+        cache.use(entry)
+    taken = tracemalloc.get_traced_memory()[0] / count
+    tracemalloc.stop()
+    return taken
+
+
+def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte():
+    bytes_per_entry("lru", 100)  # what the first one ever brings along is no entry's
     for policy in ("lru", "fifo", "lfu", "utility"):
-        config = CacheConfig(mode="lru", capacity=count, eviction=policy, index="flat")
-        cache = PriorCache(config, 1, NAMESPACE)
-        tracemalloc.start()
-        for number in range(2 * count):
-            text = f"state {number} ".ljust(150, "x")
-            actions = [str(bytearray(names[i], "ascii"), "ascii") for i in random.permutation(20)]
-            scores = {action: float(random.normal()) for action in actions[:8]}
-            entry = cache.insert("goal", text, np.ones(1, np.float32), scores)
-            cache.use(entry)
-        taken = tracemalloc.get_traced_memory()[0] / count
-        tracemalloc.stop()
-        assert taken < 1024, policy
+        assert bytes_per_entry(policy, 3000) < 1024, policy
 
 
 def test_an_entry_set_aside_answers_its_own_text_and_is_nobodys_nearest():
@@ -504,9 +516,9 @@ def test_an_entry_set_aside_answers_its_own_text_and_is_nobodys_nearest():
     assert cache.is_aside(old)
     assert not cache.is_aside(new)
     assert cache.exact("goal", "old") is old
-    assert cache.nearest("goal", unit("old")).entry is new
+    assert nearest(cache, "goal", unit("old")).entry is new
     cache.remove(new)
-    assert cache.nearest("goal", unit("old")) is None
+    assert nearest(cache, "goal", unit("old")) is None
 
 
 def test_an_entry_that_repels_identical_keys_is_set_aside_and_others_are_not():
@@ -515,10 +527,10 @@ def test_an_entry_that_repels_identical_keys_is_set_aside_and_others_are_not():
     cache.repel(entry, 0.9)
     cache.repel(entry, 0.8)
     assert entry.repels == 0.9
-    assert cache.nearest("goal", unit("text")).entry is entry
+    assert nearest(cache, "goal", unit("text")).entry is entry
     cache.repel(entry, 1.0)
     assert cache.is_aside(entry)
-    assert cache.nearest("goal", unit("text")) is None
+    assert nearest(cache, "goal", unit("text")) is None
 
 
 def test_entries_set_aside_stay_so_on_disk_under_new_keys_and_can_be_evicted(tmp_path):
@@ -531,10 +543,10 @@ def test_entries_set_aside_stay_so_on_disk_under_new_keys_and_can_be_evicted(tmp
     loaded = PriorCache.load(tmp_path / "cache", NAMESPACE, cache.config)
     for one in (cache, loaded):
         assert [one.is_aside(entry) for entry in one] == [True, True, False]
-        assert one.nearest("goal", unit("a")).entry.text == "c"
+        assert nearest(one, "goal", unit("a")).entry.text == "c"
         assert np.array_equal(one.key(one.exact("goal", "a")), unit("a"))
         one.rekey(lambda goal, text: unit(text + "!"), DIM, NAMESPACE, {})
-        assert one.nearest("goal", unit("a!")).entry.text == "c"
+        assert nearest(one, "goal", unit("a!")).entry.text == "c"
         insert(one, "d")
         assert one.exact("goal", "a") is None
         assert len(one) == 3

@@ -14,6 +14,7 @@ from cepcli.cache.store import PriorCache
 from cepcli.cache.transfer import export_parquet, merge
 from cepcli.cache.verify import defects
 from cepcli.errors import ArtifactError, CacheError, ConfigError
+from cepcli.types import TextState
 from tests.fakes import NAMESPACE
 
 
@@ -23,7 +24,7 @@ def unit(number):
 
 
 def filled(numbers, mode="lru", score=-1.0, namespace=NAMESPACE):
-    cache = PriorCache(CacheConfig(mode=mode, capacity=50), 4, namespace)
+    cache = PriorCache(CacheConfig(mode=mode, capacity=50, gate="off"), 4, namespace)
     for number in numbers:
         key = unit(number) if cache.keyed else None
         cache.insert("goal", f"text {number}", key, {"go": score})
@@ -32,7 +33,7 @@ def filled(numbers, mode="lru", score=-1.0, namespace=NAMESPACE):
 
 def loaded(tmp_path, saved, capacity=50, mode="lru"):
     storage.write(tmp_path / "merged", saved)
-    config = CacheConfig(mode=mode, capacity=capacity)
+    config = CacheConfig(mode=mode, capacity=capacity, gate="off")
     return PriorCache.load(tmp_path / "merged", NAMESPACE, config)
 
 
@@ -42,7 +43,7 @@ def test_a_merged_cache_holds_the_entries_of_all_and_finds_them(tmp_path):
     cache = loaded(tmp_path, merged)
     assert {entry.text for entry in cache} == {"text 1", "text 2", "text 3"}
     for number in (1, 2, 3):
-        found = cache.nearest("goal", unit(number))
+        found = cache.nearest(TextState("goal", "", ()), unit(number))
         assert (found.entry.text, found.similarity) == (f"text {number}", 1.0)
     cache.insert("goal", "new", unit(9), {"go": -1.0})
     assert len(cache) == 4

@@ -42,8 +42,8 @@ def test_dry_run_names_the_variants_and_makes_nothing(cep, workspace_root):
     assert done.code == 0, done.err
     rows = done.json["steps"]
     variants = [
-        "off", "exact", "lru", "lru-raw-keys", "fifo", "surrogate", "surrogate-tighten",
-        "certified", "certified-tau-hits", "certified-tau-reliable",
+        "off", "exact", "lru", "lru-plain-rule", "lru-raw-keys", "fifo", "surrogate",
+        "surrogate-tighten", "certified", "certified-tau-hits", "certified-tau-reliable",
     ]  # fmt: skip
     assert [row["variant"] for row in rows] == variants * 2
     assert [row["seed"] for row in rows] == [0] * len(variants) + [1] * len(variants)

@@ -156,7 +156,7 @@ def test_a_head_lowers_the_lipschitz_constant_on_texts_it_has_not_seen():
         scores.append([3.0, 0.0, 0.0] if side == "left" else [0.0, 3.0, 0.0])
     trace = trace_of(texts, scores, range(len(texts)))
     head, (raw, learned) = train_on(
-        trace, KeyEncoder(HashEncoder(), True), HeadConfig(), per_goal=True, seed=0
+        trace, KeyEncoder(HashEncoder(), True), HeadConfig(), pool_goals=False, seed=0
     )
     assert learned["lipschitz_q99"] < 0.8 * raw["lipschitz_q99"]
     assert learned["dim"] == head.dim == 32
@@ -181,17 +181,17 @@ def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
         rows = [{**figures, "threshold": 0.5}, {**figures, "threshold": found}]
         monkeypatch.setattr(heads, "train_on", lambda *a, rows=rows, **k: (Found(), rows))
         head, settings = tmp_path / "h.safetensors", tmp_path / "s.toml"
-        done = cep("cache", "train-head", "t", "-o", head, "--settings", settings, "--per-goal")
+        done = cep("cache", "train-head", "t", "-o", head, "--settings", settings, "--goals-apart")
         assert done.code == 0, done.err
         cache = resolve(TrainConfig, file=settings).cache
         assert (cache.threshold, cache.head) == (written, str(head))
-        assert (cache.encoder, cache.focus, cache.per_goal) == ("hash", True, True)
+        assert (cache.encoder, cache.focus, cache.pool_goals) == ("hash", True, False)
 
 
 def test_a_trace_with_too_few_texts_trains_no_head():
     trace = trace_of(["a", "b"], [[0.0, 0.0, 0.0]] * 2, [0, 1])
     with pytest.raises(CacheError, match="2 texts with fresh scores"):
-        train_on(trace, KeyEncoder(HashEncoder(), True), HeadConfig(), per_goal=True, seed=0)
+        train_on(trace, KeyEncoder(HashEncoder(), True), HeadConfig(), pool_goals=False, seed=0)
 
 
 def test_caches_are_exported_and_merged(train, cep, tmp_path, workspace_root):

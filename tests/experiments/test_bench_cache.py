@@ -11,7 +11,7 @@ from cepcli.experiments import bench_cache as module
 from cepcli.experiments.bench_cache import _contenders, _FullCache, _median_micros, bench_cache
 
 OURS = ("lookup_posterior_us", "exact_posterior_us", "lookup_us", "insert_us", "evict_us")
-NAMES = (*OURS, "audit_us", "matvec_us", "dict_us")
+NAMES = (*OURS, "gate_us", "audit_us", "matvec_us", "dict_us")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_tables_have_a_row_per_capacity(monkeypatch, capsys, no_llm):
     shown = capsys.readouterr()
     cells = [line.split("│")[1:-1] for line in shown.out.splitlines() if "│" in line]
     assert [row[0].strip() for row in cells] == ["1", "20", "1", "20"]
-    assert [len(row) for row in cells] == [7, 7, 7, 7]
+    assert [len(row) for row in cells] == [8, 8, 7, 7]
     assert [bool(row[4].strip()) for row in cells[2:]] == [True, False]
     assert all(f"┃ {name} " in shown.out for name in ("audit", "semantic hit", "GPTCache/look-up"))
     assert "GPTCache was filled with up to 1 entries" in shown.out

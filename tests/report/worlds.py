@@ -87,7 +87,7 @@ def training_row(step, progress, counts, cache, level, returns):
     if cache != "off":
         row |= {
             "cache/entries": counts["miss"], "cache/capacity": 10000,
-            "cache/threshold": 2.0 if progress < 0.3 else 0.98 - 0.04 * progress,
+            "cache/threshold": None if progress < 0.3 else 0.98 - 0.04 * progress,
             "cache/refresh_rate": 0.5 - 0.4 * progress, "cache/audits": counts["audit"],
         }  # fmt: skip
     return row

@@ -21,13 +21,17 @@ _CACHE_TEXT = {
 }  # fmt: skip
 _CACHE_CONTROL = {**CONTROL, "cache": {"refresh_rate": 0.1}}
 
+#: By similarity alone, as in the paper.
+_PLAIN_RULE = {"gate": "off"}
+
 #: What a semantic cache is without learning: raw sentence embeddings, a goal at a time.
-_RAW_KEYS = {"encoder": "minilm", "focus": False, "per_goal": True, "learn_head": False}
+_RAW_KEYS = {**_PLAIN_RULE, "encoder": "minilm", "focus": False, "learn_head": False}
 
 _MODES = {
     "off": Variant({"cache": {"mode": "off"}}),
     "exact": Variant({"cache": {"mode": "exact"}}),
     "lru": Variant({"cache": {"mode": "lru"}}),
+    "lru-plain-rule": Variant({"cache": {"mode": "lru", **_PLAIN_RULE}}),
     "lru-raw-keys": Variant({"cache": {"mode": "lru", **_RAW_KEYS}}),
     "fifo": Variant({"cache": {"mode": "fifo"}}),
     "surrogate": Variant({"cache": {"mode": "surrogate"}}),
@@ -56,8 +60,10 @@ CACHE = Ablation(
 #: something else after each time that they are learned.
 _EARLY_KEYS = {"mode": "lru", "head_from": 50, "control_interval": 50}
 _LONGER = {**TEXT, "steps": 600, "eval_interval": 600}
-_LRU_TEXT = {**_LONGER, "cache": {**_EARLY_KEYS, "refresh_rate": 0.05}}
-_LRU_CONTROL = {**_CACHE_CONTROL, "cache": {**_EARLY_KEYS, "refresh_rate": 0.05}}
+#: The gate would hide what a parameter does, as it lets few similar texts answer.
+_LRU = {**_EARLY_KEYS, **_PLAIN_RULE}
+_LRU_TEXT = {**_LONGER, "cache": {**_LRU, "refresh_rate": 0.05}}
+_LRU_CONTROL = {**_CACHE_CONTROL, "cache": {**_LRU, "refresh_rate": 0.05}}
 
 #: Keys, threshold and head from a run that was recorded before: known from the first decision.
 _FOUND = {
@@ -141,8 +147,8 @@ _REFRESH_RATES = {
     for rate in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 }
 #: Loose, so that there are errors for audits to find.
-_LOOSE_TEXT = {**_LONGER, "cache": {**_EARLY_KEYS, "threshold": 0.95}}
-_LOOSE_CONTROL = {**_CACHE_CONTROL, "cache": {**_EARLY_KEYS, "threshold": 0.95}}
+_LOOSE_TEXT = {**_LONGER, "cache": {**_LRU, "threshold": 0.95}}
+_LOOSE_CONTROL = {**_CACHE_CONTROL, "cache": {**_LRU, "threshold": 0.95}}
 
 REFRESH = Ablation(
     name="refresh",
