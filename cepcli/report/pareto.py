@@ -43,12 +43,17 @@ def plot_pareto(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     """Queries per decision against the KL's 95th percentile, a point per setting."""
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     points = [(row["queries_per_decision"], row["kl_p95"]) for row in rows]
-    for mode in dict.fromkeys(row["cache"] for row in rows):
-        own = [point for point, row in zip(points, rows, strict=True) if row["cache"] == mode]
-        axes.plot(*zip(*own, strict=True), "o", label=mode)
+    labels = [_label(row) for row in rows]
+    for label in dict.fromkeys(labels):
+        own = [point for point, its in zip(points, labels, strict=True) if its == label]
+        axes.plot(*zip(*own, strict=True), "o", label=label)
     front = [points[number] for number in pareto(points)]
     axes.plot(*zip(*front, strict=True), color="0.7", zorder=0, label="Pareto front")
     axes.set(xlabel="LLM queries per decision", ylabel="KL of semantic hits, 95th percentile, nats")
     axes.set_xlim(left=0)
     axes.legend()
     return save_picture(figure, path)
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{row['cache']}, no gate" if row.get("gate") == "off" else row["cache"]

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,3 +203,24 @@ def test_ghosts_are_the_last_evicted_and_are_recalled_once(capacity, numbers, la
     model = model[-max(later, 16) :]
     for number in range(61):
         assert again.recall(text_digest("goal", str(number))) is (number in model)
+
+
+def test_the_half_life_of_utility_follows_the_capacity_also_after_loading(tmp_path):
+    config = CacheConfig(mode="certified", capacity=4, most_capacity=64)
+    cache = PriorCache(config, 1, NAMESPACE)
+    key = np.ones(1, np.float32)
+    for text in ("often", "lately"):
+        cache.insert("goal", text, key, {"go": -1.0})
+    for _ in range(6):
+        cache.use(cache.exact("goal", "often"))
+    for _ in range(40):
+        cache.use(cache.exact("goal", "lately"))
+    grown = PriorCache.load(_saved(cache, tmp_path / "small"), NAMESPACE, config)
+    grown.set_knobs(grown.knobs._replace(capacity=64))
+    again = PriorCache.load(_saved(grown, tmp_path / "large"), NAMESPACE, config)
+    assert [one._eviction._half_life for one in (cache, grown, again)] == [4.0, 64.0, 64.0]
+
+
+def _saved(cache, directory):
+    cache.save(directory)
+    return directory

@@ -195,3 +195,13 @@ def test_a_saved_cache_has_its_gate_whether_it_was_filled_with_one_or_without(tm
         found = loaded.nearest(TextState(goal, neutral, ACTIONS), key)
         assert found is not None
         assert found.entry.text == text
+
+
+def test_without_focus_another_goal_is_not_answered_unless_goals_are_pooled_by_name():
+    seen = "you see a ball and a key"
+    states = [("go to the ball", seen, ACTIONS), ("go to the key", seen, ACTIONS)]
+    for gate in ("words", "off"):
+        assert kinds(states, focus=False, gate=gate) == ["miss", "miss"]
+    pooled = {"focus": False, "gate": "off", "pool_goals": True}
+    assert kinds(states, **pooled) == ["miss", "semantic"]
+    assert kinds(states, **pooled, threshold=1.0) == ["miss", "miss"]  # the goal is in the key

@@ -17,6 +17,7 @@ from cepcli.types import TextState
 from tests.fakes import NAMESPACE
 
 V1 = Path(__file__).parent / "fixtures" / "cache-v1"
+V2 = V1.with_name("cache-v2")
 
 
 @pytest.fixture
@@ -64,6 +65,14 @@ def test_a_cache_of_schema_1_is_sound_and_is_written_as_the_present_one(tmp_path
     assert new.entries == old.entries
     np.testing.assert_array_equal(new.keys, old.keys)
     assert '"schema_version": 3' in (tmp_path / "cache.json").read_text()
+
+
+def test_a_cache_of_schema_2_had_another_number_for_no_threshold():
+    config = CacheConfig(mode="certified", capacity=4, focus=False)
+    cache = PriorCache.load(V2, NAMESPACE, config)
+    assert [entry.text for entry in cache] == ["text 0", "text 1", "text 2"]
+    assert cache.knobs == (8, None, 0.1)  # where its controller had left them
+    assert storage.read(V2).state["configured"] == [4, None, 0.02]
 
 
 def test_saving_over_a_cache_of_schema_1_leaves_no_file_of_it(tmp_path):

@@ -121,3 +121,24 @@ def test_samples_are_bounded_evenly_spaced_and_resume(count, more):
         samples.add(float(number))
         resumed.add(float(number))
     assert resumed.kept.tolist() == samples.kept.tolist()
+
+
+def test_audits_over_a_budget_are_counted_once_each_and_again_after_a_restore():
+    telemetry = CacheTelemetry(0.9)
+    counted = []
+
+    class Counted(Comparison):
+        @property
+        def kl(self):
+            counted.append(1)
+            return self[2]
+
+    for number in range(200):
+        telemetry.record_comparison(Counted(0.9, 1.0, number / 100, 0.5, number % 2 == 0))
+        assert telemetry.audits_over(0.5) == max(0, number // 2 - 25)
+    assert len(counted) == 100  # each audit, not each of those before it
+    assert telemetry.audits_over(1.0) == 49
+    other = CacheTelemetry(0.9)
+    other.audits_over(0.5)
+    other.restore(*telemetry.state())
+    assert other.audits_over(0.5) == telemetry.audits_over(0.5) == 74

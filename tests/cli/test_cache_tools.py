@@ -46,6 +46,20 @@ def test_replay_gives_a_row_per_setting_and_a_picture(traced, cep, tmp_path):
     assert elsewhere.is_file()
 
 
+def test_a_replay_shows_what_the_gate_costs(traced, cep):
+    flags = ("--cache", "exact,lru,certified", "--threshold", "0.5", "--gate", "words,off")
+    rows = cep("cache", "replay", traced, *flags, "--json").json["rows"]
+    assert [(row["cache"], row["gate"]) for row in rows] == [
+        ("exact", None), ("lru", "words"), ("lru", "off"), ("certified", None),
+    ]  # fmt: skip
+    exact, gated, plain, _ = (row["queries_per_decision"] for row in rows)
+    assert exact >= gated >= plain
+    assert exact > plain
+    done = cep("cache", "replay", traced, "--gate", "word")
+    assert done.code == 2
+    assert "gate" in done.err
+
+
 def test_a_replay_that_would_start_from_a_cache_is_refused(traced, cep):
     done = cep("cache", "replay", traced, "--set", "start=elsewhere")
     assert done.code == 2
@@ -88,7 +102,7 @@ def test_resampled_runs_judge_every_setting(traced, cep, drift):
 
 
 def test_a_drift_is_replayed_without_resampling_too(traced, cep):
-    flags = ("--cache", "lru", "--threshold", "0.3", "--encoder", "hash", "--json")
+    flags = ("--cache", "lru", "--gate", "off", "--threshold", "0.3", "--encoder", "hash", "--json")
     calm = cep("cache", "replay", traced, *flags).json["rows"][0]
     drifting = cep("cache", "replay", traced, *flags, "--drift", "answers").json["rows"][0]
     assert drifting["hits"] == calm["hits"]
@@ -212,7 +226,7 @@ def test_caches_are_exported_and_merged(train, cep, tmp_path, workspace_root):
 def test_the_bound_is_held_by_the_posteriors_of_the_runs_own_learner(train, cep):
     done = train("--name", "t", "--cache", "off", "--trace")
     assert done.code == 0, done.err
-    flags = ("--cache", "lru", "--threshold", "0.2", "--set", "learn_head=false")
+    flags = ("--cache", "lru", "--gate", "off", "--threshold", "0.2", "--set", "learn_head=false")
     replayed = cep("cache", "replay", "t_s0", *flags, "--learner", "t_s0")
     assert replayed.code == 0, replayed.err
     hits = cep("cache", "replay", "t_s0", *flags, "--json").json["rows"][0]["semantic_hits"]
