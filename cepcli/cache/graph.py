@@ -1,7 +1,9 @@
 """The keys of one goal as a graph for approximate search: hnswlib with deletion, growth and state.
 
-An entry that is removed is only marked; the next one added takes over its node. The state leaves
-out the vectors of live nodes (they are the cache's keys) and holds no pickle.
+An entry that is removed is only marked; the next one added takes over its node, the last one freed
+first. A graph that comes back from its state goes on exactly as the one that was saved: which node
+is taken, and at which level a new node is linked, follow from the state. The state leaves out the
+vectors of live nodes (they are the cache's keys) and holds no pickle.
 """
 
 from collections.abc import Mapping
@@ -20,19 +22,30 @@ _EF_CONSTRUCTION = 100
 _EF = 64
 _FIRST_ROOM = 1024
 
+# hnswlib draws the level of a node, when it is made, from std::minstd_rand0 (in libstdc++, as its
+# default engine): x ← 16807·x mod 2³¹−1, twice a draw, from this seed. So where the generator
+# stands follows from how many nodes there are.
+_SEED = 100
+_NO_SLOT = -1  # of a marked node
+_MULTIPLIER, _MODULUS = 16807, 2**31 - 1
+
 
 class KeyGraph:
     """At most `capacity` unit keys by slot; never searched while empty.
 
     Args:
-        index: an initialised hnswlib index with `allow_replace_deleted`; its labels are the slots.
-        size: how many of its nodes are not marked deleted.
+        index: an initialised hnswlib index; the label of a node is its number.
+        slots: of each node.
+        free: the nodes that are marked deleted; the last one is taken first.
         capacity: most slots.
     """
 
-    def __init__(self, index: Any, size: int, capacity: int) -> None:
+    def __init__(
+        self, index: Any, slots: Int64[ndarray, " nodes"], free: list[int], capacity: int
+    ) -> None:
         self._index = index
-        self._size = size
+        self._slots = slots
+        self._free = free
         self._capacity = capacity
 
     @staticmethod
@@ -52,29 +65,33 @@ class KeyGraph:
     ) -> "KeyGraph":
         """A graph of `keys`, one per slot."""
         index = _new_index(keys.shape[1], min(max(2 * len(slots), _FIRST_ROOM), capacity))
-        index.add_items(keys, slots, num_threads=1)
-        return cls(index, len(slots), capacity)
+        index.add_items(keys, np.arange(len(slots)), num_threads=1)
+        return cls(index, slots.copy(), [], capacity)
 
     def __len__(self) -> int:
-        return self._size
+        return self._index.element_count - len(self._free)
 
     def add(self, slot: int, key: Float32[ndarray, " dim"]) -> None:
         """Link a new slot, in the node of a removed one if there is any."""
         nodes = self._index.element_count
-        reuse = nodes > self._size
-        if not reuse and nodes == self._index.max_elements:
+        if not self._free and nodes == self._index.max_elements:
             self._index.resize_index(min(2 * nodes, self._capacity))
-        self._index.add_items(key[None], [slot], num_threads=1, replace_deleted=reuse)
-        self._size += 1
+        node = self._free.pop() if self._free else nodes
+        self._index.add_items(key[None], [node], num_threads=1)
+        if node >= len(self._slots):
+            self._slots = np.append(self._slots, np.empty(max(node, 1), np.int64))
+        self._slots[node] = slot
 
     def replace(self, slot: int, key: Float32[ndarray, " dim"]) -> None:
         """Link a slot anew, by another key."""
-        self._index.add_items(key[None], [slot], num_threads=1)
+        self._index.add_items(key[None], [self._node(slot)], num_threads=1)
 
     def remove(self, slot: int) -> None:
         """Mark a slot as deleted."""
-        self._index.mark_deleted(slot)
-        self._size -= 1
+        node = self._node(slot)
+        self._index.mark_deleted(node)
+        self._slots[node] = _NO_SLOT
+        self._free.append(node)
 
     def nearest(self, key: Float32[ndarray, " dim"]) -> tuple[int, float]:
         """The nearest slot that the search comes upon, and its cosine."""
@@ -82,22 +99,23 @@ class KeyGraph:
             labels, distances = self._index.knn_query(key, k=1, num_threads=1)
         except RuntimeError:  # among marked nodes only: hnswlib found no live one
             return self._scan(key)
-        return int(labels[0, 0]), 1.0 - float(distances[0, 0])
+        return int(self._slots[labels[0, 0]]), 1.0 - float(distances[0, 0])
 
     def key(self, slot: int) -> Float32[ndarray, " dim"]:
         """A copy of a slot's key."""
-        return self._index.get_items([slot], return_type="numpy")[0]
+        return self._index.get_items([self._node(slot)], return_type="numpy")[0]
 
     def keys(self) -> tuple[Int64[ndarray, " rows"], Float32[ndarray, "rows dim"]]:
         """All slots and their keys, by node."""
-        labels, links, vectors = _nodes(self._index.__getstate__()[0])
+        links, vectors = _nodes(self._index.__getstate__()[0])
         live = ~_marked(links)
-        return labels[live], vectors[live]
+        return self._slots[: len(live)][live], vectors[live]
 
     def state(self) -> dict[str, ndarray]:
-        """Links, levels and labels by node; vectors of the marked nodes only."""
+        """Links, levels and slots ("labels") by node; of the marked nodes vectors and order."""
         state = self._index.__getstate__()[0]
-        labels, links, vectors = _nodes(state)
+        links, vectors = _nodes(state)
+        labels = self._slots[: len(links)].copy()
         numbers = [state["max_level"], state["enterpoint_node"], state["max_elements"]]
         return {
             "labels": labels,
@@ -106,6 +124,7 @@ class KeyGraph:
             "upper_links": state["link_lists"].view(np.uint8),
             "levels": state["element_levels"][: len(labels)],
             "numbers": np.array(numbers, np.int64),
+            "free": np.array(self._free, np.int64),
         }
 
     @classmethod
@@ -136,7 +155,16 @@ class KeyGraph:
             return None
         places = np.empty(len(slots), np.int64)
         places[rising] = nodes
-        return cls(_from_state(state, places, keys), len(slots), capacity)
+        # earlier versions left it to hnswlib which node is taken
+        free = state.get("free", np.flatnonzero(_marked(state["links"]))).tolist()
+        return cls(_from_state(state, places, keys), labels.copy(), free, capacity)
+
+    def _node(self, slot: int) -> int:
+        """Found by comparing all, as in a block."""
+        found = np.flatnonzero(self._slots[: self._index.element_count] == slot)
+        if not len(found):
+            raise KeyError(slot)
+        return int(found[0])
 
     def _scan(self, key: Float32[ndarray, " dim"]) -> tuple[int, float]:
         slots, keys = self.keys()
@@ -147,12 +175,11 @@ class KeyGraph:
 
 def _nodes(
     state: Mapping[str, Any],
-) -> tuple[Int64[ndarray, " nodes"], UInt8[ndarray, "nodes width"], Float32[ndarray, "nodes dim"]]:
-    """Labels, links and vectors in the state that hnswlib gives to be copied."""
+) -> tuple[UInt8[ndarray, "nodes width"], Float32[ndarray, "nodes dim"]]:
+    """Links and vectors by node in the state that hnswlib gives to be copied."""
     rows = state["data_level0"].view(np.uint8).reshape(state["cur_element_count"], -1)
     vector, label = state["offset_data"], state["label_offset"]
-    labels = rows[:, label:].copy().view(np.int64)[:, 0]
-    return labels, rows[:, :vector], rows[:, vector:label].view(np.float32)
+    return rows[:, :vector], rows[:, vector:label].view(np.float32)
 
 
 def _new_index(dim: int, room: int) -> Any:
@@ -160,7 +187,7 @@ def _new_index(dim: int, room: int) -> Any:
     import hnswlib
 
     index: Any = hnswlib.Index("ip", dim)
-    index.init_index(room, M=_LINKS, ef_construction=_EF_CONSTRUCTION, allow_replace_deleted=True)
+    index.init_index(room, M=_LINKS, ef_construction=_EF_CONSTRUCTION, random_seed=_SEED)
     index.set_num_threads(1)
     index.set_ef(_EF)
     return index
@@ -185,16 +212,17 @@ def _from_state(
     vectors = rows[:, vector:label].view(np.float32)
     vectors[places] = keys
     vectors[marked] = state["marked_vectors"]
-    rows[:, label:] = state["labels"][:, None].view(np.uint8)
+    rows[:, label:] = np.arange(nodes, dtype=np.int64)[:, None].view(np.uint8)
     levels = np.zeros(room, np.int32)
     levels[:nodes] = state["levels"]
     values |= {
+        "seed": _SEED * pow(_MULTIPLIER, 2 * nodes, _MODULUS) % _MODULUS,
         "cur_element_count": nodes,
         "ep_added": True,
         "max_level": max_level,
         "enterpoint_node": entry,
         "has_deletions": bool(marked.any()),
-        "label_lookup_external": state["labels"].astype(np.uint64),
+        "label_lookup_external": np.arange(nodes, dtype=np.uint64),
         "label_lookup_internal": np.arange(nodes, dtype=np.uint32),
         "element_levels": levels,
         "data_level0": rows.reshape(-1).view(np.int8),
@@ -220,10 +248,12 @@ def _check(state: Mapping[str, ndarray]) -> None:
     upper = state["upper_links"]
     level_zero = np.ascontiguousarray(links).view(np.uint32)
     above = np.ascontiguousarray(upper).view(np.uint32).reshape(-1, _LINKS + 1)
+    marked = np.flatnonzero(_marked(links))
     sound = (
         0 < nodes <= room
         and links.shape == (nodes, 4 * (2 * _LINKS + 1))
         and levels.shape == (nodes,)
+        and np.array_equal(np.sort(state.get("free", marked)), marked)
         and 0 <= entry < nodes
         and levels[entry] == max_level == levels.max()
         and len(above) == levels.sum()

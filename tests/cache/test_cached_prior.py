@@ -433,3 +433,49 @@ def test_what_was_looked_up_before_an_alarm_is_no_evidence_after_it():
     plan.kind = "audit"
     rig.prior._finish(plan, None)
     assert rig.control.state()["controller"]["evidence"] == before
+
+
+def test_a_certified_cache_of_thousands_goes_on_exactly_after_a_stop(tmp_path):
+    """Beyond 4,000 entries keys are searched in a graph, which must come back as it was."""
+    budget = CertifiedConfig(kappa=5.0, grid=(0.99, 0.95), window=4000)
+    config = CacheConfig(mode="certified", capacity=4200, certified=budget, learn_head=False)
+    random = np.random.default_rng(0)
+    points = random.standard_normal((5200, 6)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+
+    def rig(cache):
+        inner, telemetry = FakePrior(), CacheTelemetry(config.hit_rate_decay)
+        control = Control(make_controller(config), 50)
+        generator = np.random.default_rng(1)
+        prior = CachedPrior(
+            inner, cache, lambda _, text: points[int(text)], generator, telemetry, control
+        )
+        return prior, control, generator, telemetry
+
+    def play(prior, numbers):
+        states = [TextState("goal", str(number), ACTIONS) for number in numbers]
+        return [(a.kind, a.scores.tolist()) for state in states for a in prior.log_probs([state])]
+
+    cache = PriorCache(config, 6, NAMESPACE)
+    for number in range(4100):
+        cache.insert("goal", str(number), points[number], dict.fromkeys(ACTIONS, -1.0))
+    prior, control, generator, telemetry = rig(cache)
+    play(prior, range(4100, 4600))
+    assert control.certificate.threshold is not None  # and the cache is full: entries go
+    cache.save(tmp_path)
+    other = PriorCache.load(tmp_path, NAMESPACE, config)
+    resumed, its_control, its_generator, its_telemetry = rig(other)
+    its_control.restore(control.state())
+    its_generator.bit_generator.state = generator.bit_generator.state
+    its_telemetry.restore(*telemetry.state())
+    rest = [*range(4600, 5200), *random.integers(4000, 5200, size=100).tolist()]
+    expected = play(prior, rest)
+    assert play(resumed, rest) == expected
+    assert {"exact", "semantic", "audit", "miss"} <= {kind for kind, _ in expected}
+    for name, one in (("whole", cache), ("resumed", other)):
+        one.save(tmp_path / name)
+    whole, again = (  # files are named by the hash of their content
+        {path.name for path in (tmp_path / name).glob("*.npz")} for name in ("whole", "resumed")
+    )
+    assert whole == again
+    assert any(name.startswith("graphs-") for name in whole)

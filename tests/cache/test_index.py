@@ -113,9 +113,12 @@ def test_an_index_that_comes_back_answers_and_goes_on_as_before(before, after, g
             assert found[1] == pytest.approx(cosine, abs=1e-5)
     for _ in play(index, known, after):
         pass
-    if not graph:
-        for number in range(30):
-            assert again.nearest(unit(number), "red") == index.nearest(unit(number), "red")
+    for number in range(30):
+        assert again.nearest(unit(number), "red") == index.nearest(unit(number), "red")
+    state, same = index.state(), again.state()
+    assert {name: array.tolist() for name, array in state.items()} == {
+        name: array.tolist() for name, array in same.items()
+    }
 
 
 def clustered(random, rows, dim=32, clusters=40):
@@ -169,6 +172,33 @@ def test_a_search_that_comes_upon_deleted_nodes_only_falls_back_to_all_keys():
     assert index.nearest(unit(4), "goal") == (4, pytest.approx(1.0, abs=1e-6))
 
 
+def test_a_graph_that_comes_back_links_new_entries_as_if_it_had_never_left():
+    random = np.random.default_rng(0)
+    keys = clustered(random, 3000)
+    index = HnswIndex(32, 4000, graph_from=1000)
+    for slot in range(2000):
+        index.add(slot, keys[slot], "goal")
+    for slot in random.permutation(2000)[:40].tolist():
+        index.remove(slot, "goal")
+    again = HnswIndex(32, 4000, graph_from=1000)
+    slots, kept = index.keys("goal")
+    again.fill(slots.copy(), kept.copy(), {"goal": np.arange(len(slots))}, index.state())
+    for one in (index, again):
+        for slot in range(2000, 3000):
+            one.add(slot, keys[slot], "goal")
+            if slot % 3 == 0:
+                one.remove(slot - 1, "goal")
+    state, same = index.state(), again.state()
+    assert all(np.array_equal(state[name], same[name]) for name in state)
+    earlier = index.state()  # as written when hnswlib chose the free node
+    del earlier["0/free"]
+    slots, kept = index.keys("goal")
+    old = HnswIndex(32, 4000, graph_from=1000)
+    old.fill(slots.copy(), kept.copy(), {"goal": np.arange(len(slots))}, earlier)
+    old.add(9999, keys[0], "goal")
+    assert len(old) == len(index) + 1
+
+
 def test_a_graph_of_other_slots_is_not_used():
     index, known = hnsw(), {}
     for _ in play(index, known, [("add", number, "red") for number in range(8)]):
@@ -179,7 +209,7 @@ def test_a_graph_of_other_slots_is_not_used():
     assert again.nearest(unit(3), "red")[0] != 3
 
 
-@pytest.mark.parametrize("name", ["links", "levels", "numbers", "upper_links"])
+@pytest.mark.parametrize("name", ["links", "levels", "numbers", "upper_links", "free"])
 def test_links_that_lead_nowhere_are_refused(name):
     index = hnsw()
     for slot in range(30):
@@ -187,7 +217,9 @@ def test_links_that_lead_nowhere_are_refused(name):
     state = KeyGraph.state(index._graphs["red"])
     broken = state[name].copy()
     broken[..., -1:] = 255 if broken.dtype == np.uint8 else 9
-    if not broken.size:
+    if name == "free":
+        broken = np.array([3])
+    elif not broken.size:
         broken = np.zeros(68, np.uint8)
     if name == "numbers":
         broken[:] = (0, 99, 10)
