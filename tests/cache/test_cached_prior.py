@@ -438,7 +438,7 @@ def test_what_was_looked_up_before_an_alarm_is_no_evidence_after_it():
 def test_a_certified_cache_of_thousands_goes_on_exactly_after_a_stop(tmp_path):
     """Beyond 4,000 entries keys are searched in a graph, which must come back as it was."""
     budget = CertifiedConfig(kappa=5.0, grid=(0.99, 0.95), window=4000)
-    config = CacheConfig(mode="certified", capacity=4200, certified=budget, learn_head=False)
+    config = CacheConfig(mode="certified", capacity=4700, certified=budget, learn_head=False)
     random = np.random.default_rng(0)
     points = random.standard_normal((5200, 6)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -461,7 +461,7 @@ def test_a_certified_cache_of_thousands_goes_on_exactly_after_a_stop(tmp_path):
         cache.insert("goal", str(number), points[number], dict.fromkeys(ACTIONS, -1.0))
     prior, control, generator, telemetry = rig(cache)
     play(prior, range(4100, 4600))
-    assert control.certificate.threshold is not None  # and the cache is full: entries go
+    assert control.certificate.threshold is not None  # and the cache is about to be full
     cache.save(tmp_path)
     other = PriorCache.load(tmp_path, NAMESPACE, config)
     resumed, its_control, its_generator, its_telemetry = rig(other)

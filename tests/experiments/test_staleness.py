@@ -12,7 +12,7 @@ from cepcli.experiments.staleness import staleness
 @pytest.fixture
 def space(tmp_path, corridor):
     def run(name, mode, **flags):
-        own = {"steps": 80, "trace": True, "cache.mode": mode, **flags}
+        own = {"steps": 80, "trace": True, "cache.mode": mode, "cache.gate": "off", **flags}
         return corridor.run(tmp_path, name, **own)
 
     space = Workspace(tmp_path)
