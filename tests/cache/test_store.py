@@ -1,6 +1,7 @@
 """The prior cache: capacity, recency, partitions, and coming back from disk unchanged."""
 
 import dataclasses
+import gc
 import json
 import tracemalloc
 
@@ -497,6 +498,7 @@ def bytes_per_entry(policy, count):
         scores = {action: float(random.normal()) for action in actions[:8]}
         entry = cache.insert("goal", text, np.ones(1, np.float32), scores)
         cache.use(entry)
+    gc.collect()
     taken = tracemalloc.get_traced_memory()[0] / count
     tracemalloc.stop()
     return taken
