@@ -323,7 +323,7 @@ def test_many_states_reach_the_server_together_though_each_answer_is_recorded(
     serve, workspace_root
 ):
     server = serve()
-    prior = load(server, workspace_root, server=ServerConfig())
+    prior = load(server, workspace_root, limits=ServerConfig())
     before = len(server.scorings())
     states = [replace(STATE, text=f"You see {number} balls.") for number in range(40)]
     prior.log_probs(states)
@@ -332,8 +332,8 @@ def test_many_states_reach_the_server_together_though_each_answer_is_recorded(
 
 
 def test_lines_are_written_side_by_side(serve, workspace_root):
-    server = serve(seconds=0.2)
-    prior = load(server, workspace_root)
+    server = serve(seconds=0.5)
+    prior = load(server, workspace_root, limits=ServerConfig())
     server.most = 0
     prior.scorer.complete([Prompt("", f"{number} balls") for number in range(8)], 9)
     assert 1 < server.most <= 8
@@ -520,10 +520,10 @@ def test_other_weights_under_the_same_name_are_refused(serve, connect, tmp_path)
             connect(server).check_unchanged(journal)
 
 
-def load(server, workspace_root, **config):
+def load(server, workspace_root, limits=QUICK, **config):
     return load_prior(
         server.name, family="babyai", workspace=Workspace(workspace_root),
-        config=PriorConfig(**({"server": QUICK} | config)), device="cpu",
+        config=PriorConfig(server=limits, **config), device="cpu",
         journal_path=workspace_root / "journal.sqlite",
     )  # fmt: skip
 
