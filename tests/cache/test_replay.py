@@ -167,7 +167,7 @@ def test_action_sets_that_never_repeat_are_misses_not_errors(random):
 def test_a_q_that_sees_the_prior_breaks_the_bound_and_is_counted_and_one_that_does_not_keeps_it():
     keys = np.array([[1.0, 0.0], [0.999, 0.0447]], np.float32)
     scores = np.array([[0.0, 0.0, 0.0], [np.log(4.0), 0.0, 0.0]])
-    config = CacheConfig(mode="lru", threshold=0.99, refresh_rate=0.0)
+    config = CacheConfig(mode="lru", gate="off", threshold=0.99, refresh_rate=0.0)
     texts = ["t0", "t1"]
     trace = trace_of(texts, scores, range(2))
     told = {}
