@@ -40,9 +40,10 @@ among its own data: where the process before it has got to, and where a few of t
 
 **Windows.** A process begins when the one before it is half a window old, and takes its place once
 it is a window old and the younger one has proven as much; after one and a half windows at the
-latest. So the certificate speaks of the look-ups of the last half to one and a half windows. The
-stated confidence is that of one process: over k windows, the chance that some threshold in force
-was ever unsafe is at most k·ε.
+latest. One whose certificate lapses is followed at once, by the younger one if that has proven
+anything, else by one that begins then. So the certificate speaks of the look-ups of the last half
+to one and a half windows. The stated confidence is that of one process: over k of them, the chance
+that some threshold in force was ever unsafe is at most k·ε.
 
 **Drift.** A slow drift is what the windows are for; within one, the weighted bets hold for the
 average share of failures. A share that stays the same is disproven once and for all when its
@@ -168,6 +169,7 @@ class _Process:
         audits: audited hits among them; `failures`: of these, those over budget.
         beginnings: where the search begins, by number of the threshold; None before that is fixed.
         age: look-ups since the start, observed or not.
+        certified: whether some threshold was ever safe.
     """
 
     def __init__(self, thresholds: int, needed_log: float, age: int = 0) -> None:
@@ -181,6 +183,12 @@ class _Process:
         self.failures = np.zeros(thresholds, np.int64)
         self.beginnings: list[int] | None = None
         self.age = age
+        self.certified = False
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether it has certified a threshold and does so no more."""
+        return self.certified and self.safe is None
 
     def add(
         self,
@@ -210,6 +218,7 @@ class _Process:
         evidence = self.evidence()
         self.proven |= evidence >= self._needed
         self.proven &= evidence >= self._needed * math.exp(-_SLACK)
+        self.certified |= self.safe is not None
         self.observed[first:] += 1
         self.reached[first:] += 1.0 / comparison.probability
         if self.beginnings is None and self.observed[-1] >= FIRST_OBSERVATIONS:
@@ -244,13 +253,14 @@ class _Process:
     def state(self) -> dict[str, Any]:
         """JSON values."""
         lists = {name: getattr(self, name).tolist() for name in _ARRAYS}
-        return {"age": self.age, "beginnings": self.beginnings, **lists}
+        scalars = {name: getattr(self, name) for name in ("age", "beginnings", "certified")}
+        return {**scalars, **lists}
 
     @classmethod
     def restored(cls, state: dict[str, Any], needed_log: float) -> "_Process":
         """From `state`."""
         made = cls(len(state["observed"]), needed_log, state["age"])
-        made.beginnings = state["beginnings"]
+        made.beginnings, made.certified = state["beginnings"], state["certified"]
         for name in _ARRAYS:
             setattr(made, name, np.array(state[name], getattr(made, name).dtype))
         return made
@@ -269,9 +279,16 @@ class Evidence:
         self._grid = np.array(config.grid)
         self._bets = np.array(_BETS) / (1.0 - config.alpha)
         self._needed_log = math.log(len(_BEGINNINGS) / (1.0 - config.confidence))
-        self._older = _Process(len(self._grid), self._needed_log)
-        self._younger = _Process(len(self._grid), self._needed_log, age=-(config.window // 2))
+        self._begin()
         self.hand_overs = hand_overs
+
+    def _begin(self) -> None:
+        """A first process, and the one that will follow it."""
+        self._older = self._new()
+        self._younger = self._new(age=-(self.config.window // 2))
+
+    def _new(self, age: int = 0) -> _Process:
+        return _Process(len(self._grid), self._needed_log, age)
 
     @property
     def least_observations(self) -> int:
@@ -285,9 +302,11 @@ class Evidence:
         self._younger.age += 1
         if self._younger.age == 1:
             self._younger.beginnings = self._begun_by_the_older()
-        if self._hand_over_is_due():
-            self._older = self._younger
-            self._younger = _Process(len(self._grid), self._needed_log)
+        if self._older.lapsed and self._younger.safe is None:
+            self._begin()
+            self.hand_overs += 1
+        elif self._hand_over_is_due():
+            self._older, self._younger = self._younger, self._new()
             self.hand_overs += 1
 
     def _begun_by_the_older(self) -> list[int] | None:
@@ -301,6 +320,8 @@ class Evidence:
 
     def _hand_over_is_due(self) -> bool:
         age, window = self._older.age, self.config.window
+        if self._older.lapsed:
+            return True
         if age <= window:
             return False
         if age > _LATEST * window:

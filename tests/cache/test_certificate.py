@@ -199,6 +199,20 @@ def test_a_process_waits_for_the_younger_one_but_not_for_ever():
     assert (evidence.hand_overs, evidence.threshold) == (1, None)
 
 
+def test_evidence_that_lapses_is_gathered_anew_at_once():
+    evidence = Evidence(config())
+    feed(evidence, [comparison(0.96)] * 100)
+    assert evidence.threshold == 0.95
+    failed = 0
+    while evidence.threshold is not None:
+        feed(evidence, [comparison(0.96, wrong=True)])
+        failed += 1
+    # stricter look-ups, of which the old process knew none, certify their own threshold soon
+    feed(evidence, [comparison(0.999), comparison(0.96, wrong=True)] * 60)
+    assert (evidence.threshold, evidence.hand_overs) == (0.99, 1)
+    assert failed < 30
+
+
 def test_a_few_failed_audits_in_a_row_raise_the_alarm_and_right_ones_clear_the_suspicion():
     alarm = Alarm(alpha=0.1, interval=1000.0)
     assert not alarm.watching
