@@ -4,7 +4,8 @@ Seeds are few, and a percentile bootstrap of three covers the truth in 72 % inst
 means have Student's interval over seeds, differences Welch's, ratios of pairs Fieller's; statistics
 over several tasks have Student's with the standard error of a stratified bootstrap (seeds are drawn
 within their task) that draws one fewer than there are, which makes that error unbiased (Rao and Wu
-1988). Two seeds have no interval that says anything: their range is told instead. One has none.
+1988), and the degrees of freedom of Welch and Satterthwaite: tasks whose seeds agree add none. Two
+seeds have no interval that says anything: their range is told instead. One has none.
 
 A success rate that is the same under all seeds has the exact interval (Clopper and Pearson) of the
 episodes that it was measured on, for seeds that agree say nothing about the next episode.
@@ -174,9 +175,9 @@ def performance_profile(tasks: Tasks, thresholds: Sequence[float]) -> list[Estim
         above = [(one > levels.reshape(-1, *[1] * one.ndim)).mean(-1) for one in scores]
         return np.mean(above, 0)
 
-    points, errors, freedom = _errors(statistic, tasks)
+    found = zip(*_errors(statistic, tasks), strict=True)
     runs = sum(map(len, tasks))
-    return [_share(*each, freedom, runs) for each in zip(points, errors, strict=True)]
+    return [_share(*each, runs) for each in found]
 
 
 def _share_above(mine: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
@@ -240,7 +241,7 @@ def _pooled(parts: Sequence[float], freedoms: Sequence[int]) -> tuple[float, flo
     """Standard error of a sum of independent means, and its degrees of freedom (Welch)."""
     total = sum(parts)
     if total == 0.0:
-        return 0.0, float(sum(freedoms))
+        return 0.0, float(min(freedoms))
     below = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
     return math.sqrt(total), total**2 / below
 
@@ -249,13 +250,13 @@ def _estimate(statistic: Callable[..., Any], strata: Tasks, runs: int | None = N
     """A statistic over tasks; where it is a share of `runs`, it is kept within one's bounds."""
     point, error, freedom = _errors(statistic, strata)
     if runs is not None:
-        return _share(float(point), float(error), freedom, runs)
+        return _share(float(point), float(error), float(freedom), runs)
     if np.isnan(error):
         return Estimate(float(point))
-    return _around(float(point), float(error), freedom, ANY)
+    return _around(float(point), float(error), float(freedom), ANY)
 
 
-def _share(point: float, error: float, freedom: int, runs: int) -> Estimate:
+def _share(point: float, error: float, freedom: float, runs: int) -> Estimate:
     """A share of runs; one that all runs agree on has the exact interval of that many."""
     if np.isnan(error):
         return Estimate(float(point))
@@ -264,14 +265,32 @@ def _share(point: float, error: float, freedom: int, runs: int) -> Estimate:
     return _around(float(point), error, freedom, SHARE)
 
 
-def _errors(statistic: Callable[..., Any], strata: Tasks) -> tuple[Any, Any, int]:
+def _errors(statistic: Callable[..., Any], strata: Tasks) -> tuple[Any, Any, Any]:
     """A statistic, its standard error (NaN where a stratum has a single value), its freedom."""
     arrays = [_array(values) for values in strata]
     point = np.asarray(statistic(*arrays, axis=-1))
-    freedom = sum(len(one) - 1 for one in arrays)
     if min(map(len, arrays)) < 2:
-        return point, np.full(point.shape, np.nan), freedom
-    return point, _resampled(statistic, arrays).std(-1), freedom
+        unknown = np.full(point.shape, np.nan)
+        return point, unknown, unknown
+    return point, _resampled(statistic, arrays).std(-1), _freedom(statistic, arrays)
+
+
+def _freedom(statistic: Callable[..., Any], strata: Sequence[np.ndarray]) -> np.ndarray:
+    """Degrees of freedom (Welch), by each stratum's share of the variance (jackknife)."""
+    parts = np.array([_jackknifed(statistic, strata, at) for at in range(len(strata))])
+    freedoms = [len(one) - 1 for one in strata]
+    found = [_pooled(each, freedoms)[1] for each in parts.reshape(len(strata), -1).T.tolist()]
+    return np.reshape(found, parts.shape[1:])
+
+
+def _jackknifed(statistic: Callable[..., Any], strata: Sequence[np.ndarray], at: int) -> np.ndarray:
+    """Variance of a statistic from one stratum, by leaving out each of its values in turn."""
+    count = len(strata[at])
+    without = [
+        statistic(*strata[:at], np.delete(strata[at], one), *strata[at + 1 :], axis=-1)
+        for one in range(count)
+    ]
+    return (count - 1) * np.var(without, axis=0)
 
 
 def _resampled(statistic: Callable[..., Any], strata: Sequence[np.ndarray]) -> np.ndarray:

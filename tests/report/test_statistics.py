@@ -55,6 +55,21 @@ def test_an_interval_over_tasks_covers_what_it_says(seeds):
     assert 0.91 <= covered <= 0.98
 
 
+@pytest.mark.parametrize("spread", [(1.0, 0.0, 0.0), (1.0, 0.1, 0.1)])
+@pytest.mark.parametrize("statistic", ["mean", "profile"])
+def test_a_task_whose_seeds_agree_adds_no_freedom(spread, statistic):
+    rng = np.random.default_rng(0)
+    scale = np.array(spread)[:, None]
+    drawn = rng.normal([[0.0], [1.0], [2.0]], scale, (500, 3, 3))
+    if statistic == "mean":
+        covered = share_covered([mean_over_tasks(one.tolist()) for one in drawn], 1.0)
+        assert 0.93 <= covered <= 0.98
+    else:  # seeds of the first task alone differ: Student's of two degrees of freedom
+        found = performance_profile([[-1.0, -0.5, 0.5], [1.0] * 3, [2.0] * 3], [0.0])[0]
+        half = 4.303 * (2 / 9 / 2) ** 0.5 / 3
+        assert found.low == pytest.approx(found.mean - half, rel=0.1)
+
+
 def test_two_seeds_have_their_range_and_it_is_called_so():
     assert Estimate.of([1.0, 3.0]) == Estimate(2.0, 1.0, 3.0, "range")
     found = Estimate.of_relative([8.0, 9.0], [10.0, 12.0, 14.0])
