@@ -128,8 +128,9 @@ class Alarm:
     against the share α that is tolerated, and the statistic never falls below 1 (CUSUM). While hits
     fail at a share of at most α, the mean number of audits to a false alarm is at least `interval`
     (an e-detector: Shin, Ramdas and Rinaldo, arXiv 2203.03532). Above 1 it watches: every hit is to
-    be audited, so that a change that one audit has met is confirmed by the next few look-ups. It rises
-    only while more than about (1 + α)/4 of the hits fail; a smaller change is left to the evidence.
+    be audited, so that a change that one audit has met is confirmed by the next few look-ups. It
+    rises only while more than about (1 + α)/4 of the hits fail; a smaller change is left to the
+    evidence.
 
     Attributes:
         statistic: 1 while there is no suspicion.
