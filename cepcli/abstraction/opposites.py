@@ -13,6 +13,7 @@ it.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import zip_longest
 from typing import NamedTuple
 
 #: Version of `Reading.signature`.
@@ -105,14 +106,15 @@ def read(goal: str, text: str, names: Iterable[str] = ()) -> Reading:
 def alike(one: Reading, other: Reading, actions: Iterable[str]) -> bool:
     """Whether two states differ in nothing that an answer about these actions turns on.
 
-    Focus makes names alike, but not those of actions: where an action speaks of what only one of
-    two goals names, the answers differ.
+    Focus makes names alike, but not those of actions: where an action speaks of what two goals name
+    differently, be it in another role only, the answers differ.
     """
     if one.goal != other.goal or not _only_neutral(one.text, other.text):
         return False
     if tuple(filter(_carries, one.text)) != tuple(filter(_carries, other.text)):
         return False  # of the same signature by chance
-    apart = set(one.names) ^ set(other.names)
+    pairs = zip_longest(one.names, other.names, fillvalue="")
+    apart = {name for pair in pairs if pair[0] != pair[1] for name in pair if name}
     return not apart or not any(_speaks_of(action, apart) for action in actions)
 
 
@@ -163,9 +165,13 @@ def _only_neutral(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _speaks_of(action: str, names: Iterable[str]) -> bool:
-    """Whether an action has one of the names in it."""
-    words = f" {' '.join(_words(action))} "
-    return any(f" {name} " in words for name in names)
+    """Whether an action has one of the names in it, or a word of one that carries: "press red"."""
+    words = _words(action)
+    phrase = f" {' '.join(words)} "
+    return any(
+        f" {name} " in phrase or any(word in words for word in name.split() if _carries(word))
+        for name in names
+    )
 
 
 def _negates(word: str, others: set[str]) -> bool:
