@@ -101,7 +101,10 @@ def check_state(path: Path, state: Any, keys: set[str], version: int) -> None:
     """
     known = isinstance(state, dict) and state.keys() >= keys
     if not known or state["schema_version"] != version:
-        raise ArtifactError(f"`{path}` is not a checkpoint of this version of cep.")
+        raise ArtifactError(
+            f"`{path}` is not a checkpoint of this version of cep.",
+            "Go on with it in the version that it was made with, or start another run.",
+        )
     if state["config_sha256"] != sha256(path.parent / "config.toml"):
         raise ArtifactError(
             f"`{path}` belongs to a run with another configuration than "

@@ -24,7 +24,7 @@ from cepcli.checkpoint_files import (
 )
 from cepcli.errors import ArtifactError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _KEYS = {
     "schema_version", "config_sha256", "progress", "trackers", "acting", "auditing", "telemetry",
     "control", "learner", "files",
@@ -58,7 +58,7 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
     Raises:
         ArtifactError: if the checkpoint is truncated or foreign; it is left untouched.
     """
-    state = _upgraded(read_state(path))
+    state = read_state(path)
     check_state(path, state, _KEYS, SCHEMA_VERSION)
     if state.get("describer_sha256", _describer_sha256(parts)) != _describer_sha256(parts):
         raise ArtifactError(
@@ -83,17 +83,6 @@ def load_checkpoint(path: Path, parts: Parts) -> dict[str, Any]:
 def _describer_sha256(parts: Parts) -> str | None:
     """Identity of what describes states to the prior; None where nothing need."""
     return None if parts.describer is None else parts.describer.sha256
-
-
-def _upgraded(state: Any) -> Any:
-    """A checkpoint of version 1, which knew one environment, as one of today."""
-    if not isinstance(state, dict) or state.get("schema_version") != 1 or "tracker" not in state:
-        return state
-    learner = dict(state["learner"])
-    if "waiting" in learner:
-        learner["waiting"] = [learner["waiting"]]
-    newer = {"schema_version": SCHEMA_VERSION, "trackers": [state["tracker"]], "learner": learner}
-    return {**state, **newer}
 
 
 def _load_cache(path: Path, cache: PriorCache, parts: Parts) -> None:

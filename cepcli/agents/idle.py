@@ -8,16 +8,24 @@ from cepcli.agents.config import CONTROL, LEARNING, TrainConfig
 _LRU = ("lru", "fifo", "surrogate", "certified")
 #: Keys of `cache` by the modes that they are for.
 _OF_MODES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("capacity", "start", "eviction", "audit_penalty"), ("exact", *_LRU)),
     **dict.fromkeys(
-        ("capacity", "start", "eviction", "audit_penalty", "per_goal"), ("exact", *_LRU)
-    ),
-    **dict.fromkeys(
-        ("refresh_rate", "index", "encoder", "focus", "head", "learn_head", "head_from", "learned"),
+        (
+            "refresh_rate",
+            "index",
+            "encoder",
+            "focus",
+            "pool_goals",
+            "head",
+            "learn_head",
+            "head_from",
+            "learned",
+        ),
         _LRU,
     ),
-    "threshold": ("lru", "fifo", "surrogate"),
+    **dict.fromkeys(("threshold", "gate"), ("lru", "fifo", "surrogate")),
     "surrogate": ("surrogate",),
-    **dict.fromkeys(("most_capacity",), ("surrogate", "certified")),
+    **dict.fromkeys(("most_capacity", "control_interval"), ("surrogate", "certified")),
 }
 #: Keys of `posterior` by the modes that they are for.
 _OF_POSTERIORS: dict[str, tuple[str, ...]] = {
@@ -66,8 +74,9 @@ def _of_the_posterior(config: TrainConfig) -> dict[str, str]:
         if posterior.schedule not in schedules:
             idle[f"posterior.{key}"] = f"`posterior.schedule` is {posterior.schedule}"
     for key, modes in _OF_POSTERIORS.items():
-        drawn_in_backup = key != "epsilon" and config.learner.backup == "max-candidates"
-        if posterior.mode not in modes and not (drawn_in_backup and "k-candidates" in modes):
+        drawn = key in ("candidates", "with_replacement")
+        drawn_in_backup = drawn and config.learner.backup == "max-candidates"
+        if posterior.mode not in modes and not drawn_in_backup:
             idle[f"posterior.{key}"] = f"`posterior.mode` is {posterior.mode}"
     if not posterior.normalise_q:
         idle["posterior.q_range"] = "`posterior.normalise_q` is off"
@@ -85,6 +94,8 @@ def _of_the_cache(config: TrainConfig) -> dict[str, str]:
     idle = {f"cache.{key}": why for key, modes in _OF_MODES.items() if mode not in modes}
     if config.cache.head is not None or not config.cache.learn_head:
         idle |= dict.fromkeys(("cache.head_from", "cache.learned"), "no head is learned")
+    if config.cache.gated:
+        idle["cache.index"] = "`cache.gate` is words, and its index is always flat"
     if mode != "off" and config.cache.policy != "utility":
         idle["cache.audit_penalty"] = f"the eviction is {config.cache.policy}, not utility"
     return idle

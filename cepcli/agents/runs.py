@@ -38,6 +38,7 @@ from cepcli.artifacts import (
     write_json,
     writing,
 )
+from cepcli.cache.config import stored_settings
 from cepcli.cache.control import Control
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry, cost_of
@@ -254,6 +255,8 @@ def read_config(run: Path) -> TrainConfig:
         )
     values = read_toml(run / "config.toml")
     check_kind(run, values, "agent")
+    if "cache" in values:
+        values["cache"] = stored_settings(values["cache"])
     return build(TrainConfig, values)
 
 

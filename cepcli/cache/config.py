@@ -1,7 +1,8 @@
 """What a prior cache is asked to be. Needs no torch, so that the command line can read it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cepcli.abstraction.config import EncoderName, HeadConfig
 from cepcli.cache.control_config import CertifiedConfig, SurrogateConfig
@@ -219,3 +220,14 @@ class CacheConfig:
         """What a cache starts with; `certified` lets no similar text answer before it has proof."""
         threshold = None if self.mode == "certified" else self.threshold
         return Knobs(self.capacity, threshold, self.refresh_rate)
+
+
+def stored_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a cache as a file has them, those of older versions of cep as ones of today.
+
+    Before there was a gate, `per_goal` said whether goals were kept apart, with focus and without.
+    """
+    now = {key: value for key, value in values.items() if key != "per_goal"}
+    if "per_goal" in values:
+        now = {"pool_goals": not values["per_goal"], "gate": "off", **now}
+    return now
