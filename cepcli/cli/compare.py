@@ -260,7 +260,7 @@ def print_comparison(
     rows: list[dict[str, Any]], shown: list[str], part: str = "", *, markdown: bool
 ) -> None:
     """The table of `cep runs compare`: means over seeds, with 95 % intervals."""
-    from cepcli.report.comparison import FIGURES, cell, seeds_cell
+    from cepcli.report.comparison import FIGURES, cell
 
     columns = {key: (FIGURES[key][0], FIGURES[key][2]) for key in shown}
     if "score_to_baseline" in rows[0]:
@@ -268,7 +268,7 @@ def print_comparison(
     table = [
         [
             row["run"],
-            _seeds(seeds_cell(row["seeds"]), row["unfinished"]),
+            _seeds(str(row["seeds"]), row["unfinished"]),
             *(cell(row[key], form) for key, (_, form) in columns.items()),
         ]
         for row in rows

@@ -18,8 +18,6 @@ from cepcli.report.unfinished import Unfinished, read_unfinished, settings_of
 from cepcli.report.versions import check_seeds
 
 _LATE = 0.8
-#: So many seeds have a range instead of an interval.
-RANGE = 2
 _TOGETHER = {"env": "or over all environments: --aggregate; ", "steps": ""}
 
 
@@ -374,7 +372,10 @@ def figure_cell(summary: dict[str, Any], key: str) -> str:
 
 
 def cell(estimate: dict[str, Any] | None, form: str) -> str:
-    """An estimate as text: the mean and its interval, if that is known and has a width."""
+    """An estimate as text: the mean and its interval, if that is known and has a width.
+
+    The range of two seeds is called so; sweeps of former versions do not tell what theirs are.
+    """
     if estimate is None:
         return "–"
     mean, low, high = (
@@ -383,9 +384,5 @@ def cell(estimate: dict[str, Any] | None, form: str) -> str:
     )
     if low is None or high is None or low == high:
         return f"{mean}"
-    return f"{mean} [{low}, {high}]"
-
-
-def seeds_cell(count: int) -> str:
-    """How many seeds, and that what stands in brackets is their range, not an interval."""
-    return f"{count} (range)" if count == RANGE else str(count)
+    called = " (range)" if estimate.get("interval") == "range" else ""
+    return f"{mean} [{low}, {high}]{called}"

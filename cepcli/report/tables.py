@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cepcli.report.comparison import FIGURES, cell, seeds_cell, temperature_note
+from cepcli.report.comparison import FIGURES, cell, temperature_note
 from cepcli.report.document import Cell, Table
 from cepcli.report.selection import Sweep
 from cepcli.report.settings import World
@@ -96,7 +96,7 @@ def sweep_table(sweep: Sweep) -> Table:
     shown = [key for key in FIGURES if any(row.get(key) for row in sweep.rows)]
     lines = []
     for row in sweep.rows:
-        line = [_text(row["variant"]), Cell(seeds_cell(row["seeds"]), row["seeds"])]
+        line = [_text(row["variant"]), Cell(str(row["seeds"]), row["seeds"])]
         line.append(_estimated(row, "retention", ".0%"))
         lines.append([*line, *(_estimated(row, key, _form(key)) for key in shown)])
     titles = ["variant", "seeds", "retention", *(FIGURES[key][0] for key in shown)]
@@ -133,8 +133,7 @@ def _seeds(runs: Sequence[Run]) -> str:
     """How many seeds are finished, and how many are not."""
     finished = sum(run.summary is not None for run in runs)
     waiting = len(runs) - finished
-    told = seeds_cell(finished)
-    return f"{told} + {waiting} unfinished" if waiting else told
+    return f"{finished} + {waiting} unfinished" if waiting else str(finished)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

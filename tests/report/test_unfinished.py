@@ -4,8 +4,9 @@ import pytest
 
 from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError, ConfigError
-from cepcli.report.comparison import cell, comparison, load_groups
+from cepcli.report.comparison import as_json, cell, comparison, estimated, load_groups
 from cepcli.report.curves import plot_comparison
+from cepcli.report.statistics import Estimate
 from cepcli.report.unfinished import read_unfinished
 from tests.report import stored
 
@@ -110,3 +111,10 @@ def test_an_unknown_interval_is_shown_as_unknown():
     assert cell({"mean": 0.5, "low": 0.4, "high": 0.6}, ".2f") == "0.50 [0.40, 0.60]"
     assert cell({"mean": 0.5, "low": 0.5, "high": 0.5}, ".2f") == "0.50"
     assert cell(None, ".2f") == "–"
+
+
+def test_a_figure_that_two_seeds_have_is_called_a_range_and_a_rate_over_episodes_is_not():
+    assert cell(estimated([0.4, 0.6]), ".2f") == "0.50 [0.40, 0.60] (range)"
+    assert "(range)" not in cell(estimated([0.4, 0.6, 0.5]), ".2f")
+    agree = as_json(Estimate.of_rates([1.0, 1.0], [50, 50]))
+    assert cell(agree, ".2f") == "1.00 [0.96, 1.00]"
