@@ -12,7 +12,6 @@ import fcntl
 import fnmatch
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -60,6 +59,8 @@ LIBRARIES = (
 #: Environment variable with the models whose terms the user has accepted.
 ACCEPT_TERMS = "CEP_ACCEPT_TERMS"
 _LONGEST_NAME = 150
+#: Seconds that the making of one game may be given: a timer takes no more for ever.
+_LONGEST_GAME = 1_000_000
 #: Names of files that editors leave beside what they edit, and of what is being written.
 _BACKUP = re.compile(r"\..*|.*~|#.*#|.*\.(bak|swp|orig|tmp)")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}")
@@ -133,10 +134,12 @@ def game_seconds() -> float:
     """
     text = os.environ.get("CEP_GAME_SECONDS") or "300"
     with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
+        if 0 < float(text) <= _LONGEST_GAME:
             return float(text)
     raise ConfigError(
-        f"CEP_GAME_SECONDS is `{text}`, expected a number of seconds.", "Try CEP_GAME_SECONDS=300"
+        f"CEP_GAME_SECONDS is `{text}`, expected a number of seconds above 0, at most "
+        f"{_LONGEST_GAME}.",
+        "Try CEP_GAME_SECONDS=300",
     )
 
 

@@ -20,7 +20,10 @@ class CepError(Exception):
 
 def in_one_line(error: BaseException) -> str:
     """The class and message of an error of somebody else's code, on one line."""
-    said = " ".join(str(error).split()).removesuffix(".")
+    try:
+        said = " ".join(str(error).split()).removesuffix(".")
+    except Exception:  # its own `__str__` is broken
+        said = ""
     if len(said) > _LONGEST:
         said = f"{said[:_LONGEST]}…"
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -55,6 +55,8 @@ def replace(new: Path, path: Path) -> None:
         sync(path.parent)
         return
     settle(path)
+    if path.exists():  # else what a kill left aside would be in its way for ever
+        discard(_aside(path))
     while not _renamed(new, path):  # somebody who read in between put the older one back
         pass
     sync(path.parent)

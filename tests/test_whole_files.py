@@ -234,3 +234,11 @@ def test_only_one_module_renames_and_removes():
                 if of_path or node.func.attr in ("rename", "rmtree", "unlink", "rmdir", "move"):
                     found.append(f"{file.relative_to(package)}:{node.lineno}")
     assert found == []
+
+
+def test_what_a_kill_left_aside_is_in_nobodys_way(tmp_path):
+    for name, content in (("x", "older"), (".x.old", "oldest"), ("new", NEW)):
+        made(tmp_path / name, content)
+    replace(tmp_path / "new", tmp_path / "x")
+    assert content_of(tmp_path / "x") == {NEW}
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]

@@ -72,6 +72,10 @@ class _Calls:
             self.failed = True
             raise
 
+    def attribute(self, env: object, name: str) -> Any:
+        """An attribute of the environment; it may be a property, which is code."""
+        return self(name, getattr, env, name)
+
     def close(self, function: Callable[[], Any]) -> None:
         """Close it; after a failure, which has been told, a second one would hide the first."""
         told = self.failed
@@ -149,12 +153,12 @@ class GuardedText(SymbolicEnv):
     @property
     def unwrapped(self) -> Any:
         """The environment itself."""
-        return self._env.unwrapped
+        return self._calls.attribute(self._env, "unwrapped")
 
     @property
     def np_random(self) -> np.random.Generator:
         """Its own generator, that episodes are drawn from."""
-        return self._env.np_random
+        return self._calls.attribute(self._env, "np_random")
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:
@@ -214,8 +218,8 @@ class GuardedText(SymbolicEnv):
 
     def _take_spaces(self) -> None:
         """The space of admissible actions may be another one after each step."""
-        self.observation_space = self._env.observation_space
-        self.action_space = self._env.action_space
+        self.observation_space = self._calls.attribute(self._env, "observation_space")
+        self.action_space = self._calls.attribute(self._env, "action_space")
 
 
 class GuardedControl(ControlEnv):
@@ -232,17 +236,18 @@ class GuardedControl(ControlEnv):
         self._env = env
         self._calls = _Calls(known.id, "cepcli/envs/control.py")
         self.control_spec = known
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self.observation_space = self._calls.attribute(env, "observation_space")
+        self.action_space = self._calls.attribute(env, "action_space")
 
     @property
     def unwrapped(self) -> Any:
         """The environment itself."""
-        return self._env.unwrapped
+        return self._calls.attribute(self._env, "unwrapped")
 
     @property
     def np_random(self) -> np.random.Generator:
         """Its own generator, that episodes are drawn from."""
-        return self._env.np_random
+        return self._calls.attribute(self._env, "np_random")
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:

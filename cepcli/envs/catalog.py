@@ -89,7 +89,8 @@ def make_env(
     made = _make(found, "text", split, workspace, options or {}, progress)
     if not isinstance(made, SymbolicEnv):
         raise _made_something_else(found, made, "SymbolicEnv")
-    return guarded(made)
+    with asking(found.id, "its attributes"):
+        return guarded(made)
 
 
 def make_control_env(
@@ -110,7 +111,8 @@ def make_control_env(
     made = _make(found, "control", split, Path(), options or {}, None)
     if not isinstance(made, ControlEnv):
         raise _made_something_else(found, made, "ControlEnv")
-    return guarded(made)
+    with asking(found.id, "its attributes"):
+        return guarded(made)
 
 
 def control_spec(env_id: str) -> ControlSpec:

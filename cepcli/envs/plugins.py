@@ -63,11 +63,22 @@ def _load(point: metadata.EntryPoint, taken: set[str]) -> list[EnvSpec]:
     where = f"The entry point `{point.name}` ({point.value}) of the group `{GROUP}`"
     try:
         specs = point.load()()
+        _check(specs, taken, where)
+        return specs
+    except EnvError:
+        raise
     except (Exception, SystemExit) as error:  # another author's code
         raise EnvError(f"{where} failed: {in_one_line(error)}.") from error
+
+
+def _check(specs: object, taken: set[str], where: str) -> None:
+    """Refuse what is no list of environments that have ids of their own."""
     if not isinstance(specs, list) or not all(isinstance(one, EnvSpec) for one in specs):
-        raise EnvError(f"{where} returned {specs!r}, expected a list of EnvSpec.")
-    for number, spec in enumerate(specs):
-        if spec.id in taken or spec.id in {one.id for one in specs[:number]}:
+        raise EnvError(f"{where} returned {specs!r:.200}, expected a list of EnvSpec.")
+    seen = set(taken)
+    for spec in specs:
+        if not isinstance(spec.id, str) or not spec.id:
+            raise EnvError(f"{where} registers the id {spec.id!r}, expected a non-empty string.")
+        if spec.id in seen:
             raise EnvError(f"{where} registers `{spec.id}`, which exists already.")
-    return specs
+        seen.add(spec.id)

@@ -70,7 +70,7 @@ def bench_prior(
 def _compare(model: LanguageModel, candidates: int, repeats: int) -> dict[str, float]:
     """Median milliseconds of both ways, and how far their answers are apart."""
     random = generator(0, f"bench_prior/{candidates}")
-    vocabulary = int(model.model.config.vocab_size)
+    vocabulary = int(model.text_config.vocab_size)
     prompt = random.integers(vocabulary, size=FIXED_TOKENS + STATE_TOKENS).tolist()
     actions = [
         random.integers(vocabulary, size=random.integers(*_ACTION_TOKENS)).tolist()

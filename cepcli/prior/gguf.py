@@ -14,7 +14,7 @@ from cepcli.artifacts import cache_home
 from cepcli.errors import PriorError
 from cepcli.packaged_models import made_once, quiet_transformers
 from cepcli.prior.gguf_header import GGUFHeader, read_header
-from cepcli.prior.local_weights import known_hashes
+from cepcli.prior.local_weights import known_hashes, not_loaded
 
 SUFFIX = ".gguf"
 _RECIPE = 1  # of the conversion: part of the directory's name
@@ -99,9 +99,9 @@ def convert(file: Path, target: Path) -> None:
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         try:
             model, tokenizer = _read(file)
-        except OSError:
-            raise
         except Exception as error:  # transformers raises whatever its own errors happen to be
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the system's: the disk is full, say
             reason = " ".join(str(error).split()) or type(error).__name__
             raise PriorError(
                 f"transformers cannot read the model `{file}` of architecture "
@@ -129,7 +129,7 @@ def _read(file: Path) -> tuple[Any, Any]:
         output_loading_info=True,
     )
     model, report = loaded
-    absent = sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])})
+    absent = not_loaded(report)
     if absent:
         raise ValueError(f"it has no fitting weights for {absent[0]} ({len(absent)} such in all)")
     return model, tokenizer

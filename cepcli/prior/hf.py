@@ -182,7 +182,7 @@ def _make_room(kept: dict[Any, Any]) -> None:
 
 def encode_prefix(language_model: LanguageModel, ids: Sequence[int]) -> Any:
     """The keys and values of some first tokens, for `tree_log_likelihoods(cache=...)`."""
-    cache = whole_cache(language_model.model.config)
+    cache = whole_cache(language_model.text_config)
     if ids:
         row = torch.tensor([list(ids)], device=language_model.device)
         language_model.model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -214,7 +214,7 @@ def token_log_probs(
     allowed[:, offset:] = torch.from_numpy(tree.ancestors())
     depths = torch.from_numpy(tree.depths) + offset
     mask = attention_mask(
-        model.config, allowed, depths, torch.cat([torch.arange(offset), depths]),
+        language_model.text_config, allowed, depths, torch.cat([torch.arange(offset), depths]),
         language_model.torch_dtype, device,
     )  # fmt: skip
     output = model(

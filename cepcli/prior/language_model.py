@@ -21,7 +21,7 @@ from cepcli.prior.adapter import adapter_sha256, merge_adapter
 from cepcli.prior.base import Prompt
 from cepcli.prior.embedded import EMBEDDED_MODELS, embedded_path
 from cepcli.prior.gguf import gguf_file, gguf_model, is_gguf
-from cepcli.prior.local_weights import directory_revision
+from cepcli.prior.local_weights import directory_revision, not_loaded
 from cepcli.prior.server_address import is_server
 from cepcli.prior.token_tree import Branch
 from cepcli.prior.whole_text import PROBES, Borders, Ends, ended, find_ends
@@ -62,6 +62,11 @@ class LanguageModel:
         """The precision as torch names it."""
         return _DTYPES[self.dtype]
 
+    @property
+    def text_config(self) -> Any:
+        """The configuration of what reads text; a model of images, too, nests it in its own."""
+        return self.model.config.get_text_config()
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text that goes on: with what the tokenizer puts before it, not behind."""
         return self.ends.strip(self.tokenizer(text, verbose=False).input_ids)
@@ -94,7 +99,7 @@ class LanguageModel:
         Raises:
             PriorError: if a prompt and what follows it take more tokens than the model does.
         """
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = getattr(self.text_config, "max_position_embeddings", None)
         if context is not None and needed > context:
             raise PriorError(
                 f"A prompt needs {needed} tokens with what follows it, but `{self.name}` takes "
@@ -225,7 +230,7 @@ def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, A
         raise PriorError(
             f"The language model {where} could not be loaded: {first}", _remedy(name, source)
         ) from error
-    absent = _not_loaded(report)
+    absent = not_loaded(report)
     if absent:
         raise PriorError(
             f"{where} is no complete causal language model: as a {type(model).__name__} it has no "
@@ -233,12 +238,6 @@ def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, A
             _remedy(name, source),
         )
     return model, tokenizer
-
-
-def _not_loaded(report: dict[str, Any]) -> list[str]:
-    """Names of the weights that transformers would fill at random; tied ones are not among them."""
-    misfits = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
-    return sorted({*report["missing_keys"], *misfits})
 
 
 def _remedy(name: str, source: str) -> str:

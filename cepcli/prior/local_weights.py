@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cepcli.artifacts import cache_home, sha256
 from cepcli.whole_files import write_whole
@@ -35,3 +36,9 @@ def directory_revision(path: Path) -> str:
     """SHA-256 over the weight files of a model's directory."""
     files = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
     return hashlib.sha256("".join(known_hashes(files)).encode()).hexdigest()
+
+
+def not_loaded(report: dict[str, Any]) -> list[str]:
+    """Names of the weights that transformers would fill at random; tied ones are not among them."""
+    misfits = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    return sorted({*report["missing_keys"], *misfits})

@@ -59,7 +59,7 @@ class Connection:
                 f"The key in CEP_SERVER_KEY would go to {url} unencrypted, where others can read "
                 "it on its way.",
                 "Give an address of https://, or a tunnel's (ssh -L 8000:localhost:8000 HOST), or "
-                "allow it: --insecure",
+                "allow it: --insecure, or --set llm.server.insecure=true",
             )
         self.url = url
         self._key = key
@@ -161,9 +161,7 @@ class Connection:
     def _redirected(self, response: httpx.Response, probing: bool) -> Exception:
         """A redirect is named and not followed: the key is for the server that was named."""
         path, status = response.request.url.path, response.status_code
-        there = urlsplit(urljoin(str(response.request.url), response.headers["location"]))
-        netloc = there.netloc.rpartition("@")[2]
-        target = self._clean(urlunsplit((there.scheme, netloc, there.path, "", "")))
+        target = self._clean(_target(str(response.request.url), response.headers["location"]))
         if probing:
             return UnusableError(f"{status}, a redirect to {target}")
         base = target.removesuffix("/").removesuffix(path.removeprefix(urlsplit(self.url).path))
@@ -280,3 +278,12 @@ def _remedy(trouble: str) -> str:
 
 def _setting(text: str) -> str:
     return f"--set server.{text} (in cep train: --set llm.server.{text})"
+
+
+def _target(url: str, location: str) -> str:
+    """Where a redirect of `url` leads, without what could be secret; as it was said if nowhere."""
+    try:
+        there = urlsplit(urljoin(url, location))
+    except ValueError:
+        return location
+    return urlunsplit((there.scheme, there.netloc.rpartition("@")[2], there.path, "", ""))

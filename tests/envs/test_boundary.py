@@ -190,3 +190,21 @@ class Nameless(SymbolicEnv):
 def test_an_attribute_that_is_missing_is_named():
     with pytest.raises(EnvError, match="Nameless breaks the contract: `family` is None"):
         guarded(Nameless())
+
+
+@pytest.mark.parametrize("name", ["observation_space", "action_space", "unwrapped", "np_random"])
+@pytest.mark.parametrize("make", [ToyEnv, Point])
+def test_an_attribute_that_raises_is_named(make, name):
+    class Raising(make):
+        ready = True
+
+        def __getattribute__(self, asked):
+            if asked == name and not type(self).ready:
+                raise ValueError("not made yet")
+            return super().__getattribute__(asked)
+
+    env = Raising()
+    behind = guarded(env)
+    Raising.ready = False
+    with pytest.raises(EnvError, match=f"failed in `{name}`: ValueError: not made yet"):
+        getattr(guarded(env) if name.endswith("space") else behind, name)

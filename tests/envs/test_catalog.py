@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -166,9 +166,34 @@ def stops():
     sys.exit("this package needs a licence")
 
 
+class UnreadableError(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+def unreadable():
+    raise UnreadableError
+
+
+def nameless():
+    return [replace(catalog.spec("babyai/unlock"), id=7)]
+
+
+class Unprintable:
+    def __repr__(self):
+        raise ValueError("no picture")
+
+
+def unprintable():
+    return Unprintable()
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
+        ("unreadable", "failed: UnreadableError."),
+        ("nameless", "registers the id 7, expected a non-empty string"),
+        ("unprintable", "failed: ValueError: no picture"),
         ("no_list", "expected a list of EnvSpec"),
         ("raises", "failed: RuntimeError: no such shop."),
         ("stops", "failed: SystemExit: this package needs a licence."),
@@ -219,3 +244,15 @@ def test_what_a_factory_of_another_package_raises_is_one_sentence(monkeypatch, f
     with pytest.raises(EnvError) as error:
         catalog.make_env("toy/walk", workspace=Path())
     assert said in error.value.message
+
+
+@pytest.mark.parametrize("name", ["family", "observation_space"])
+def test_an_attribute_that_raises_is_a_sentence(third_party, monkeypatch, tmp_path, name):
+    def fail(env):
+        raise ValueError("not made yet")
+
+    third_party("toy_specs")
+    assert "toy/walk" in catalog.env_ids()
+    monkeypatch.setattr(ToyEnv, name, property(fail, lambda env, value: None), raising=False)
+    with pytest.raises(EnvError, match=r"`toy/walk` failed in .*: ValueError: not made yet"):
+        catalog.make_env("toy/walk", workspace=tmp_path)

@@ -83,7 +83,7 @@ def test_a_process_that_was_killed_leaves_a_maker_that_ends_by_itself(tmp_path):
     wait_for(lambda: maker not in makers())
 
 
-@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan", "1000001"])
 def test_a_limit_that_is_no_number_of_seconds_is_refused(monkeypatch, text):
     monkeypatch.setenv("CEP_GAME_SECONDS", text)
     with pytest.raises(ConfigError, match=f"CEP_GAME_SECONDS is `{text}`"):

@@ -33,6 +33,19 @@ def gemma():
     return Gemma3ForCausalLM(Gemma3TextConfig(**SHAPE, head_dim=8, layer_types=kinds))
 
 
+def gemma_with_images():
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig
+
+    kinds = ["sliding_attention", "full_attention"]
+    text = Gemma3TextConfig(**SHAPE, head_dim=8, layer_types=kinds, max_position_embeddings=200)
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+              "num_attention_heads": 1, "image_size": 8, "patch_size": 4}  # fmt: skip
+    config = Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=63
+    )
+    return Gemma3ForConditionalGeneration(config)
+
+
 def mistral():
     from transformers import MistralConfig, MistralForCausalLM
 
@@ -47,7 +60,14 @@ def llama():
     )
 
 
-@pytest.mark.parametrize("make", [gemma, mistral, llama])
+def loaded(model):
+    device = torch.device("cpu")
+    return LanguageModel(
+        model, Letters(), "tiny", "r", "", "float32", device, Ends(0, 0), Borders("tiny")
+    )
+
+
+@pytest.mark.parametrize("make", [gemma, gemma_with_images, mistral, llama])
 @pytest.mark.parametrize("prefix", ["", "abc", "a prefix that is longer than the window "])
 @pytest.mark.parametrize("state", ["s", "a state that is longer than the window, too"])
 def test_a_tree_scores_as_each_text_alone(make, prefix, state):
@@ -55,10 +75,7 @@ def test_a_tree_scores_as_each_text_alone(make, prefix, state):
     model = make().eval()
     for parameter in model.parameters():  # large, so that what is seen matters
         parameter.data.normal_(std=0.5)
-    device = torch.device("cpu")
-    lm = LanguageModel(
-        model, Letters(), "tiny", "r", "", "float32", device, Ends(0, 0), Borders("tiny")
-    )
+    lm = loaded(model)
     actions = ["go", "go north east and then some"]
     scorer = HFScorer(lm, template="t", row_tokens=512)
     [found] = scorer.score([Prompt(prefix, state)], [actions])
@@ -70,6 +87,13 @@ def test_a_tree_scores_as_each_text_alone(make, prefix, state):
         places = range(len(before) - 1, len(before) + len(after) - 1)
         expected = sum(float(logits[p, t]) for p, t in zip(places, after, strict=True))
         assert score == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_prompt_longer_than_a_nested_context_is_refused():
+    lm = loaded(gemma_with_images())
+    lm.check_context(200)
+    with pytest.raises(PriorError, match="takes 200"):
+        lm.check_context(201)
 
 
 def test_layers_that_carry_a_state_are_refused():

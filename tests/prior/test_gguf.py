@@ -1,5 +1,6 @@
 """GGUF files as models: what is converted is the model in the file, or nothing is."""
 
+import errno
 import json
 import shutil
 import struct
@@ -9,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from cepcli.artifacts import Workspace, sha256
-from cepcli.errors import PriorError
+from cepcli.errors import ArtifactError, PriorError
 from cepcli.prior import gguf
-from cepcli.prior.gguf import gguf_directory, is_gguf
+from cepcli.prior.gguf import gguf_directory, gguf_model, is_gguf
 from cepcli.prior.gguf_header import read_header
 from cepcli.prior.hf import HFScorer
 from cepcli.prior.language_model import load_language_model
@@ -153,6 +154,19 @@ def test_an_architecture_that_transformers_cannot_read_is_refused(tmp_path):
         write(tmp_path / "a.gguf", architecture="rwkv7"), "cannot read .* architecture `rwkv7`"
     )
     assert "--prior server:URL" in error.hint
+
+
+def test_an_os_error_of_transformers_and_one_of_the_system_are_told_apart(tmp_path, monkeypatch):
+    def fails(file):
+        raise error
+
+    monkeypatch.setattr(gguf, "_read", fails)
+    file = write(tmp_path / "a.gguf")
+    error = OSError("no such repository")
+    refused(file, "cannot read .*: no such repository")
+    error = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ArtifactError, match="the disk is full"):
+        gguf_model(file)
 
 
 def test_a_file_without_a_tokenizer_is_refused(tmp_path):

@@ -375,7 +375,9 @@ def test_redirect_is_named_and_not_followed(serve, connect):
     assert len(server.troubles) == 8
 
 
-@pytest.mark.parametrize("location", ["/v2/v1/models", "//host/v1/models", "v1/models/", ""])
+@pytest.mark.parametrize(
+    "location", ["/v2/v1/models", "//host/v1/models", "v1/models/", "", "http://[bad/"]
+)
 def test_redirect_of_any_form_is_a_sentence(serve, connect, location):
     def moved(handler):
         handler.raw(b"", "text/plain", 302, [("Location", location)])
@@ -451,6 +453,7 @@ def test_key_goes_to_no_other_machine_in_the_clear(host):
         Connection(url, "sk-secret", QUICK)
     assert url in error.value.message
     assert "--insecure" in error.value.hint
+    assert "--set llm.server.insecure=true" in error.value.hint
     assert "secret" not in error.value.message + error.value.hint.replace("--insecure", "")
     Connection(url, None, QUICK)
     Connection(url, "sk-secret", replace(QUICK, insecure=True))
