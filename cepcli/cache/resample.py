@@ -64,8 +64,16 @@ class Course(NamedTuple):
     change: Change | None
 
 
-def course(trace: Trace, config: ResampleConfig, number: int | None = None) -> Course:
-    """Run `number` of the resampled ones, or without a number the trace itself, under the drift."""
+def course(
+    trace: Trace,
+    config: ResampleConfig,
+    number: int | None = None,
+    changed: Trace | None = None,
+) -> Course:
+    """Run `number` of the resampled ones, or without a number the trace itself, under the drift.
+
+    Where answers drift, `changed` is what gives the later ones; it is made if it is not given.
+    """
     episodes = [list(group) for _, group in groupby(trace.decisions, lambda d: d.episode)]
     if number is not None:
         random = generator(config.seed, f"resample/{number}")
@@ -76,7 +84,7 @@ def course(trace: Trace, config: ResampleConfig, number: int | None = None) -> C
     decisions = [decision for episode in episodes for decision in episode]
     change = None
     if config.drift == "answers":
-        change = Change(len(decisions) // 2, rotated(trace, config.seed))
+        change = Change(len(decisions) // 2, changed or rotated(trace, config.seed))
     return Course(decisions, change)
 
 
@@ -126,10 +134,11 @@ def resample(
         CacheError: if the trace has no fresh scores for a decision.
     """
     parts = [part.tolist() for part in np.array_split(np.arange(config.runs), config.jobs)]
+    changed = rotated(trace, config.seed) if config.drift == "answers" else None
     rows = []
     with _side_by_side(config.jobs) as run_all:
         for cache in caches:
-            work = partial(_play, trace, cache, keys if cache.keyed else None, config)
+            work = partial(_play, trace, changed, cache, keys if cache.keyed else None, config)
             rows.append(_row(cache, config, [one for part in run_all(work, parts) for one in part]))
             notify(len(rows))
     return rows
@@ -158,19 +167,25 @@ def _leave_ctrl_c_to_the_parent() -> None:
 
 def _play(
     trace: Trace,
+    changed: Trace | None,
     cache: CacheConfig,
     keys: KeyTable | None,
     config: ResampleConfig,
     numbers: Sequence[int],
 ) -> list[dict[str, float]]:
     """The figures of some runs."""
-    return [_figures(trace, cache, keys, config, number) for number in numbers]
+    return [_figures(trace, changed, cache, keys, config, number) for number in numbers]
 
 
 def _figures(
-    trace: Trace, cache: CacheConfig, keys: KeyTable | None, config: ResampleConfig, number: int
+    trace: Trace,
+    changed: Trace | None,
+    cache: CacheConfig,
+    keys: KeyTable | None,
+    config: ResampleConfig,
+    number: int,
 ) -> dict[str, float]:
-    decisions, change = course(trace, config, number)
+    decisions, change = course(trace, config, number, changed)
     seed = stream_seed(config.seed, f"resample/{number}")
     found = replay(trace, cache, keys, seed=seed, decisions=decisions, change=change)
     late = found.decision >= len(decisions) // 2

@@ -169,6 +169,20 @@ def test_processes_side_by_side_change_nothing(monkeypatch):
     assert rows[0] == rows[1]
 
 
+def test_a_changed_model_is_made_once_for_all_runs_and_caches(monkeypatch):
+    made = []
+
+    def counted(trace, seed):
+        made.append(seed)
+        return rotated(trace, seed)
+
+    monkeypatch.setattr("cepcli.cache.resample.rotated", counted)
+    trace = trace_of(["a", "b"], [[0.0, 1.0, 2.0]] * 2, [0, 1] * 30)
+    caches = [CacheConfig(mode="exact"), CacheConfig(mode="off")]
+    resample(trace, caches, {}, ResampleConfig(runs=3, drift="answers", seed=4))
+    assert made == [4]
+
+
 @pytest.mark.parametrize(("field", "value"), [("runs", 0), ("jobs", 0)])
 def test_numbers_that_cannot_be_are_refused(field, value):
     with pytest.raises(ConfigError, match=f"`{field}` is 0"):
