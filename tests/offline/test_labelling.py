@@ -201,7 +201,7 @@ def test_uniform_labels_need_no_words(model, tmp_path):
 
 def test_labels_are_not_replaced_unasked(model, text, tmp_path):
     label(text, config(), Workspace(tmp_path))
-    with pytest.raises(ArtifactError, match="exists already"):
+    with pytest.raises(ArtifactError, match="exist already"):
         label(text, config(), Workspace(tmp_path))
     label(text, config(), Workspace(tmp_path), overwrite=True)
 
