@@ -40,7 +40,11 @@ class _Commands(TyperGroup):
                     typer.echo(traceback.format_exc(), err=True)
                 raise
             except KeyboardInterrupt as error:
-                typer.echo("cep: interrupted. Type the command again to start over.", err=True)
+                typer.echo(
+                    "cep: interrupted. Games that were made and answers of the LLM are kept; type "
+                    "the command again to do the rest anew.",
+                    err=True,
+                )
                 raise typer.Exit(exit_code(error)) from None
 
 

@@ -17,18 +17,18 @@ from cepcli.cli.stopping import Stopped, exit_code, stop_on_interrupt, stoppable
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 #: Long commands, what each is doing when the signal comes, and how it says to go on.
 COMMANDS = [
-    ("envs check babyai/goto-redball", "cepcli.cli.envs._check", "start over"),
+    ("envs check babyai/goto-redball", "cepcli.cli.envs._check", "do the rest anew"),
     ("prior demos --env babyai/goto-redball", "cepcli.rl.demonstrations._play", "to go on"),
     ("prior finetune --env babyai/goto-redball", "cepcli.rl.demonstrations._play", "to go on"),
     ("annotate auto --env walker2d", "cepcli.annotate.build.sample", "kept"),
     ("offline collect --env walker2d", "cepcli.offline.collect._played", "to go on"),
     ("offline label --dataset walker2d-medium-replay --prior uniform",
      "cepcli.offline.labelling._Labelling.run", "to go on"),
-    ("bench envs", "cepcli.experiments.bench_envs.bench_envs", "start over"),
+    ("bench envs", "cepcli.experiments.bench_envs.bench_envs", "do the rest anew"),
     ("bench sb3 --steps 10", "cepcli.experiments.sb3_run.train_sb3", "--resume"),
-    ("cache train-head r -o h", "cepcli.cli.replay.find_trace", "start over"),
-    ("cache replay r", "cepcli.cli.replay.find_trace", "start over"),
-    ("eval r", "cepcli.agents.runs.evaluate_run", "start over"),
+    ("cache train-head r -o h", "cepcli.cli.replay.find_trace", "do the rest anew"),
+    ("cache replay r", "cepcli.cli.replay.find_trace", "do the rest anew"),
+    ("eval r", "cepcli.agents.runs.evaluate_run", "do the rest anew"),
     ("ablate cache --prior goto-redball", "cepcli.experiments.sweep.make", "to go on"),
     ("train --agent random --steps 10", "cepcli.agents.runs.build_parts", "type the command again"),
 ]  # fmt: skip
