@@ -169,7 +169,7 @@ class CacheKeys:
         if not learns or cache.insertions < self._due:
             return False
         self._due = 2 * cache.insertions
-        entries = [e for e in cache if len(e.own_scores) > 1 and not cache.is_aside(e)]
+        entries = [e for e in cache if len(e.own_scores) > 1 and not cache.is_set_aside(e)]
         if not entries:
             return False
         random = generator(self._seed, f"key-head/{len(entries)}")

@@ -359,7 +359,7 @@ class CachedPrior(Prior):
             self._telemetry.record_partial(found)
             return
         self._telemetry.record_comparison(found)
-        if self._control is None or self._cache.is_aside(entry):
+        if self._control is None or self._cache.is_set_aside(entry):
             return  # an alarm since it was looked up: nothing is asked of it any more
         failed = self._control.observe(found, self._cache)
         if failed and self._cache.config.certified.renew:

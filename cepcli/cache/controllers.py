@@ -200,6 +200,7 @@ class CertifiedController(Controller):
         """Begin the evidence anew; nothing is certified until it suffices again."""
         self._evidence = Evidence(self._config, hand_overs=self._evidence.hand_overs)
         self._least_probability = 1.0
+        self._alarm.statistic = 1.0
         self._watched = None
         self._certificate = self._evidence.certificate(self.alarms)
 

@@ -129,7 +129,8 @@ class Entry:
         last_span: span of the latest comparison.
         last_kl: KL(cached‖fresh) of the latest comparison.
         repels: similarity at or below which it was seen to be wrong by more than the budget; it
-            answers only more similar texts, at 1 only its own.
+            answers only more similar texts, at 1 only its own. Infinite where it was set aside:
+            then new keys change nothing.
         warmth: log2 of its decayed uses as of `last_use`; kept by the eviction policy `utility`.
     """
 

@@ -1,9 +1,9 @@
 """Nearest neighbour by cosine among unit keys, within one goal.
 
 `FlatIndex` is exact: each goal has a dense block of rows and a look-up is a matrix-vector product
-over it, or over those of its rows that have a
-signature. Its answer depends only on the order of rows (ties go to the lowest), which `keys` gives
-and `fill` restores. `HnswIndex` searches a graph where a goal has many entries.
+over it, or over those of its rows that have a signature. Its answer depends only on the order of
+rows (ties go to the lowest), which `keys` gives and `fill` restores. `HnswIndex` searches a graph
+where a goal has many entries.
 """
 
 from abc import ABC, abstractmethod
@@ -25,6 +25,8 @@ _GATHERED = 8  # a copy of one row in so many costs less than the product over a
 #: look-up in a block 38, 73, 171, 891, 1676, in a graph 45, 74, 166, 198, 321; replacing an entry
 #: 7 in a block of any size, in a graph 373, 683, 1081, 1166, 1613.
 GRAPH_FROM = 4000
+#: Where keys lie that nobody searches, so that they never need a graph; no goal can be called so.
+ASIDE = "\0aside"
 
 
 class Index(ABC):
@@ -297,7 +299,7 @@ class HnswIndex(Index):
             self._graphs[goal].add(slot, key)
             return
         self._flat.add(slot, key, goal)
-        if self._flat.size(goal) > self._graph_from:
+        if goal != ASIDE and self._flat.size(goal) > self._graph_from:
             self._graphs[goal] = KeyGraph.build(*self._flat.take(goal), self.capacity)
 
     def replace(self, slot: int, key: Float32[ndarray, " dim"], goal: str) -> None:
@@ -360,6 +362,9 @@ class HnswIndex(Index):
         saved = decode_strings(state["goals"]) if state else []
         for goal, members in goals.items():
             ours, graph = slots[members], None
+            if goal == ASIDE:
+                self._flat.put(ours, keys[members], goal)
+                continue
             if goal in saved:
                 parts = _parts(state, saved.index(goal))
                 graph = KeyGraph.restored(parts, ours, keys[members], self.capacity)

@@ -10,6 +10,7 @@ modes without a certificate those that say the same in what an answer turns on
 """
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
@@ -26,7 +27,7 @@ from cepcli.cache import columns, storage
 from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.entry import Entry, scores_of, text_digest, text_hash
 from cepcli.cache.eviction import Ghosts, make_eviction, new_table
-from cepcli.cache.index import Index, make_index
+from cepcli.cache.index import ASIDE, Index, make_index
 from cepcli.errors import CacheError
 from cepcli.prior.base import Namespace
 from cepcli.types import TextState
@@ -34,8 +35,6 @@ from cepcli.types import TextState
 __all__ = ["Entry", "Neighbour", "PriorCache", "text_hash"]
 
 _NEARLY_ONE = 1.0 - 1e-5
-#: Where the keys of entries lie that answer only their own text; no goal can be called so.
-_ASIDE = "\0aside"
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
 #: Texts whose words are kept at hand: of a miss for its entry, of entries that answer often.
 _READINGS = 16
@@ -160,25 +159,36 @@ class PriorCache:
     def repel(self, entry: Entry, similarity: float) -> None:
         """Let an entry answer only texts more similar than this; at 1, only its own."""
         if similarity >= 1.0:
-            self.set_aside([entry])
+            self._put_aside(entry, 1.0)
         else:
             entry.repels = max(entry.repels, similarity)
 
     def set_aside(self, entries: Iterable[Entry] | None = None) -> None:
-        """Let entries, all unless given, answer only their own text, and be nobody's nearest."""
+        """Let entries, all unless given, answer only their own text, and be nobody's nearest.
+
+        They stay so under other keys, unlike entries that `repel` identical keys.
+        """
         assert not self.read_only, "a read-only cache stays as it is"
         for entry in list(self._entries.values() if entries is None else entries):
-            if entry.slot not in self._entries or self.is_aside(entry):
-                continue
-            if self.keyed:
-                key = self.key(entry)
-                self._index.remove(entry.slot, self._partition(entry))
-                self._index.add(entry.slot, key, _ASIDE)
-            entry.repels = 1.0
+            self._put_aside(entry, math.inf)
+
+    def _put_aside(self, entry: Entry, repels: float) -> None:
+        if entry.slot not in self._entries:
+            return
+        if self.keyed and not self._is_aside(entry):
+            key = self.key(entry)
+            self._index.remove(entry.slot, self._partition(entry))
+            self._index.add(entry.slot, key, ASIDE)
+        entry.repels = max(entry.repels, repels)
 
     @staticmethod
-    def is_aside(entry: Entry) -> bool:
-        """Whether an entry answers only its own text."""
+    def is_set_aside(entry: Entry) -> bool:
+        """Whether an entry answers only its own text, whatever the keys."""
+        return entry.repels == math.inf
+
+    @staticmethod
+    def _is_aside(entry: Entry) -> bool:
+        """Whether an entry answers only its own text under these keys."""
         return entry.repels >= 1.0
 
     def lend(self, goal: str, text: str) -> None:
@@ -227,6 +237,7 @@ class PriorCache:
         """
         assert not self.read_only, "a read-only cache stores nothing"
         assert (key is not None) == self.keyed, "a key is needed exactly where texts are compared"
+        self.forget_lent(goal, text)
         known = self.exact(goal, text)
         if known is not None:
             self.remove(known)
@@ -287,7 +298,7 @@ class PriorCache:
         self._index = self._new_index(self.config.limit)
         for slot in sorted(self._entries):
             entry = self._entries[slot]
-            if not self.is_aside(entry):
+            if not self.is_set_aside(entry):
                 entry.repels = -1.0
             goal, text = entry.goal, entry.text
             signature = self._signature(goal, text)
@@ -453,7 +464,7 @@ class PriorCache:
 
     def _partition(self, entry: Entry) -> str:
         """Where an entry's key lies in the index."""
-        return _ASIDE if self.is_aside(entry) else self._partition_of(entry.goal)
+        return ASIDE if self._is_aside(entry) else self._partition_of(entry.goal)
 
     def _partition_of(self, goal: str) -> str:
         """Where the entries lie that may answer for texts of a goal."""

@@ -52,7 +52,7 @@ def _entry_defects(entry: dict[str, Any]) -> list[str]:
         found.append("has no scores")
     found += [f"scores `{a}` as {s}" for a, s in scores.items() if not math.isfinite(s)]
     repels = entry.get("repels", -1.0)
-    if not -1.0 <= repels <= 1.0:
+    if not (-1.0 <= repels <= 1.0 or repels == math.inf):  # infinite: set aside
         found.append(f"repels up to {repels}, which is no cosine")
     if not set(entry.get("borrowed", ())) <= set(scores):
         found.append("borrows a score that it does not have")

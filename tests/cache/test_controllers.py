@@ -107,6 +107,13 @@ def test_certified_forgets_its_evidence_when_the_keys_change():
     assert controller.update(signals(), knobs).threshold is None
 
 
+def test_a_suspicion_under_other_keys_counts_for_nothing():
+    controller = certified()
+    controller._alarm.statistic = 50.0
+    controller.forget()
+    assert not controller._alarm.watching
+
+
 def test_certified_capacity_doubles_on_ghost_hits_up_to_its_bound():
     controller = certified()
     assert controller.update(signals(ghost_hits=1), KNOBS).capacity == 100

@@ -515,15 +515,15 @@ def test_an_entry_set_aside_answers_its_own_text_and_is_nobodys_nearest():
     old = insert(cache, "old")
     cache.set_aside()
     new = insert(cache, "new")
-    assert cache.is_aside(old)
-    assert not cache.is_aside(new)
+    assert cache.is_set_aside(old)
+    assert not cache.is_set_aside(new)
     assert cache.exact("goal", "old") is old
     assert nearest(cache, "goal", unit("old")).entry is new
     cache.remove(new)
     assert nearest(cache, "goal", unit("old")) is None
 
 
-def test_an_entry_that_repels_identical_keys_is_set_aside_and_others_are_not():
+def test_an_entry_that_repels_identical_keys_is_nobodys_nearest_until_there_are_others(tmp_path):
     cache = make()
     entry = insert(cache, "text")
     cache.repel(entry, 0.9)
@@ -531,8 +531,39 @@ def test_an_entry_that_repels_identical_keys_is_set_aside_and_others_are_not():
     assert entry.repels == 0.9
     assert nearest(cache, "goal", unit("text")).entry is entry
     cache.repel(entry, 1.0)
-    assert cache.is_aside(entry)
+    assert not cache.is_set_aside(entry)
     assert nearest(cache, "goal", unit("text")) is None
+    cache.save(tmp_path / "cache")
+    loaded = PriorCache.load(tmp_path / "cache", NAMESPACE, cache.config)
+    for one in (cache, loaded):
+        assert nearest(one, "goal", unit("text")) is None
+        one.rekey(lambda goal, text: unit(text + "!"), DIM, NAMESPACE, {})
+        assert nearest(one, "goal", unit("text!")).similarity == 1.0
+    cache.repel(entry, 1.0)
+    cache.set_aside()
+    cache.repel(entry, 1.0)
+    assert cache.is_set_aside(entry)
+
+
+def test_entries_set_aside_need_no_graph(tmp_path, monkeypatch):
+    monkeypatch.setattr("cepcli.cache.index.GRAPH_FROM", 5)
+    cache = make(capacity=20, index="hnsw")
+    for number in range(10):
+        insert(cache, str(number))
+    cache.set_aside()
+    cache.save(tmp_path / "cache")
+    loaded = PriorCache.load(tmp_path / "cache", NAMESPACE, cache.config)
+    for one in (cache, loaded):
+        assert not one.saved().graphs
+        assert np.array_equal(one.key(one.exact("goal", "3")), unit("3"))
+
+
+def test_a_text_that_gets_an_entry_was_not_lent_an_answer():
+    cache = make(mode="certified")
+    cache.lend("goal", "text")
+    assert cache.was_lent("goal", "text")
+    insert(cache, "text")
+    assert not cache.was_lent("goal", "text")
 
 
 def test_entries_set_aside_stay_so_on_disk_under_new_keys_and_can_be_evicted(tmp_path):
@@ -544,7 +575,7 @@ def test_entries_set_aside_stay_so_on_disk_under_new_keys_and_can_be_evicted(tmp
     cache.save(tmp_path / "cache")
     loaded = PriorCache.load(tmp_path / "cache", NAMESPACE, cache.config)
     for one in (cache, loaded):
-        assert [one.is_aside(entry) for entry in one] == [True, True, False]
+        assert [one.is_set_aside(entry) for entry in one] == [True, True, False]
         assert nearest(one, "goal", unit("a")).entry.text == "c"
         assert np.array_equal(one.key(one.exact("goal", "a")), unit("a"))
         one.rekey(lambda goal, text: unit(text + "!"), DIM, NAMESPACE, {})

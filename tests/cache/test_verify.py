@@ -35,7 +35,13 @@ def test_keys_that_are_missing_or_too_many_are_found(mode):
     assert first == f"There are 3 keys, expected {0 if mode == 'exact' else 4}."
 
 
-@pytest.mark.parametrize("repels", [-1.5, 1.5])
+def test_an_entry_that_was_set_aside_is_sound():
+    saved = filled("certified")
+    saved.columns["repels"][2] = np.inf
+    assert defects(saved) == []
+
+
+@pytest.mark.parametrize("repels", [-1.5, 1.5, float("nan"), float("-inf")])
 def test_a_similarity_out_of_range_is_found(repels):
     saved = filled("lru")
     saved.entries[2]["repels"] = repels
