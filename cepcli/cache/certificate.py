@@ -53,7 +53,8 @@ falls by a factor of e² below that, and wealth is held below a cap, so that it 
 An *abrupt* change, of the model or of the states, is the `Alarm`'s: a hit that fails an audit puts
 all hits under watch, each is audited, until the suspicion is cleared or confirmed. If it is
 confirmed the certificate is withdrawn, the entries that there are answer only their own text, and
-all begins anew.
+all begins anew. What hits are wrong until then is paid from a reserve: thresholds must prove a
+share of α less `reserve`, which is what α stands for above.
 """
 
 import math
@@ -279,7 +280,7 @@ class Evidence:
     def __init__(self, config: CertifiedConfig, *, hand_overs: int = 0) -> None:
         self.config = config
         self._grid = np.array(config.grid)
-        self._bets = np.array(_BETS) / (1.0 - config.alpha)
+        self._bets = np.array(_BETS) / (1.0 - config.proven_alpha)
         self._needed_log = math.log(len(_BEGINNINGS) / (1.0 - config.confidence))
         self._begin()
         self.hand_overs = hand_overs
@@ -295,7 +296,7 @@ class Evidence:
     @property
     def least_observations(self) -> int:
         """Observations without a failure that suffice for a certificate."""
-        best = math.log1p(float(self._bets[-1]) * self.config.alpha)
+        best = math.log1p(float(self._bets[-1]) * self.config.proven_alpha)
         return math.ceil((self._needed_log + math.log(len(_BETS))) / best)
 
     def pass_time(self) -> None:
@@ -347,8 +348,8 @@ class Evidence:
         """
         failed = bool(kl_bound(comparison.span) > self.config.kappa)
         share = least_probability / comparison.probability
-        apart = np.log1p(self._bets * (self.config.alpha - failed))
-        weighted = np.log1p(self._bets * share * (self.config.alpha - failed))
+        gain = self.config.proven_alpha - failed
+        apart, weighted = np.log1p(self._bets * gain), np.log1p(self._bets * share * gain)
         first = int(np.searchsorted(-self._grid, -comparison.similarity))
         last = 0 if in_force is None else int(np.searchsorted(-self._grid, -in_force, "right"))
         for process in (self._older, self._younger):

@@ -57,6 +57,13 @@ class CertifiedConfig:
             "the promise is kept, > 1"
         },
     )
+    reserve: float = field(
+        default=0.2,
+        metadata={
+            "help": "with `watch`: share of α that is kept for the hits that a sudden change makes "
+            "wrong before the alarm, 0 to below 1; what is proven is α without it"
+        },
+    )
     renew: bool = field(
         default=True,
         metadata={"help": "an entry found over budget answers only nearer texts from then on"},
@@ -80,6 +87,10 @@ class CertifiedConfig:
             self.false_alarm_interval > 1,
             f"cache.certified.false_alarm_interval is {self.false_alarm_interval}, expected > 1.",
         )
+        require(
+            0 <= self.reserve < 1,
+            f"cache.certified.reserve is {self.reserve}, expected 0 to below 1.",
+        )
         falling = all(a > b for a, b in pairwise(self.grid))
         require(
             bool(self.grid) and falling and self.grid[-1] >= -1 and self.grid[0] <= 1,
@@ -90,6 +101,11 @@ class CertifiedConfig:
             f"cache.certified: refresh rates are {self.least_refresh_rate} to "
             f"{self.most_refresh_rate}, expected 0 < least <= most <= 1.",
         )
+
+    @property
+    def proven_alpha(self) -> float:
+        """The share of failures that a threshold must prove to stay below: α less the reserve."""
+        return self.alpha * (1.0 - self.reserve) if self.watch else self.alpha
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ WRONG, RIGHT = 4.0, 0.1  # spans: span²/8 is 2.0 and 0.00125
 
 
 def config(**values):
-    return CertifiedConfig(**{"grid": GRID, "kappa": 0.5, "alpha": 0.1, **values})
+    return CertifiedConfig(**{"grid": GRID, "kappa": 0.5, "alpha": 0.1, "reserve": 0.0, **values})
 
 
 def comparison(similarity, *, wrong=False, probability=1.0, hit=False):
@@ -197,6 +197,17 @@ def test_a_process_waits_for_the_younger_one_but_not_for_ever():
     for _ in range(11):
         evidence.pass_time()
     assert (evidence.hand_overs, evidence.threshold) == (1, None)
+
+
+def test_a_reserve_is_kept_for_sudden_changes_where_they_are_watched_for():
+    assert config(reserve=0.2).proven_alpha == pytest.approx(0.08)
+    assert config(reserve=0.2, watch=False).proven_alpha == 0.1
+    less, all_of_it = Evidence(config(reserve=0.2)), Evidence(config())
+    assert less.least_observations > all_of_it.least_observations
+    for evidence in (less, all_of_it):
+        feed(evidence, ([comparison(0.96)] * 19 + [comparison(0.96, wrong=True)]) * 25)
+    assert less.threshold is None  # a share of 5 % is soon proven to be below 10 %, later below 8 %
+    assert all_of_it.threshold == 0.95
 
 
 def test_evidence_that_lapses_is_gathered_anew_at_once():
