@@ -345,9 +345,11 @@ class HnswIndex(Index):
         """Each graph's links, under its goal's number among the graphs, and the goals' names."""
         if not self._graphs:
             return {}
-        state = {"goals": encode_strings(list(self._graphs))}
-        for number, graph in enumerate(self._graphs.values()):
-            state |= {f"{number}/{name}": array for name, array in graph.state().items()}
+        goals = sorted(self._graphs)
+        state = {"goals": encode_strings(goals)}
+        for number, goal in enumerate(goals):
+            graph = self._graphs[goal].state()
+            state |= {f"{number}/{name}": array for name, array in graph.items()}
         return state
 
     def fill(
