@@ -34,6 +34,13 @@ def finish(process):
     return json.loads(out.splitlines()[-1])
 
 
+def decided(summary):
+    """What must be the same, whatever time the LLM took."""
+    found = {key: summary[key] for key in SAME}
+    told = {name: value for name, value in summary["eval"].items() if "seconds" not in name}
+    return {**found, "eval": told}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_real_llm_run_killed_twice_ends_as_one_never_killed(tmp_path):
@@ -50,6 +57,6 @@ def test_real_llm_run_killed_twice_ends_as_one_never_killed(tmp_path):
         assert process.wait() == -signal.SIGKILL
         process.communicate()
     resumed = finish(start(tmp_path / "killed"))
-    assert {key: resumed[key] for key in SAME} == {key: whole[key] for key in SAME}
+    assert decided(resumed) == decided(whole)
     assert resumed["queries"]["total"] > 0
     assert resumed["llm_seconds_recorded"] >= resumed["llm_seconds"]
