@@ -59,4 +59,4 @@ def test_real_llm_run_killed_twice_ends_as_one_never_killed(tmp_path):
     resumed = finish(start(tmp_path / "killed"))
     assert decided(resumed) == decided(whole)
     assert resumed["queries"]["total"] > 0
-    assert resumed["llm_seconds_recorded"] >= resumed["llm_seconds"]
+    assert resumed["llm_seconds_recorded"] >= resumed["llm_seconds"] - 1e-6  # sums of floats
