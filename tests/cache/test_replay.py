@@ -5,7 +5,7 @@ from cepcli.cache.config import CacheConfig
 from cepcli.cache.control_config import CertifiedConfig
 from cepcli.cache.replay import replay
 from cepcli.errors import CacheError
-from tests.cache.worlds import ACTIONS, adversarial_world, keys_of, smooth_world, trace_of
+from tests.cache.worlds import ACTIONS, adversarial_world, keys_of, smooth_world, trace_of, unit
 
 
 def played(keys, scores, order=None, *, config, seed=0, **world):
@@ -123,15 +123,19 @@ def test_certified_notices_that_the_world_has_changed(random):
     assert late.sum() < 0.02 * (len(bad_keys) - 500)
 
 
-def test_an_entry_found_wrong_does_not_answer_as_far_again():
-    """Twins of one text alternate between two priors; each failure teaches the entry."""
-    random = np.random.default_rng(1)
-    keys, scores = smooth_world(random, clusters=20, members=40)
-    twins, opposite = adversarial_world(random, pairs=40, share=1.0)
-    keys, scores = np.concatenate([keys, twins]), np.concatenate([scores, opposite])
-    found = played(keys, scores, config=certified())
-    again = played(keys, scores, config=certified(renew=False))
-    assert found.bound.sum() <= again.bound.sum()
+@pytest.mark.parametrize(("renew", "answered"), [(True, 0), (False, 12)])
+def test_an_entry_found_wrong_does_not_answer_as_far_again(random, renew, answered):
+    """Texts lie on both sides of an entry that was found wrong about the first of them."""
+    middle = unit(random.standard_normal((12, 16)))
+    aside = 0.02 * unit(random.standard_normal(middle.shape))
+    right, wrong = np.tile([4.0, -4.0, 0.0], (12, 1)), np.tile([-4.0, 4.0, 0.0], (12, 1))
+    known, scores = smooth_world(random, clusters=20, members=40)
+    keys = np.concatenate([middle, unit(middle + aside), known, unit(middle - 1.1 * aside)])
+    scores = np.concatenate([right, wrong, scores, wrong])
+    found = played(keys, scores, config=certified(renew=renew, least_refresh_rate=1e-6, window=10**6))
+    late = found.decision >= len(keys) - 12
+    assert found.certificate.threshold is not None
+    assert late.sum() == answered
 
 
 def test_the_same_seed_replays_alike_and_another_audits_elsewhere(random):
