@@ -5,6 +5,7 @@ raises, and every answer that is none (a reward that is NaN, no actions, a key o
 missing), is an `EnvError` that names the environment, the call, and the step.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,24 +21,33 @@ from cepcli.errors import CepError, EnvError, Interrupted, in_one_line
 
 _TEXT_KEYS = {"text": str, "goal": str, "actions": tuple, "instance": int, "success": bool}
 _CONTROL_KEYS = {"goal": str, "instance": int, "success": bool}
-_TEXT_ATTRIBUTES = {"family": str, "env_id": str, "max_episode_steps": int}
+_TEXT_CONTRACT = "cepcli/envs/base.py"
+_CONTROL_CONTRACT = "cepcli/envs/control.py"
 _NUMBERS = int | float | np.integer | np.floating
 _TRACEBACK = "To see where in its code, type the command with --debug: cep --debug …"
 
 
 @overload
-def guarded(env: SymbolicEnv) -> SymbolicEnv: ...
+def guarded(env: SymbolicEnv, registered: str | None = None) -> SymbolicEnv: ...
 @overload
-def guarded(env: ControlEnv) -> ControlEnv: ...
-def guarded(env: SymbolicEnv | ControlEnv) -> SymbolicEnv | ControlEnv:
+def guarded(env: ControlEnv, registered: str | None = None) -> ControlEnv: ...
+def guarded(
+    env: SymbolicEnv | ControlEnv, registered: str | None = None
+) -> SymbolicEnv | ControlEnv:
     """`env` behind the boundary; itself if it is there already.
 
+    Args:
+        env: the environment.
+        registered: the id that it was made by, which errors name until it has told its own;
+            without one they name its class.
+
     Raises:
-        EnvError: if it lacks an attribute that the contract asks for.
+        EnvError: if it lacks an attribute that the contract asks for, or reading one fails.
     """
     if isinstance(env, GuardedText | GuardedControl):
         return env
-    return GuardedControl(env) if isinstance(env, ControlEnv) else GuardedText(env)
+    name = registered or type(env).__name__
+    return GuardedControl(env, name) if isinstance(env, ControlEnv) else GuardedText(env, name)
 
 
 @contextmanager
@@ -51,6 +61,24 @@ def asking(env_id: str, call: str, where: str = "") -> Iterator[None]:
         raise EnvError(
             f"Environment `{env_id}` failed in {call}{where}: {in_one_line(error)}.", _TRACEBACK
         ) from error
+
+
+def _promised(env: object, env_id: str, name: str, kind: type, contract: str) -> Any:
+    """An attribute that the contract asks for; reading it may run a property, another's code."""
+    with asking(env_id, f"`{name}`"):
+        try:
+            value = getattr(env, name)
+        except AttributeError:
+            if inspect.getattr_static(env, name, None) is not None:
+                raise  # it is there: its own code lacks something
+            value = None
+    if not isinstance(value, kind) or not value:
+        raise EnvError(
+            f"`{env_id}` breaks the contract: `{name}` is {value!r:.200}, "
+            f"expected a {kind.__name__}.",
+            f"See {contract}.",
+        )
+    return value
 
 
 class _Calls:
@@ -134,20 +162,15 @@ class _Calls:
 class GuardedText(SymbolicEnv):
     """A `SymbolicEnv` behind the boundary; see `guarded`."""
 
-    def __init__(self, env: SymbolicEnv) -> None:
-        for name, kind in _TEXT_ATTRIBUTES.items():
-            value = getattr(env, name, None)
-            if not isinstance(value, kind) or not value:
-                raise EnvError(
-                    f"{type(env).__name__} breaks the contract: `{name}` is {value!r}, "
-                    f"expected a {kind.__name__}.",
-                    "See cepcli/envs/base.py.",
-                )
+    def __init__(self, env: SymbolicEnv, name: str) -> None:
         self._env = env
-        self._calls = _Calls(env.env_id, "cepcli/envs/base.py")
+        self.env_id = _promised(env, name, "env_id", str, _TEXT_CONTRACT)
+        self.family = _promised(env, self.env_id, "family", str, _TEXT_CONTRACT)
+        self.max_episode_steps = _promised(
+            env, self.env_id, "max_episode_steps", int, _TEXT_CONTRACT
+        )
+        self._calls = _Calls(self.env_id, _TEXT_CONTRACT)
         self._actions: tuple[str, ...] = ()
-        self.env_id, self.family = env.env_id, env.family
-        self.max_episode_steps = env.max_episode_steps
         self._take_spaces()
 
     @property
@@ -162,7 +185,7 @@ class GuardedText(SymbolicEnv):
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:
-        self._env.np_random = value
+        self._calls("np_random", setattr, self._env, "np_random", value)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -225,17 +248,10 @@ class GuardedText(SymbolicEnv):
 class GuardedControl(ControlEnv):
     """A `ControlEnv` behind the boundary; see `guarded`."""
 
-    def __init__(self, env: ControlEnv) -> None:
-        known = getattr(env, "control_spec", None)
-        if not isinstance(known, ControlSpec):
-            raise EnvError(
-                f"{type(env).__name__} breaks the contract: `control_spec` is {known!r}, "
-                "expected a ControlSpec.",
-                "See cepcli/envs/control.py.",
-            )
+    def __init__(self, env: ControlEnv, name: str) -> None:
         self._env = env
-        self._calls = _Calls(known.id, "cepcli/envs/control.py")
-        self.control_spec = known
+        self.control_spec = _promised(env, name, "control_spec", ControlSpec, _CONTROL_CONTRACT)
+        self._calls = _Calls(self.control_spec.id, _CONTROL_CONTRACT)
         self.observation_space = self._calls.attribute(env, "observation_space")
         self.action_space = self._calls.attribute(env, "action_space")
 
@@ -251,7 +267,7 @@ class GuardedControl(ControlEnv):
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:
-        self._env.np_random = value
+        self._calls("np_random", setattr, self._env, "np_random", value)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

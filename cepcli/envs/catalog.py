@@ -89,8 +89,7 @@ def make_env(
     made = _make(found, "text", split, workspace, options or {}, progress)
     if not isinstance(made, SymbolicEnv):
         raise _made_something_else(found, made, "SymbolicEnv")
-    with asking(found.id, "its attributes"):
-        return guarded(made)
+    return guarded(made, found.id)
 
 
 def make_control_env(
@@ -111,8 +110,7 @@ def make_control_env(
     made = _make(found, "control", split, Path(), options or {}, None)
     if not isinstance(made, ControlEnv):
         raise _made_something_else(found, made, "ControlEnv")
-    with asking(found.id, "its attributes"):
-        return guarded(made)
+    return guarded(made, found.id)
 
 
 def control_spec(env_id: str) -> ControlSpec:

@@ -188,8 +188,50 @@ class Nameless(SymbolicEnv):
 
 
 def test_an_attribute_that_is_missing_is_named():
-    with pytest.raises(EnvError, match="Nameless breaks the contract: `family` is None"):
+    with pytest.raises(EnvError, match="`Nameless` breaks the contract: `env_id` is None"):
         guarded(Nameless())
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "called"),
+    [
+        ("env_id", ToyEnv, "Raising"),
+        ("family", ToyEnv, "toy/walk"),
+        ("max_episode_steps", ToyEnv, "toy/walk"),
+        ("control_spec", Point, "Raising"),
+    ],
+)
+@pytest.mark.parametrize("error", [ValueError("not made yet"), AttributeError("not made yet")])
+def test_what_is_promised_but_raises_is_one_sentence(make, name, called, error):
+    class Raising(make):
+        max_episode_steps = 6
+
+        def __getattribute__(self, asked):
+            if asked == name and type(self).ready:
+                raise error
+            return super().__getattribute__(asked)
+
+        ready = False
+
+    env = Raising()
+    Raising.ready = True
+    failed = f"failed in `{name}`: {type(error).__name__}: not made yet."
+    with pytest.raises(EnvError) as told:
+        guarded(env)
+    assert told.value.message == f"Environment `{called}` {failed}"
+    with pytest.raises(EnvError) as told:
+        guarded(env, "plugin/walk")
+    assert (
+        told.value.message == f"Environment `{called.replace('Raising', 'plugin/walk')}` {failed}"
+    )
+
+
+def test_a_generator_that_cannot_be_set_is_named():
+    class Fixed(ToyEnv):
+        np_random = property(lambda self: np.random.default_rng(0))
+
+    with pytest.raises(EnvError, match="`toy/walk` failed in `np_random`: AttributeError"):
+        guarded(Fixed()).np_random = np.random.default_rng(1)
 
 
 @pytest.mark.parametrize("name", ["observation_space", "action_space", "unwrapped", "np_random"])
