@@ -45,6 +45,10 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     if json:
         print_json({"finished": finished, "unfinished": waiting, "broken": broken})
         return
+    if not space.root.is_dir():
+        typer.echo(f"There is no workspace `{space.root}`.")
+        typer.echo(f"Make one by a first run: cep train --env ID{space.option}")
+        return
     shown = ("decisions", "success", "return", "queries")
     rows = [
         [s["run"], s["env"], s["agent"], s["prior"], s["cache"],

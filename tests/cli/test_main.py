@@ -4,7 +4,11 @@ from cepcli.errors import EnvError
 
 
 @pytest.mark.parametrize("command", [("envs", "list"), ("runs", "list")])
-def test_an_interrupt_anywhere_ends_with_a_sentence_and_130(cep, monkeypatch, command):
+def test_an_interrupt_anywhere_ends_with_a_sentence_and_130(
+    cep, monkeypatch, workspace_root, command
+):
+    workspace_root.mkdir(exist_ok=True)
+
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 

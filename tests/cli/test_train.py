@@ -271,6 +271,23 @@ def test_comparison_shows_the_columns_asked_for_as_markdown(train, cep):
     assert (wrong.code, "success" in wrong.err) == (2, True)
 
 
+def test_a_workspace_that_is_not_there_is_said_to_be_none(cep, workspace_root, tmp_path):
+    away = tmp_path / "no such"
+    listed = cep("runs", "list", "--workspace", away)
+    assert (listed.code, listed.out.splitlines()) == (
+        0,
+        [
+            f"There is no workspace `{away}`.",
+            f"Make one by a first run: cep train --env ID --workspace '{away}'",
+        ],
+    )
+    nothing = {"finished": [], "unfinished": [], "broken": {}}
+    assert cep("runs", "list", "--workspace", away, "--json").json == nothing
+    assert cep("runs", "list").out.endswith("first run: cep train --env ID\n")
+    workspace_root.mkdir()
+    assert cep("runs", "list").out.startswith(f"Runs in {workspace_root}\n")
+
+
 def test_one_broken_run_does_not_hide_the_others(train, cep, workspace_root):
     train("--name", "good")
     train("--name", "bad")
