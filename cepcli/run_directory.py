@@ -6,14 +6,16 @@ last checkpoint, summary.json and curve.png; while it trains it is called `<name
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from cepcli import __version__
 from cepcli.artifacts import Workspace, read_json
 from cepcli.checkpoint_files import checkpoints, step_of
-from cepcli.config import read_toml, to_dict, write_toml
-from cepcli.errors import ArtifactError
+from cepcli.config import build, read_toml, to_dict, write_toml
+from cepcli.errors import ArtifactError, ConfigError
 
 Notify = Callable[[str], None]
+T = TypeVar("T")
 
 #: The key of config.toml that says what kind of run it is, and what resumes and evaluates it.
 _KINDS = {"agent": "cep eval", "algorithm": "cep offline eval"}
@@ -54,6 +56,27 @@ def check_kind(run: Path, values: Mapping[str, Any], key: str) -> None:
             raise ArtifactError(
                 f"`{name}` was trained {_HOW[other]}.", f"Evaluate it by: {command} {name}"
             )
+
+
+def build_stored(cls: type[T], run: Path, values: Mapping[str, Any]) -> T:
+    """The configuration that a run was started with.
+
+    Args:
+        cls: its class.
+        run: its directory.
+        values: its config.toml, as this version of cep would have it.
+
+    Raises:
+        ArtifactError: naming the file, if they are no configuration.
+    """
+    try:
+        return build(cls, values)
+    except ConfigError as error:
+        raise ArtifactError(
+            f"`{run / 'config.toml'}` has settings that cep {__version__} does not know: "
+            f"{error.message}",
+            "Restore it from a copy, or install the version of cep that wrote it.",
+        ) from error
 
 
 _HOW = {
@@ -98,13 +121,15 @@ def check_same_settings(run: Path, before: dict[str, Any], now: dict[str, Any]) 
         )
 
 
-def tell_what_is_new(run: Path, config: Any, notify: Notify) -> None:
-    """Say which settings did not exist yet when the run was begun: their defaults hold from here.
+def tell_what_is_new(before: dict[str, Any], config: Any, notify: Notify) -> None:
+    """Say which settings did not exist yet when a run was begun: their defaults hold from here.
 
-    What is None is not in the file either way.
+    Args:
+        before: what its config.toml says, in which what is None is left out, too.
+        config: that it goes on with.
+        notify: told in one line.
     """
-    before, now = _keys(read_toml(run / "config.toml")), _keys(to_dict(config))
-    if new := sorted(now - before):
+    if new := sorted(_keys(to_dict(config)) - _keys(before)):
         notify(f"Begun by an earlier version, without {', '.join(new)}: going on with the defaults")
 
 

@@ -29,6 +29,7 @@ from cepcli.agents.parts import (
     with_prior_defaults,
 )
 from cepcli.agents.progress import Progress
+from cepcli.agents.run_settings import read_config, read_values
 from cepcli.agents.training import Hooks, current_temperature, train
 from cepcli.artifacts import (
     Input,
@@ -38,18 +39,16 @@ from cepcli.artifacts import (
     write_json,
     writing,
 )
-from cepcli.cache.config import stored_settings
 from cepcli.cache.control import Control
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry, cost_of
 from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.checkpoint_files import checkpoints
-from cepcli.config import build, read_toml, to_dict
+from cepcli.config import to_dict
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.prior.server_address import is_server, server_address
 from cepcli.rl.hybrid_sac import HybridSAC
 from cepcli.run_directory import (
-    check_kind,
     check_new_run,
     check_same_settings,
     run_directory,
@@ -97,7 +96,7 @@ def start_run(
             tell_where_it_begins(workspace.partial("run", name), config.steps, notify)
         begun = resume and bool(checkpoints(workspace.partial("run", name)))
         if begun:
-            tell_what_is_new(workspace.partial("run", name), config, notify)
+            tell_what_is_new(read_values(workspace.partial("run", name)), config, notify)
         else:
             config.check_new()
         start = None if begun else _start_cache(config, workspace)
@@ -238,26 +237,6 @@ def _evaluated(
         parts, name, progress, result.telemetry, result.decisions, result.summary(), wall_seconds
     )
     return result, summary
-
-
-def read_config(run: Path) -> TrainConfig:
-    """The configuration a run was started with.
-
-    Raises:
-        ArtifactError: if it is a run of `cep offline`, or of `cep bench sb3`, which cep compares
-            and does not play.
-    """
-    if not (run / "config.toml").exists() and (run / "settings.json").exists():
-        raise ArtifactError(
-            f"`{run.name}` is a run of Stable-Baselines3.",
-            "Go on with it by the command that began it, with --resume; compare it with others by "
-            "`cep runs compare`.",
-        )
-    values = read_toml(run / "config.toml")
-    check_kind(run, values, "agent")
-    if "cache" in values:
-        values["cache"] = stored_settings(values["cache"])
-    return build(TrainConfig, values)
 
 
 def summarise(

@@ -9,7 +9,8 @@ from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.parts import Parts
 from cepcli.agents.policy import Policy
 from cepcli.agents.progress import Progress
-from cepcli.agents.runs import finished_run, read_config, summary_of
+from cepcli.agents.run_settings import read_config
+from cepcli.agents.runs import finished_run, summary_of
 from cepcli.agents.training import current_temperature
 from cepcli.artifacts import Input, Workspace
 from cepcli.cache.telemetry import CacheTelemetry

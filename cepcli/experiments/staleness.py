@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.parts import Notify, Parts, build_parts
-from cepcli.agents.runs import read_config
+from cepcli.agents.run_settings import read_config
 from cepcli.artifacts import Workspace
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.replay import TracePrior

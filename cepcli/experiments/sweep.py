@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from cepcli.agents.run_settings import read_config
 from cepcli.artifacts import Workspace, writing
-from cepcli.config import merge, read_toml
+from cepcli.config import merge, read_toml, to_dict
 from cepcli.errors import ArtifactError, CepError
 from cepcli.experiments.tasks import Job, Task
 from cepcli.whole_files import write_whole
@@ -191,21 +191,18 @@ def _training(job: Job, workspace: Workspace) -> tuple[str, ...]:
 
 def _check_made_so(job: Job, workspace: Workspace) -> None:
     """Refuse a finished run of another version of the table: it answers another question."""
-    made = read_toml(_run_config(job, workspace))
-    if made.get("prior") == "uniform":  # runs without an LLM leave out what they do not use
+    config = read_config(workspace.open("run", job.run).path)
+    if config.prior == "uniform":  # runs without an LLM leave out what they do not use
         return
+    made = _flat(to_dict(config))
     for key, wanted in _flat(job.config).items():
-        found = _flat(made).get(key, wanted if wanted is None else "nothing")
+        found = made.get(key, wanted if wanted is None else "nothing")
         if job.settings is None and found != wanted:
             raise ArtifactError(
                 f"The run `{job.run}` was made with {key} = {found!r}, this ablation has "
                 f"{wanted!r}.",
                 f"Remove it, or use another --workspace: {workspace.directory('run', job.run)}",
             )
-
-
-def _run_config(job: Job, workspace: Workspace) -> Path:
-    return workspace.open("run", job.run).path / "config.toml"
 
 
 def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:

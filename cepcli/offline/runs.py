@@ -9,13 +9,14 @@ from typing import Any
 from cepcli.artifacts import Workspace, check_name, versions, write_json, writing
 from cepcli.cache.telemetry import CacheTelemetry, cost_of
 from cepcli.checkpoint_files import checkpoints
-from cepcli.config import build, read_toml, to_dict
+from cepcli.config import read_toml, to_dict
 from cepcli.offline.config import OfflineConfig
 from cepcli.offline.evaluation import NOTHING_PLAYED, play
 from cepcli.offline.finding import D4RL, DEFAULT_ENV, DEFAULT_SPLIT
 from cepcli.offline.parts import Notify, Parts, TextParts, build_parts, make_eval_envs
 from cepcli.offline.training import Hooks, Progress, load_finished, train
 from cepcli.run_directory import (
+    build_stored,
     check_kind,
     check_new_run,
     check_same_settings,
@@ -64,7 +65,7 @@ def start_run(
         else:
             check_new_run(workspace, name, overwrite=overwrite)
         if resume and checkpoints(partial):
-            tell_what_is_new(partial, config, notify)
+            tell_what_is_new(_read_values(partial), config, notify)
         # What cannot be built leaves no run behind.
         parts = build_parts(config, workspace, notify)
         envs = make_eval_envs(parts, workspace, notify) if config.eval_env else []
@@ -106,15 +107,19 @@ def evaluate_run(workspace: Workspace, name: str, episodes: int, notify: Notify)
     )
 
 
+def _read_values(run: Path) -> dict[str, Any]:
+    values = read_toml(run / "config.toml")
+    check_kind(run, values, "algorithm")
+    return values
+
+
 def read_config(run: Path) -> OfflineConfig:
     """The configuration a run was started with.
 
     Raises:
-        ArtifactError: if it is a run of another command.
+        ArtifactError: if it is a run of another command, or its file holds what is none.
     """
-    values = read_toml(run / "config.toml")
-    check_kind(run, values, "algorithm")
-    return build(OfflineConfig, values)
+    return build_stored(OfflineConfig, run, _read_values(run))
 
 
 def _check_same_config(config: OfflineConfig, run: Path) -> None:

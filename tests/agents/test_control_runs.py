@@ -232,7 +232,7 @@ def test_settings_that_cannot_work_are_refused(point, tmp_path, flags, message):
 
 
 def test_where_no_llm_is_asked_what_is_for_one_is_left_out(point, tmp_path):
-    from cepcli.agents.runs import read_config
+    from cepcli.agents.run_settings import read_config
 
     point.run(tmp_path, "a", agent="sac", trace=True, abstraction="walker2d/mine",
               **{"cache.mode": "lru"})  # fmt: skip

@@ -1,12 +1,10 @@
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cepcli.agents import parts
-from cepcli.agents.runs import read_config
 from cepcli.cache.storage import key_head_of
 from cepcli.checkpoint_files import checkpoints
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted, PriorError
@@ -183,13 +181,6 @@ def test_a_checkpoint_of_an_older_version_is_refused(corridor, tmp_path):
     state.write_text(json.dumps(json.loads(state.read_text()) | {"schema_version": 2}))
     with pytest.raises(ArtifactError, match="not a checkpoint of this version of cep"):
         corridor.run(tmp_path, "a", resume=True)
-
-
-def test_settings_of_a_run_from_before_the_gate_are_read():
-    record = Path(__file__).resolve().parents[2] / "results/run/reach-off_s0"
-    assert "per_goal = false" in (record / "config.toml").read_text()
-    cache = read_config(record).cache
-    assert (cache.pool_goals, cache.gate) == (True, "off")
 
 
 def test_resuming_under_another_configuration_names_the_difference(corridor, tmp_path):

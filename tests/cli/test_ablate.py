@@ -318,6 +318,32 @@ def test_a_run_of_an_earlier_table_is_not_taken_for_one_of_this(cep, table, monk
     assert "was made with eval_episodes = 1, this ablation has 7" in done.err
 
 
+def test_a_run_from_before_the_gate_is_compared_as_what_it_would_be_today(
+    cep, table, space, monkeypatch
+):
+    base = {**RANDOM, "prior": "embedded", "agent": "direct-llm"}
+    wanted = {**base, "cache": {"mode": "lru", "pool_goals": False, "gate": "off"}}
+    table(tiny(base=wanted))
+    Commands(monkeypatch)
+    assert cep("ablate", "tiny", "--seeds", "1").code == 0
+    for name in space.names("run"):
+        text = (space.open("run", name).path / "config.toml").read_text()
+        run = space.begin("run", name, overwrite=True)
+        old = text.replace("pool_goals = false\n", "per_goal = true\n").replace(
+            'gate = "off"\n', ""
+        )
+        assert "per_goal" in old
+        assert "gate" not in old
+        (run / "config.toml").write_text(old)
+        (run / "summary.json").write_text(json.dumps(summary(name)))
+        space.finish("run", name, seed=0)
+    again = cep("ablate", "tiny", "--seeds", "1")
+    assert again.code == 0, again.err
+    table(tiny(base={**wanted, "cache": {**wanted["cache"], "gate": "words"}}))
+    other = cep("ablate", "tiny", "--seeds", "1")
+    assert "was made with cache.gate = 'off', this ablation has 'words'" in other.err
+
+
 def test_prepared_settings_lie_between_the_table_and_the_variant(space, table, monkeypatch):
     own = Variant({"eval_episodes": 3}, settings="{label}.toml")
     planned = plan(tiny({"sampled": own}), [0], space)
