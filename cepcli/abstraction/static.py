@@ -21,7 +21,7 @@ from cepcli.abstraction.encoder import MINILM, MiniLM, TextEncoder, unit
 from cepcli.abstraction.sentences import SentenceSums
 from cepcli.artifacts import cache_home, sha256
 from cepcli.errors import PriorError
-from cepcli.packaged_models import made_once
+from cepcli.packaged_models import folder_made_once
 
 _RECIPE = 1  # of the distillation: part of the directory's name
 _DIM = 256
@@ -83,7 +83,7 @@ def ensure_static(notify: Notify) -> Path:
         notify("Distilling the static text encoder from MiniLM, once (about a minute)")
         distil(MiniLM(), target)
 
-    return made_once(static_directory(), make)
+    return folder_made_once(static_directory(), make)
 
 
 def distil(model: MiniLM, target: Path, words: Sequence[str] | None = None) -> None:

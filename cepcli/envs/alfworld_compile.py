@@ -21,7 +21,7 @@ from typing import Any
 from cepcli.envs.alfworld_engine import CompiledGame, Operator, Rule, printed_names
 from cepcli.envs.alfworld_facts import Fact
 from cepcli.envs.game_making import make_apart
-from cepcli.envs.kept_games import made_once
+from cepcli.envs.kept_games import game_made_once
 from cepcli.errors import EnvError
 
 #: Format of a compiled game; part of its name.
@@ -126,7 +126,7 @@ def compiled_game(
             "Play other games.",
         )
 
-    return load(made_once(final, workspace, make))
+    return load(game_made_once(final, workspace, make))
 
 
 def make_game(folder: Path, request: Mapping[str, Any]) -> None:

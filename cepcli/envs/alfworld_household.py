@@ -29,7 +29,7 @@ from cepcli.envs.alfworld_rooms import (
     SLICEABLE,
     Room,
 )
-from cepcli.envs.kept_games import made_once
+from cepcli.envs.kept_games import game_made_once
 from cepcli.errors import EnvError
 
 #: Seeds from here on make held-out games.
@@ -173,7 +173,7 @@ def household_game(
     def make(partial: Path) -> None:
         (partial / final.name).write_text(household_file(house), encoding="utf-8")
 
-    made_once(final, workspace, make)
+    game_made_once(final, workspace, make)
     again = f"Remove it, and it is made again: rm {final}"
     return compiled_game(final, workspace, progress, again, check=True)
 

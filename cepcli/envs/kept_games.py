@@ -9,7 +9,7 @@ from cepcli.artifacts import writing
 from cepcli.whole_files import discard, replace
 
 
-def made_once(final: Path, workspace: Path, make: Callable[[Path], None]) -> Path:
+def game_made_once(final: Path, workspace: Path, make: Callable[[Path], None]) -> Path:
     """The file `final`, made first if it is not there.
 
     Two processes that need the same file make it once.

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from cepcli.config import require
 from cepcli.envs.base import Split
 from cepcli.envs.game_making import make_apart
-from cepcli.envs.kept_games import made_once
+from cepcli.envs.kept_games import game_made_once
 from cepcli.errors import EnvError
 from cepcli.whole_files import discard
 
@@ -251,7 +251,7 @@ def game_file(
             "Ask for smaller games, or for other seeds.",
         )
 
-    return made_once(final, workspace, make)
+    return game_made_once(final, workspace, make)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from cepcli.artifacts import cache_home
 from cepcli.errors import PriorError
-from cepcli.packaged_models import made_once, quiet_transformers
+from cepcli.packaged_models import folder_made_once, quiet_transformers
 from cepcli.prior.gguf_header import GGUFHeader, read_header
 from cepcli.prior.local_weights import known_hashes, not_loaded
 
@@ -74,7 +74,7 @@ def gguf_model(file: Path) -> tuple[Path, str]:
         PriorError: if it is damaged or cannot be read.
     """
     directory, digest = gguf_directory(file)
-    return made_once(directory, lambda target: convert(file, target)), digest
+    return folder_made_once(directory, lambda target: convert(file, target)), digest
 
 
 def convert(file: Path, target: Path) -> None:

@@ -18,7 +18,8 @@ from cepcli.prior.server import ServerScorer
 from cepcli.prior.server_address import server_address
 from tests.prior.served import gguf_weights
 from tests.prior.test_hf import ACTIONS, PROMPTS
-from tests.prior.tiny import KINDS, save_gguf, save_tiny
+from tests.prior.tiny import KINDS, save_tiny
+from tests.prior.tiny_gguf import save
 
 pytest.importorskip("xllamacpp", reason="the llama-server is in the package xllamacpp")
 pytestmark = pytest.mark.slow
@@ -171,7 +172,7 @@ def test_a_model_with_bos_and_sentencepiece_scores_as_here(tmp_path):
     """Its /tokenize gives the tokens that transformers gives, and so does what it completes."""
     tokenizer = KINDS["sentencepiece, prefix blank, BOS"]()
     model = load_language_model(str(save_tiny(tmp_path / "tiny", tokenizer)), dtype="float32")
-    weights = save_gguf(tmp_path / "tiny.gguf", model.model, tokenizer)
+    weights = save(tmp_path / "tiny.gguf", model.model, tokenizer)
     prompts, sets = PROMPTS, [ACTIONS] * len(PROMPTS)
     ours = HFScorer(model, template="t", row_tokens=512)
     with running(weights) as (_, url):

@@ -1,22 +1,44 @@
 """Tiny GGUF files, written as llama.cpp's converters write them."""
 
+from typing import NamedTuple
+
 import numpy as np
 from gguf import GGUFWriter
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import quantize
 
-WIDTH, LAYERS = 32, 1
+from tests.prior.tiny import BYTES, SPECIAL
+
+WIDTH = 32
 PIECES = ["▁go", "north", "left", "right", "red", "ball", "▁", *"gonrtheabldixspukc\n."]
+
+
+class Shape(NamedTuple):
+    """What the header says of a model."""
+
+    context: int = 64
+    width: int = WIDTH
+    layers: int = 1
+    hidden: int = WIDTH
+    heads: int = 2
+    kv_heads: int = 2
+    epsilon: float = 1e-6
+    rope_base: float = 10000.0
 
 
 def sentencepiece(writer, add_bos=None, space=None):
     """A vocabulary as Llama's: special tokens, bytes, pieces."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256)), *PIECES]
-    types = [2, 3, 3] + [6] * 256 + [1] * len(PIECES)
+    return _sentencepiece(writer, [*SPECIAL, *BYTES, *PIECES], add_bos, space)
+
+
+def _sentencepiece(writer, tokens, add_bos, space):
+    """The earlier of two merges is the better one."""
+    kind = {**dict.fromkeys(SPECIAL, 3), "<unk>": 2, **dict.fromkeys(BYTES, 6)}
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * 259 + [-float(n) for n in range(len(PIECES))])
-    writer.add_token_types(types)
+    writer.add_token_scores([-float(number) for number in range(len(tokens))])
+    writer.add_token_types([kind.get(token, 1) for token in tokens])
+    writer.add_unk_token_id(0)
     if space is not None:
         writer.add_add_space_prefix(space)
     _special(writer, 1, 2, add_bos)
@@ -49,15 +71,7 @@ def write(
     settings=None, **tokens,
 ):  # fmt: skip
     """Write a model of one layer with random weights; returns the path."""
-    writer = GGUFWriter(path, architecture)
-    writer.add_context_length(64)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(WIDTH)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
+    writer = _begun(path, Shape(), architecture)
     for key, value in (settings or {}).items():
         writer.add_uint16(key, value)
     size = 64 if vocabulary is None else vocabulary(writer, **tokens)
@@ -71,6 +85,56 @@ def write(
         if name not in left_out:
             values = random.standard_normal(shape).astype(np.float32)
             _add(writer, f"{name}.weight", values, quantise if len(shape) == 2 else None)
+    return _ended(writer, path)
+
+
+def save(path, model, tokenizer):
+    """Write a model of transformers, and its vocabulary of sentencepiece; returns the path."""
+    config = model.config
+    shape = Shape(
+        config.max_position_embeddings, config.hidden_size, config.num_hidden_layers,
+        config.intermediate_size, config.num_attention_heads, config.num_key_value_heads,
+        config.rms_norm_eps,
+    )  # fmt: skip
+    writer = _begun(path, shape, "llama")
+    pieces = sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
+    _sentencepiece(writer, pieces, add_bos=True, space=True)
+    for name, weight in model.state_dict().items():
+        weight = weight.float().numpy()
+        for part, count in (("q_proj", shape.heads), ("k_proj", shape.kv_heads)):
+            if part in name:  # rotated in pairs of neighbours there
+                rows = weight.reshape(count, 2, -1, weight.shape[1]).swapaxes(1, 2)
+                weight = rows.reshape(weight.shape)
+        for theirs, ours in _NAMES.items():
+            name = name.replace(theirs, ours)
+        writer.add_tensor(name, weight)
+    return _ended(writer, path)
+
+
+_NAMES = {
+    "model.embed_tokens": "token_embd", "model.layers": "blk", "model.norm": "output_norm",
+    "lm_head": "output", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def _begun(path, shape, architecture):
+    writer = GGUFWriter(path, architecture)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.hidden)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_layer_norm_rms_eps(shape.epsilon)
+    writer.add_rope_dimension_count(shape.width // shape.heads)
+    writer.add_rope_freq_base(shape.rope_base)
+    return writer
+
+
+def _ended(writer, path):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
