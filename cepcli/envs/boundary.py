@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, overload
 
+import gymnasium as gym
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -84,36 +85,58 @@ def _promised(env: object, env_id: str, name: str, kind: type, contract: str) ->
 class _Calls:
     """The calls to one environment: where its episode stands, and whether one has failed."""
 
-    def __init__(self, env_id: str, contract: str) -> None:
+    def __init__(self, env: Any, env_id: str, contract: str) -> None:
+        self.env = env
         self.env_id = env_id
         self.contract = contract
-        self.episode = 0
-        self.step = 0
+        self.episodes = 0
+        self.steps = 0
         self.failed = False
 
-    def __call__(self, name: str, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """What `function` returns."""
+    def __call__(self, name: str, *given: Any, **named: Any) -> Any:
+        """What the method `name` returns."""
+        return self._told(name, lambda: getattr(self.env, name)(*given, **named))
+
+    def attribute(self, name: str) -> Any:
+        """An attribute of the environment; it may be a property, which is code."""
+        return self._told(name, lambda: getattr(self.env, name))
+
+    def set(self, name: str, value: Any) -> None:
+        """Set an attribute of the environment."""
+        self._told(name, lambda: setattr(self.env, name, value))
+
+    def _told(self, name: str, function: Callable[[], Any]) -> Any:
         try:
             with asking(self.env_id, f"`{name}`", self.where):
-                return function(*given, **named)
+                return function()
         except BaseException:
             self.failed = True
             raise
 
-    def attribute(self, env: object, name: str) -> Any:
-        """An attribute of the environment; it may be a property, which is code."""
-        return self(name, getattr, env, name)
+    def reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, Any]:
+        """Begin an episode: observation and info."""
+        self.episodes, self.steps = self.episodes + 1, 0
+        observation, info = self._tuple_of(2, self("reset", seed=seed, options=options))
+        return observation, info
 
-    def close(self, function: Callable[[], Any]) -> None:
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, Any]:
+        """Take an action: observation, reward, terminated, truncated, info."""
+        self.steps += 1
+        answer = self._tuple_of(5, self("step", action))
+        observation, reward, terminated, truncated, info = answer
+        self._check_outcome(reward, terminated, truncated)
+        return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
         """Close it; after a failure, which has been told, a second one would hide the first."""
         told = self.failed
         try:
-            self("close", function)
+            self("close")
         except EnvError:
             if not told:
                 raise
 
-    def tuple_of(self, size: int, answer: Any) -> tuple[Any, ...]:
+    def _tuple_of(self, size: int, answer: Any) -> tuple[Any, ...]:
         """The answer of `reset` or `step`."""
         if not isinstance(answer, tuple) or len(answer) != size:
             name = "reset" if size == 2 else "step"
@@ -133,7 +156,7 @@ class _Calls:
             if kind is str and not value.strip():
                 self.refuse(f"`info[{key!r}]` is empty")
 
-    def check_outcome(self, reward: Any, terminated: Any, truncated: Any) -> None:
+    def _check_outcome(self, reward: Any, terminated: Any, truncated: Any) -> None:
         """Refuse a reward that is no number, and flags that are none."""
         if not isinstance(reward, _NUMBERS) or isinstance(reward, bool):
             self.refuse(f"the reward is {reward!r:.200}, expected a finite number")
@@ -156,52 +179,65 @@ class _Calls:
     @property
     def where(self) -> str:
         """The step of the episode, in words."""
-        return f" at step {self.step} of episode {self.episode}" if self.episode else ""
+        return f" at step {self.steps} of episode {self.episodes}" if self.episodes else ""
 
 
-class GuardedText(SymbolicEnv):
+class _Behind(gym.Env[Any, Any]):
+    """What environments behind the boundary have in common: they answer by way of `_calls`."""
+
+    _calls: _Calls
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment itself."""
+        return self._calls.attribute("unwrapped")
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """Its own generator, that episodes are drawn from."""
+        return self._calls.attribute("np_random")
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._calls.set("np_random", value)
+
+    def render(self) -> Any:
+        """A picture."""
+        return self._calls("render")
+
+    def close(self) -> None:
+        """Free what it holds."""
+        self._calls.close()
+
+    def _take_spaces(self) -> None:
+        """The spaces as they are now; that of admissible actions may change with each step."""
+        self.observation_space = self._calls.attribute("observation_space")
+        self.action_space = self._calls.attribute("action_space")
+
+
+class GuardedText(_Behind, SymbolicEnv):
     """A `SymbolicEnv` behind the boundary; see `guarded`."""
 
     def __init__(self, env: SymbolicEnv, name: str) -> None:
-        self._env = env
         self.env_id = _promised(env, name, "env_id", str, _TEXT_CONTRACT)
         self.family = _promised(env, self.env_id, "family", str, _TEXT_CONTRACT)
         self.max_episode_steps = _promised(
             env, self.env_id, "max_episode_steps", int, _TEXT_CONTRACT
         )
-        self._calls = _Calls(self.env_id, _TEXT_CONTRACT)
+        self._calls = _Calls(env, self.env_id, _TEXT_CONTRACT)
         self._actions: tuple[str, ...] = ()
         self._take_spaces()
-
-    @property
-    def unwrapped(self) -> Any:
-        """The environment itself."""
-        return self._calls.attribute(self._env, "unwrapped")
-
-    @property
-    def np_random(self) -> np.random.Generator:
-        """Its own generator, that episodes are drawn from."""
-        return self._calls.attribute(self._env, "np_random")
-
-    @np_random.setter
-    def np_random(self, value: np.random.Generator) -> None:
-        self._calls("np_random", setattr, self._env, "np_random", value)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
-        self._calls.episode, self._calls.step = self._calls.episode + 1, 0
-        answer = self._calls("reset", self._env.reset, seed=seed, options=options)
-        observation, info = self._calls.tuple_of(2, answer)
+        observation, info = self._calls.reset(seed, options)
         return observation, self._checked(observation, info)
 
     def step(self, action: str) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take an action."""
-        self._calls.step += 1
-        answer = self._calls("step", self._env.step, action)
-        observation, reward, terminated, truncated, info = self._calls.tuple_of(5, answer)
-        self._calls.check_outcome(reward, terminated, truncated)
+        observation, reward, terminated, truncated, info = self._calls.step(action)
         if not abs(float(reward)) <= LARGEST_REWARD:
             self._calls.give_up(f"the reward {reward}, expected a finite number,")
         info = self._checked(observation, info)
@@ -209,18 +245,10 @@ class GuardedText(SymbolicEnv):
 
     def expert_action(self) -> str:
         """The expert's choice here."""
-        advice = self._calls("expert_action", self._env.expert_action)
+        advice = self._calls("expert_action")
         if advice not in self._actions:
             self._calls.refuse(f"the expert's action `{advice}` is not admissible")
         return advice
-
-    def render(self) -> Any:
-        """A picture."""
-        return self._calls("render", self._env.render)
-
-    def close(self) -> None:
-        """Free what it holds."""
-        self._calls.close(self._env.close)
 
     def _checked(self, observation: Any, info: Any) -> dict[str, Any]:
         self._calls.check_info(info, _TEXT_KEYS)
@@ -239,52 +267,26 @@ class GuardedText(SymbolicEnv):
         self._take_spaces()
         return info
 
-    def _take_spaces(self) -> None:
-        """The space of admissible actions may be another one after each step."""
-        self.observation_space = self._calls.attribute(self._env, "observation_space")
-        self.action_space = self._calls.attribute(self._env, "action_space")
 
-
-class GuardedControl(ControlEnv):
+class GuardedControl(_Behind, ControlEnv):
     """A `ControlEnv` behind the boundary; see `guarded`."""
 
     def __init__(self, env: ControlEnv, name: str) -> None:
-        self._env = env
         self.control_spec = _promised(env, name, "control_spec", ControlSpec, _CONTROL_CONTRACT)
-        self._calls = _Calls(self.control_spec.id, _CONTROL_CONTRACT)
-        self.observation_space = self._calls.attribute(env, "observation_space")
-        self.action_space = self._calls.attribute(env, "action_space")
-
-    @property
-    def unwrapped(self) -> Any:
-        """The environment itself."""
-        return self._calls.attribute(self._env, "unwrapped")
-
-    @property
-    def np_random(self) -> np.random.Generator:
-        """Its own generator, that episodes are drawn from."""
-        return self._calls.attribute(self._env, "np_random")
-
-    @np_random.setter
-    def np_random(self, value: np.random.Generator) -> None:
-        self._calls("np_random", setattr, self._env, "np_random", value)
+        self._calls = _Calls(env, self.control_spec.id, _CONTROL_CONTRACT)
+        self._take_spaces()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[ndarray, dict[str, Any]]:
         """Begin an episode."""
-        self._calls.episode, self._calls.step = self._calls.episode + 1, 0
-        answer = self._calls("reset", self._env.reset, seed=seed, options=options)
-        observation, info = self._calls.tuple_of(2, answer)
+        observation, info = self._calls.reset(seed, options)
         self._check(observation, 0.0, info)
         return observation, info
 
     def step(self, action: ndarray) -> tuple[ndarray, float, bool, bool, dict[str, Any]]:
         """Apply a control."""
-        self._calls.step += 1
-        answer = self._calls("step", self._env.step, action)
-        observation, reward, terminated, truncated, info = self._calls.tuple_of(5, answer)
-        self._calls.check_outcome(reward, terminated, truncated)
+        observation, reward, terminated, truncated, info = self._calls.step(action)
         self._check(observation, float(reward), info)
         return observation, reward, terminated, truncated, info
 
@@ -292,29 +294,21 @@ class GuardedControl(ControlEnv):
         self, primitive: int, observation: Float[ndarray, " features"]
     ) -> Float[ndarray, " controls"] | None:
         """The control that a primitive suggests here."""
-        return self._calls("nominal", self._env.nominal, primitive, observation)
+        return self._calls("nominal", primitive, observation)
 
     def expert_control(
         self, observation: Float[ndarray, " features"]
     ) -> Float[ndarray, " controls"] | None:
         """A scripted expert's control."""
-        return self._calls("expert_control", self._env.expert_control, observation)
+        return self._calls("expert_control", observation)
 
     def snapshot(self) -> Float[ndarray, " numbers"]:
         """The simulator's own state."""
-        return self._calls("snapshot", self._env.snapshot)
+        return self._calls("snapshot")
 
     def restore(self, snapshot: Float[ndarray, " numbers"]) -> None:
         """Put the simulator into a state of the instance that was last reset."""
-        self._calls("restore", self._env.restore, snapshot)
-
-    def render(self) -> Any:
-        """A picture."""
-        return self._calls("render", self._env.render)
-
-    def close(self) -> None:
-        """Free what it holds."""
-        self._calls.close(self._env.close)
+        self._calls("restore", snapshot)
 
     def _check(self, observation: Any, reward: float, info: Any) -> None:
         expected = (len(self.control_spec.features),)
