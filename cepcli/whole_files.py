@@ -26,8 +26,10 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write into, which becomes `path` at the end; not after an exception.
 
-    Processes that write the same file at once do not meet: the last one counts.
+    Processes that write the same file at once do not meet: the last one counts. An `OSError` names
+    `path`, which the reader knows, not the file beside it.
     """
+    named = path
     path = Path(os.path.realpath(path))  # a link stays one
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{_NEW}"):
         if not lives(left.name.removesuffix(_NEW).rpartition(".")[2]):
@@ -36,6 +38,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield new
         replace(new, path)
+    except OSError as error:
+        if str(error.filename) == str(new):
+            error.filename = str(named)
+        raise
     finally:
         new.unlink(missing_ok=True)
 

@@ -64,6 +64,14 @@ def test_a_file_that_is_written_is_the_old_or_the_new_whatever_the_moment_of_the
     )
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "x")
+    with pytest.raises(PermissionError) as told, whole_file(link) as new:
+        raise PermissionError(errno.EACCES, "Permission denied", str(new))
+    assert told.value.filename == str(link)
+
+
 def save(run, step, value):
     with writing_checkpoint(run, step, 1) as (folder, state):
         np.savez(folder / "arrays.npz", allow_pickle=False, values=np.full(1000, value))
