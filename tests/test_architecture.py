@@ -10,8 +10,8 @@ PACKAGE = ROOT / "cepcli"
 
 #: What each layer may import besides itself; a package not named here imports nothing of cepcli.
 SERVICES = {
-    "artifacts", "checkpoint_files", "config", "device", "metrics", "packaged_models", "registry",
-    "run_directory", "seeding", "whole_files",
+    "artifacts", "checkpoint_files", "child_processes", "config", "device", "metrics",
+    "packaged_models", "registry", "run_directory", "seeding", "whole_files",
 }  # fmt: skip
 BOTTOM = {"errors", "types"}
 BASE = SERVICES | BOTTOM
@@ -28,6 +28,7 @@ LAYERS = {
     "checkpoint_files": BASE,
     "run_directory": BASE,
     "whole_files": set(),
+    "child_processes": set(),
     "posterior": BASE,
     "envs": BASE,
     "prior": BASE | {"posterior"},

@@ -12,19 +12,22 @@ Example: cep cache replay my-run --cache certified --resample 100 --drift answer
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from cepcli.cache.certificate import clopper_pearson
 from cepcli.cache.config import CacheConfig
+from cepcli.cache.kept_runs import Figures, KeptRuns, fingerprint, kept_runs
 from cepcli.cache.replay import Change, KeyTable, replay
 from cepcli.cache.trace import Trace, TracedDecision
+from cepcli.child_processes import end_with_parent
 from cepcli.config import require
 from cepcli.seeding import generator, stream_seed
 
@@ -111,7 +114,8 @@ def resample(
     caches: Sequence[CacheConfig],
     keys: KeyTable | None,
     config: ResampleConfig,
-    notify: Callable[[int], None] = lambda done: None,
+    notify: Callable[[str], None] = lambda text: None,
+    folder: Path | None = None,
 ) -> list[dict[str, Any]]:
     """How often each cache kept its promise; a row of plain values per cache.
 
@@ -128,20 +132,58 @@ def resample(
         caches: to be judged.
         keys: of every state; None if no cache compares texts.
         config: how many runs, and their drift.
-        notify: called with the number of caches done so far.
+        notify: told how far it is.
+        folder: where runs that were played are kept until all are, so that the same call after a
+            kill plays only the others; None to keep nothing.
 
     Raises:
-        CacheError: if the trace has no fresh scores for a decision.
+        CacheError: if the trace has no fresh scores for a decision, or another process plays the
+            same runs.
+        ArtifactError: if `folder` cannot be written.
     """
-    parts = [part.tolist() for part in np.array_split(np.arange(config.runs), config.jobs)]
     changed = rotated(trace, config.seed) if config.drift == "answers" else None
     rows = []
-    with _side_by_side(config.jobs) as run_all:
+    with ExitStack() as stack:
+        kept = _kept(trace, caches, keys, config, folder)
+        for cache in kept:
+            stack.enter_context(kept[cache].held())
+        run_all = stack.enter_context(_side_by_side(config.jobs))
         for cache in caches:
-            work = partial(_play, trace, changed, cache, keys if cache.keyed else None, config)
-            rows.append(_row(cache, config, [one for part in run_all(work, parts) for one in part]))
-            notify(len(rows))
+            figures = kept[cache].read()
+            missing = [number for number in range(config.runs) if number not in figures]
+            if len(missing) < config.runs:
+                before = config.runs - len(missing)
+                notify(f"{before} of {config.runs} runs were played before")
+            compared = keys if cache.keyed else None
+            work = partial(_play, trace, changed, cache, compared, config, kept[cache])
+            parts = np.array_split(missing, config.jobs)
+            for played in run_all(work, [part.tolist() for part in parts if len(part)]):
+                figures |= played
+            rows.append(_row(cache, config, [figures[number] for number in range(config.runs)]))
+            notify(f"{len(rows)}/{len(caches)} settings, {config.runs} runs each")
+        for one in kept.values():
+            one.discard()
     return rows
+
+
+def _kept(
+    trace: Trace,
+    caches: Sequence[CacheConfig],
+    keys: KeyTable | None,
+    config: ResampleConfig,
+    folder: Path | None,
+) -> dict[CacheConfig, KeptRuns]:
+    """Where the runs of each cache are kept; how many there are to be makes no difference."""
+    if folder is None:
+        return dict.fromkeys(caches, KeptRuns())
+    of = fingerprint(trace)
+    return {
+        cache: kept_runs(
+            folder, of, cache, keys=keys.sha256 if keys is not None and cache.keyed else None,
+            drift=config.drift, seed=config.seed,
+        )
+        for cache in caches
+    }  # fmt: skip
 
 
 @contextmanager
@@ -151,7 +193,7 @@ def _side_by_side(jobs: int) -> Iterator[Callable[..., Any]]:
         yield map
         return
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_leave_ctrl_c_to_the_parent
+        jobs, mp_context=get_context("spawn"), initializer=_begin_worker
     ) as pool:
         try:
             yield pool.map
@@ -161,8 +203,12 @@ def _side_by_side(jobs: int) -> Iterator[Callable[..., Any]]:
             raise
 
 
-def _leave_ctrl_c_to_the_parent() -> None:
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with_parent(parent.pid)
 
 
 def _play(
@@ -171,10 +217,15 @@ def _play(
     cache: CacheConfig,
     keys: KeyTable | None,
     config: ResampleConfig,
+    kept: KeptRuns,
     numbers: Sequence[int],
-) -> list[dict[str, float]]:
-    """The figures of some runs."""
-    return [_figures(trace, changed, cache, keys, config, number) for number in numbers]
+) -> dict[int, Figures]:
+    """The figures of some runs by their numbers; each is kept as soon as there."""
+    found = {}
+    for number in numbers:
+        found[number] = _figures(trace, changed, cache, keys, config, number)
+        kept.add(number, found[number])
+    return found
 
 
 def _figures(
@@ -184,7 +235,7 @@ def _figures(
     keys: KeyTable | None,
     config: ResampleConfig,
     number: int,
-) -> dict[str, float]:
+) -> Figures:
     decisions, change = course(trace, config, number, changed)
     seed = stream_seed(config.seed, f"resample/{number}")
     found = replay(trace, cache, keys, seed=seed, decisions=decisions, change=change)
@@ -203,9 +254,7 @@ def _figures(
     }
 
 
-def _row(
-    cache: CacheConfig, config: ResampleConfig, found: Sequence[dict[str, float]]
-) -> dict[str, Any]:
+def _row(cache: CacheConfig, config: ResampleConfig, found: Sequence[Figures]) -> dict[str, Any]:
     budget = cache.certified
     by_name = {name: np.array([one[name] for one in found]) for name in found[0]}
     row: dict[str, Any] = {

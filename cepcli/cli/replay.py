@@ -19,13 +19,15 @@ from cepcli.cli.options import (
     print_json,
     print_table,
 )
-from cepcli.cli.prior_display import note
+from cepcli.cli.prior_display import interruptible, note
 
 if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
     from cepcli.cache.replay import KeyTable, OwnValues
     from cepcli.cache.resample import ResampleConfig
     from cepcli.cache.trace import Trace
+
+_KEPT = "The runs played so far are kept; type the same command again to go on."
 
 
 def replay(
@@ -85,7 +87,8 @@ def replay(
     recorded = read_trace(find_trace(trace, workspace))
     keys = _keys(recorded, configs, quiet)
     if resample:
-        _judge(trace, recorded, configs, keys, course, json, quiet)
+        with interruptible(_KEPT):
+            _judge(trace, recorded, configs, keys, course, space.root / "replays", json, quiet)
         return
     values = None if learner is None else _own_values(learner, workspace, quiet)
     rows = _rows(recorded, configs, keys, course, quiet, values)
@@ -177,6 +180,7 @@ def _judge(
     configs: "list[CacheConfig]",
     keys: "KeyTable | None",
     course: "ResampleConfig",
+    folder: Path,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -185,11 +189,7 @@ def _judge(
 
     say = note(quiet)
     say(f"Replaying {course.runs} runs through each of {len(configs)} settings")
-
-    def notify(done: int) -> None:
-        say(f"{done}/{len(configs)} settings, {course.runs} runs each")
-
-    rows = resample(trace, configs, keys, course, notify)
+    rows = resample(trace, configs, keys, course, say, folder)
     if json:
         print_json({"trace": name, "env": trace.env, "drift": course.drift, "rows": rows})
         return

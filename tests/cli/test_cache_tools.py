@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 from pyarrow import parquet
@@ -99,6 +101,33 @@ def test_resampled_runs_judge_every_setting(traced, cep, drift):
     assert f"3 runs of test/corridor, drift {drift}; kept: at most 10%" in done.out
     assert done.out.count("kept by bound") == 1
     assert cep(*judged, "--json").json["rows"] == rows
+
+
+def test_a_resampled_replay_that_a_signal_ended_goes_on(traced, cep, workspace_root, monkeypatch):
+    from cepcli.cache import resample as resampling
+
+    judged = ("cache", "replay", traced, "--cache", "lru", "--encoder", "hash", "--resample", "4")
+    whole = cep(*judged, "--json").json["rows"]
+    real, played = resampling._figures, []
+
+    def ended(*given):
+        if len(played) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        played.append(given[-1])
+        return real(*given)
+
+    monkeypatch.setattr(resampling, "_figures", ended)
+    done = cep(*judged)
+    assert done.code == 143
+    kept = "The runs played so far are kept; type the same command again to go on."
+    assert f"cep: interrupted. {kept}" in done.err
+    assert len(list((workspace_root / "replays").iterdir())) == 1
+    played.append("the signal")
+    again = cep(*judged, "--json")
+    assert again.json["rows"] == whole
+    assert "2 of 4 runs were played before" in again.err
+    assert played == [0, 1, "the signal", 2, 3]
+    assert list((workspace_root / "replays").iterdir()) == []
 
 
 def test_a_drift_is_replayed_without_resampling_too(traced, cep):
