@@ -13,9 +13,11 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cepcli.artifacts import game_seconds
+from cepcli.child_processes import end_with_parent
 from cepcli.errors import CepError, EnvError
 
 #: What can be made: the module whose `make_game(folder, request)` does.
@@ -41,21 +43,24 @@ def make_apart(maker: str, folder: Path, request: dict[str, Any], what: str, sma
     """
     limit = game_seconds()
     with tempfile.TemporaryDirectory() as scratch:
-        child = subprocess.Popen(
-            [sys.executable, "-m", __name__, maker, str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env={**os.environ, "TMPDIR": scratch}, start_new_session=True,
-        )  # fmt: skip
+        child = None
         try:
+            child = subprocess.Popen(
+                [sys.executable, "-m", __name__, maker, str(folder), str(os.getpid())],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, env={**os.environ, "TMPDIR": scratch}, start_new_session=True,
+            )  # fmt: skip
             answer, said = child.communicate(json.dumps(request), limit)
+            failed = child.returncode != 0
         except subprocess.TimeoutExpired as error:
             raise EnvError(
                 f"{what} was not made within {limit:g} s.",
                 f"{smaller} Or wait longer: CEP_GAME_SECONDS={2 * limit:g}",
             ) from error
         finally:
-            _end(child)
-    if child.returncode:
+            if child is not None:  # else a signal came as it began; it ends with this process
+                _end(child)
+    if failed:
         told = json.loads(answer) if answer else None
         last = (said.strip().splitlines() or ["it said nothing"])[-1]
         raise EnvError(*(told or (f"{what} cannot be made: {last[-300:]}", smaller)))
@@ -69,14 +74,36 @@ def _end(child: "subprocess.Popen[str]") -> None:
         child.communicate()
 
 
-def main(maker: str, folder: str) -> None:
-    """Make the game that stdin asks for; what is wrong with it goes to stdout."""
-    signal.alarm(int(game_seconds()) + 5)  # for a parent that was killed
+def main(maker: str, folder: str, parent: str) -> None:
+    """Make the game that stdin asks for; what is wrong with it goes to stdout.
+
+    A second process makes it. This one only waits, so that it can end both, and all that they
+    started, at any moment: a handler in Python would wait for Fast Downward, which may search for
+    ever. The thread of `parent` that began this waits for it in `make_apart`, so it lives as long.
+    """
+    making = os.fork()
+    if not making:
+        _make(maker, Path(folder))
+        return
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _end_all)
+    signal.alarm(int(game_seconds()) + 5)  # for a parent that was killed where nobody tells us
+    end_with_parent(int(parent), signal.SIGTERM)
+    _, status = os.waitpid(making, 0)
+    sys.exit(1 if os.waitstatus_to_exitcode(status) else 0)
+
+
+def _end_all(number: int, frame: FrameType | None) -> None:
+    """End the session that this process leads."""
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _make(maker: str, folder: Path) -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not get in between
     make = importlib.import_module(_MAKERS[maker]).make_game
     try:
-        make(Path(folder), json.load(sys.stdin))
+        make(folder, json.load(sys.stdin))
     except CepError as error:
         json.dump([error.message, error.hint], answer)
         answer.flush()

@@ -68,19 +68,55 @@ def test_a_signal_ends_the_making_of_a_game(tmp_path, stop):
     assert process.pid not in makers().values()
 
 
-def test_a_process_that_was_killed_leaves_a_maker_that_ends_by_itself(tmp_path):
+#: Python reads this when it starts: games are made by a program that takes its time.
+SLOW_MAKER = """
+import subprocess, sys, types
+
+maker = types.ModuleType("cepcli.envs.textworld_make")
+maker.make_game = lambda folder, request: subprocess.run(["sleep", "1000"])
+sys.modules[maker.__name__] = maker
+"""
+#: Where nobody tells a child that its parent died.
+UNTOLD = """
+ends = types.ModuleType("cepcli.child_processes")
+ends.end_with_parent = lambda parent, number: None
+sys.modules[ends.__name__] = ends
+"""
+
+
+def session(leader):
+    """What a process that leads a session has started, with itself, by name."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        if int(rest.split()[3]) == leader and rest.split()[0] != "Z":
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(("also", "limit"), [("", "300"), (UNTOLD, "1")], ids=["told", "untold"])
+def test_a_process_that_was_killed_leaves_nothing_that_makes_games(tmp_path, also, limit):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_MAKER + also)
     code = (
-        "import sys; from pathlib import Path; from cepcli.envs.textworld_make import *;"
-        f"game_file(CustomOptions(**{ENDLESS}), 1, Path(sys.argv[1]), None)"
+        "from pathlib import Path; from cepcli.envs.game_making import make_apart;"
+        "make_apart('textworld', Path(), {}, 'The game', 'Ask for a smaller one.')"
     )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "CEP_GAME_SECONDS": "1"}
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, "CEP_GAME_SECONDS": limit},
     )
-    wait_for(lambda: process.pid in makers().values())
-    [maker] = [pid for pid, parent in makers().items() if parent == process.pid]
-    process.kill()
-    process.wait()
-    wait_for(lambda: maker not in makers())
+    try:
+        wait_for(lambda: process.pid in makers().values())
+        [maker] = [pid for pid, parent in makers().items() if parent == process.pid]
+        wait_for(lambda: "sleep" in session(maker))
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not session(maker), 10)
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan", "1000001"])
