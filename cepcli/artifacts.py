@@ -17,6 +17,7 @@ import platform
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -435,6 +436,7 @@ def writing(root: Path) -> Iterator[None]:
             errno.EPERM: "permission was denied",
             errno.ENOTDIR: "a part of the path is not a directory",
             errno.EISDIR: "it is a directory",
+            errno.EEXIST: "a file is in its place",
             errno.ENAMETOOLONG: "the path is too long",
             errno.ELOOP: "links in the path lead in a circle",
             errno.EIO: "the disk reports an error",
@@ -445,6 +447,24 @@ def writing(root: Path) -> Iterator[None]:
             f"Cannot write to `{error.filename or root}`: {reasons[error.errno]}.",
             "Free some space or pass --workspace DIR; what was finished before is kept.",
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that cannot be written, before the work whose result goes there.
+
+    Nothing is left there.
+
+    Raises:
+        ArtifactError: naming `path`.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    with writing(path):
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
 
 def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cepcli.artifacts import Workspace, read_json, writing
+from cepcli.artifacts import Workspace, check_writable, read_json, writing
 from cepcli.errors import ArtifactError
 
 
@@ -113,6 +113,17 @@ def test_read_only_workspace_is_one_sentence(tmp_path):
     blocker.write_text("")
     with pytest.raises(ArtifactError, match="Cannot write"):
         Workspace(blocker / "w").begin("run", "a")
+
+
+def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"Cannot write to `.*file/a/b`: a part of the path"):
+        check_writable(tmp_path / "file" / "a" / "b")
 
 
 def test_full_disk_is_one_sentence(tmp_path):

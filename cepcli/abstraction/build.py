@@ -81,28 +81,29 @@ def build_abstraction(
     overwrite: bool = False,
     notify: Notify = lambda text: None,
 ) -> Artifact:
-    """Train, judge and store the abstraction `name`; the same for the same arguments.
+    """Train, judge and store the abstraction `name`, whose lock the caller holds.
+
+    The same for the same arguments.
 
     Raises:
         ArtifactError: if the name is taken, or there are too few annotations.
         ConfigError: if the training diverges.
     """
     _check(sources)
-    with workspace.lock("abstraction", name):
-        workspace.check_new("abstraction", name, overwrite=overwrite)
-        words = make_encoder(config.encoder, notify=notify)
-        trained = train_abstraction(sources, config, words, ask, notify)
-        report = judge(trained.abstraction, trained.heldout, config.margin)
-        folder = workspace.begin("abstraction", name, overwrite=overwrite)
-        with writing(workspace.root):
-            trained.abstraction.save(folder)
-            trained.heldout.save(folder)
-            keys = trained.abstraction.keys(trained.heldout.annotated.observations)
-            plot_map(trained.abstraction, keys, folder / MAP)
-            report["training"] = {"prior": sources.prior, **trained.training}
-            write_json(folder / REPORT, report)
-            write_toml(folder / "config.toml", config)
-        return workspace.finish("abstraction", name, seed=config.seed, inputs=sources.inputs)
+    workspace.check_new("abstraction", name, overwrite=overwrite)
+    words = make_encoder(config.encoder, notify=notify)
+    trained = train_abstraction(sources, config, words, ask, notify)
+    report = judge(trained.abstraction, trained.heldout, config.margin)
+    folder = workspace.begin("abstraction", name, overwrite=overwrite)
+    with writing(workspace.root):
+        trained.abstraction.save(folder)
+        trained.heldout.save(folder)
+        keys = trained.abstraction.keys(trained.heldout.annotated.observations)
+        plot_map(trained.abstraction, keys, folder / MAP)
+        report["training"] = {"prior": sources.prior, **trained.training}
+        write_json(folder / REPORT, report)
+        write_toml(folder / "config.toml", config)
+    return workspace.finish("abstraction", name, seed=config.seed, inputs=sources.inputs)
 
 
 def is_made_so(

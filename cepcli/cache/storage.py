@@ -104,9 +104,15 @@ def write(directory: Path, saved: Saved) -> None:
 
 
 def check_new(directory: Path) -> None:
-    """Refuse a place for a cache where something is already."""
+    """Refuse a place for a cache where something is already, or where nothing can be written.
+
+    Raises:
+        CacheError: if something is there.
+        ArtifactError: if it cannot be written.
+    """
     if directory.exists():
         raise CacheError(f"`{directory}` exists already.", "Name a directory that does not.")
+    artifacts.check_writable(directory)
 
 
 def write_new(directory: Path, saved: Saved) -> None:

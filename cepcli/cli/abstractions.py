@@ -88,20 +88,21 @@ def make_abstraction(
     if not overwrite and is_made_so(space, name, config, inputs):
         say(f"Taking the abstraction `{name}` as it is: it was made so")
         return space.open("abstraction", name)
-    space.check_new("abstraction", name, overwrite=overwrite)
-    ask = _asker(prior, spec.family, space, device, insecure, quiet)
-    sources = Sources(
-        family=spec.family,
-        features=tuple(feature.name for feature in spec.features),
-        feature_sha256=spec.feature_sha256,
-        actions=spec.actions,
-        annotated=labelled_states(found),
-        rollouts=_rollouts(sorted({one.env for one in found}), config, space, say),
-        pairs=point_pairs([(feature.name, feature.unit) for feature in spec.features]),
-        prior=prior,
-        inputs=inputs,
-    )
-    return build_abstraction(sources, config, space, name, ask, overwrite=overwrite, notify=say)
+    with space.lock("abstraction", name):
+        space.check_new("abstraction", name, overwrite=overwrite)
+        ask = _asker(prior, spec.family, space, device, insecure, quiet)
+        sources = Sources(
+            family=spec.family,
+            features=tuple(feature.name for feature in spec.features),
+            feature_sha256=spec.feature_sha256,
+            actions=spec.actions,
+            annotated=labelled_states(found),
+            rollouts=_rollouts(sorted({one.env for one in found}), config, space, say),
+            pairs=point_pairs([(feature.name, feature.unit) for feature in spec.features]),
+            prior=prior,
+            inputs=inputs,
+        )
+        return build_abstraction(sources, config, space, name, ask, overwrite=overwrite, notify=say)
 
 
 def labelled_states(annotations: Sequence["Annotation"]) -> Any:

@@ -45,11 +45,14 @@ def train_head(
     """Train a key head on a trace, and show what it buys on texts it has not seen."""
     from cepcli.abstraction.config import HeadConfig
     from cepcli.abstraction.keys import make_key_encoder
+    from cepcli.artifacts import check_writable
     from cepcli.cache.heads import train_on
     from cepcli.cache.trace import read_trace
     from cepcli.cli.replay import find_trace
     from cepcli.config import resolve
 
+    for file in filter(None, (output, settings)):
+        check_writable(file)
     notify = note(quiet)
     config = resolve(HeadConfig, overrides=set_ or [])
     recorded = read_trace(find_trace(trace, workspace))

@@ -43,6 +43,7 @@ def staleness(
     from cepcli.experiments.ablations.measured import STALENESS
     from cepcli.experiments.staleness import staleness as measure
 
+    _check_output(output)
     with interruptible(_AGAIN):
         found = measure(
             open_workspace(workspace), run, states_of=states_of, points=points,
@@ -71,6 +72,7 @@ def kl_bound(
     from cepcli.experiments.ablations.measured import KL_BOUND
     from cepcli.experiments.kl_bound import measure_kl_bound
 
+    _check_output(output)
     with interruptible(_AGAIN):
         found = measure_kl_bound(
             open_workspace(workspace), run, flips=_sizes("--flip", flip),
@@ -78,6 +80,14 @@ def kl_bound(
             notify=note(quiet),
         )  # fmt: skip
     _show(found, KL_BOUND.measurement, output, json)
+
+
+def _check_output(output: Path | None) -> None:
+    """Refuse a file that cannot be written before anything is measured."""
+    from cepcli.artifacts import check_writable
+
+    if output is not None:
+        check_writable(output)
 
 
 def _sizes(option: str, text: str) -> tuple[float, ...]:

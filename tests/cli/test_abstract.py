@@ -73,6 +73,22 @@ def test_train_leaves_an_abstraction_and_says_how_good_it_is(cep, annotations, s
     assert "map.png" in table
 
 
+@pytest.mark.parametrize("blocker", ["abstraction", "abstraction/walker2d"])
+def test_a_workspace_that_cannot_be_written_is_refused_before_the_work(
+    cep, annotations, scorers, monkeypatch, blocker
+):
+    played = []
+    monkeypatch.setattr("cepcli.cli.abstractions._rollouts", lambda *given: played.append(given))
+    file = annotations.root / blocker
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    done = cep("abstract", "train", "--prior", "embedded", *QUICK)
+    assert done.code == 2
+    assert "Cannot write to" in done.err
+    assert not played
+    assert not scorers
+
+
 def test_what_was_made_so_is_taken_as_it_is(cep, annotations, scorers):
     first = cep("abstract", "train", "--prior", "embedded", "--json", *QUICK)
     again = cep("abstract", "train", "--prior", "embedded", "--json", *QUICK[:-1])

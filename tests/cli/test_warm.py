@@ -38,6 +38,17 @@ def asked(scorers):
     return sum(len(prompts) for scorer in scorers for prompts in scorer.calls)
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_asked(
+    cep, corridor, scorers, tmp_path
+):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "warm"
+    done = cep("cache", "warm", "--env", "test/corridor", "--prior", "embedded", "-o", place)
+    assert done.code == 2
+    assert f"Cannot write to `{place}`" in done.err
+    assert not asked(scorers)
+
+
 def test_warm_from_a_trace_asks_no_llm_and_a_run_from_it_decides_the_same(
     traced, train, cep, scorers, tmp_path
 ):
