@@ -19,6 +19,9 @@ from typing import NamedTuple
 #: Version of `Reading.signature`.
 SIGNATURE = "words-1"
 
+#: Letters from which a word counts where it is a part of another one.
+_LEAST_PART = 3
+
 _ARTICLES = frozenset({"a", "an", "the"})
 
 #: Words that change what a text asks for, by class; regular inflections are added to them.
@@ -107,7 +110,7 @@ def alike(one: Reading, other: Reading, actions: Iterable[str]) -> bool:
     """Whether two states differ in nothing that an answer about these actions turns on.
 
     Focus makes names alike, but not those of actions: where an action speaks of what two goals name
-    differently, be it in another role only, the answers differ.
+    differently, be it in another role or by a part of the name only, the answers differ.
     """
     if one.goal != other.goal or not _only_neutral(one.text, other.text):
         return False
@@ -165,13 +168,19 @@ def _only_neutral(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _speaks_of(action: str, names: Iterable[str]) -> bool:
-    """Whether an action has one of the names in it, or a word of one that carries: "press red"."""
-    words = _words(action)
-    phrase = f" {' '.join(words)} "
-    return any(
-        f" {name} " in phrase or any(word in words for word in name.split() if _carries(word))
-        for name in names
-    )
+    """Whether an action has a word of one of the names in it: "take ball", "press red".
+
+    So has "take redballs": a part will do, which refuses an answer too many rather than too few.
+    """
+    parts = {part for name in names for part in name.split()}
+    return any(_share(word, part) for word in _words(action) for part in parts)
+
+
+def _share(one: str, other: str) -> bool:
+    """Whether one word is in the other."""
+    if min(len(one), len(other)) < _LEAST_PART:
+        return one == other
+    return one in other or other in one
 
 
 def _negates(word: str, others: set[str]) -> bool:

@@ -1,5 +1,7 @@
 """How texts are read word by word, and which differences are neutral."""
 
+import itertools
+
 import pytest
 
 from cepcli.abstraction.keys import reading
@@ -44,6 +46,31 @@ def test_inflections_of_the_listed_words_count():
                        ("it stopped", "it waited"), ("carried it", "saw it"),
                        ("hardened", "made"), ("it isn't".replace("'", ""), "it is")):  # fmt: skip
         assert not same(one, other)
+
+
+PLACES = ("a {} is here", "you see the {} 2 steps ahead", "the {} and a cup")
+NAMES = [f"{colour} {noun}" for colour in ("red", "blue", "pale green") for noun in ("ball", "box")]
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["take {}", "take {noun}", "take_{noun}", "take {noun}s", "take {joined}", "unbox-{joined}s",
+     "press {colour}", "{colour}dish one", "go to the {noun} now"],
+)  # fmt: skip
+def test_no_colour_is_answered_by_another_about_an_action_with_a_part_of_the_name(action):
+    for one, other in itertools.permutations(NAMES, 2):
+        colour, noun = one.rsplit(" ", 1)
+        told = action.format(one, colour=colour, noun=noun, joined=one.replace(" ", ""))
+        for place in PLACES:
+            ours, theirs = (
+                reading(f"go to the {name}", place.format(name), focus=True)
+                for name in (one, other)
+            )
+            assert ours.signature == theirs.signature
+            for actions in ((told, "wait"), ("wait", told)):
+                assert not alike(ours, theirs, actions), (one, other, told)
+                assert not alike(theirs, ours, actions), (one, other, told)
+            assert alike(ours, theirs, ("turn left", "go forward", "wait"))
 
 
 def test_words_in_another_script_count_because_nothing_is_known_of_them():

@@ -1,6 +1,7 @@
 """No answer crosses an opposite, whatever makes the keys, however long the texts are."""
 
 import dataclasses
+import itertools
 import zlib
 from functools import lru_cache
 
@@ -191,6 +192,23 @@ def test_goals_share_no_answer_about_actions_that_speak_of_the_colour_of_what_th
     ]
     assert kinds(states) == ["miss", "miss"]
     assert kinds(states, gate="off") == ["miss", "semantic"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "actions", [("take ball", "take box"), ("take ball", "wait"), ("grab redballs", "wait")]
+)
+def test_plain_sentences_of_other_colours_share_no_answer_about_a_part_of_the_name(mode, actions):
+    states = [
+        (f"go to the {name}", f"you see a wall, and a {name} is here", actions)
+        for name in ("red ball", "blue box", "green ball")
+    ]
+    for order in itertools.permutations(states):
+        assert kinds(order, mode=mode) == ["miss"] * 3
+    assert kinds(states, mode=mode, gate="off") == ["miss", "semantic", "semantic"]
+    for focus in (True, False):  # one goal: the texts alone differ
+        texts = [("go to the exit", text, actions) for _, text, _ in states]
+        assert kinds(texts, mode=mode, focus=focus) == ["miss"] * 3
 
 
 def test_the_nearest_of_those_that_may_answer_does():
