@@ -7,8 +7,10 @@ fresh priors are known. The same without audits says what they have repaired.
 Example: cep cache staleness traced_s0 --states-of uncached_s0
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ from cepcli.artifacts import Workspace
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.replay import TracePrior
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.cache.trace import Trace, read_trace
+from cepcli.cache.trace import FILE, Trace, read_trace
 from cepcli.config import require
 from cepcli.errors import CacheError, ConfigError
 from cepcli.experiments.visits import Visit, Visits, heldout_visits
@@ -90,7 +92,13 @@ def staleness(
     """
     path = workspace.open("run", name).path
     config = read_config(path)
-    _check(config, name)
+    again = _Command(workspace, path, config)
+    _check(config, name, again)
+    if not (path / FILE).is_file():
+        raise CacheError(
+            f"The run `{name}` recorded no trace of its decisions.",
+            f"Make it again with one: {again.typed('--trace', '--overwrite')}",
+        )
     trace = read_trace(path)
     require(
         points <= len(trace.decisions),
@@ -100,7 +108,7 @@ def staleness(
     notify(f"Playing {len(trace.decisions)} decisions of `{name}` again")
     moments = [len(trace.decisions) * (number + 1) // points for number in range(points)]
     parts = build_parts(config, workspace, notify)
-    found = list(_played(parts, trace, visits, moments, as_in=name))
+    found = list(_played(parts, trace, visits, moments, as_in=again))
     unaudited: list[Moment | None] = [None] * points
     if config.cache.mode in _FIXED:
         unaudited = [*found]
@@ -129,21 +137,44 @@ def staleness(
 _FIXED = ("lru", "fifo")
 
 
-def _check(config: TrainConfig, name: str) -> None:
+class _Command(NamedTuple):
+    """What trains a run again, by its own settings.
+
+    Attributes:
+        workspace: where it is.
+        run: its directory.
+        config: its settings.
+    """
+
+    workspace: Workspace
+    run: Path
+    config: TrainConfig
+
+    def typed(self, *options: str, ending: str = "") -> str:
+        """The command with more options, for a shell; `ending` is added to the run's name."""
+        name = self.run.name.removesuffix(f"_s{self.config.seed}") + ending
+        words = ["cep", "train", "--config", str(self.run / "config.toml"), "--name", name]
+        return shlex.join([*words, *options]) + self.workspace.option
+
+
+def _check(config: TrainConfig, name: str, again: _Command) -> None:
     """Refuse a run whose cache cannot be made again."""
-    why = ""
-    if config.prior == "uniform" or not config.cache.keyed:
+    other = f"Name another run: cep runs list{again.workspace.option}"
+    similar = again.typed("--cache", "lru", "--trace", ending="-lru")
+    why, hint = "", f"Measure one that can: {similar}"
+    if config.prior == "uniform":
+        why, hint = "asks no LLM", other
+    elif config.cache.start is not None:
+        why, hint = f"began with the entries of `{config.cache.start}`", other
+    elif config.shuffled_prior:
+        why, hint = "shuffles its prior", other
+    elif not config.cache.keyed:
         why = "has no cache that compares texts"
     elif config.cache.mode == _TOLD:
         why = f"has a cache in mode {_TOLD}, which training signals moved"
-    elif config.cache.start is not None:
-        why = f"began with the entries of `{config.cache.start}`"
-    elif config.shuffled_prior:
-        why = "shuffles its prior"
     if why:
         raise ConfigError(
-            f"The run `{name}` {why}: its cache cannot be filled again as it was.",
-            "Measure one made so: cep train --cache lru --trace (or fifo, certified)",
+            f"The run `{name}` {why}: there is no cache that can be filled again as it was.", hint
         )
 
 
@@ -152,11 +183,11 @@ def _played(
     trace: Trace,
     visits: Visits,
     moments: Sequence[int],
-    as_in: str | None = None,
+    as_in: _Command | None = None,
 ) -> Iterator[Moment]:
     """Fill the cache of `parts` by the trace's decisions, and look at it at some moments.
 
-    With `as_in`, the name of the run, every decision must be answered as it was in it.
+    With `as_in`, the run's command, every decision must be answered as it was in the run.
     """
     assert parts.cache is not None
     kappa = parts.config.cache.certified.kappa
@@ -165,9 +196,10 @@ def _played(
         (answer,) = parts.prior.log_probs([decision.state])
         if as_in is not None and answer.kind != decision.kind:
             raise CacheError(
-                f"Decision {number} of `{as_in}` was answered by {_KINDS[decision.kind]} and is "
-                f"now by {_KINDS[answer.kind]}: the LLM, or cep, answers otherwise than then.",
-                "Make the run again in this workspace: cep train … --trace --overwrite",
+                f"Decision {number} of `{as_in.run.name}` was answered by "
+                f"{_KINDS[decision.kind]} and is now by {_KINDS[answer.kind]}: the LLM, or cep, "
+                "answers otherwise than then.",
+                f"Make the run again: {as_in.typed('--trace', '--overwrite')}",
             )
         for _ in range(moments.count(number)):
             audits = parts.telemetry.audits

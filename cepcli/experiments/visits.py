@@ -76,7 +76,7 @@ def heldout_visits(workspace: Workspace, run: str, episodes: int, notify: Notify
         why = "shuffles its prior" if parts.config.shuffled_prior else "asks no LLM"
         raise ConfigError(
             f"The run `{run}` {why}, so there is no fresh prior to compare with.",
-            "Name a run with a --prior of its own: cep runs list",
+            f"Name a run with a --prior of its own: cep runs list{workspace.option}",
         )
     recording = None if parts.describer is None else _Recording(parts.describer)
     if recording is not None:

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from tests.agents import control_worlds
@@ -7,12 +9,35 @@ traced = test_staleness.space
 walker = test_kl_bound.space
 
 
-def test_a_run_that_recorded_no_decisions_says_how_to(traced, cep):
-    space, run = traced
-    run("untraced", "lru", trace=False)
-    done = cep("cache", "staleness", "untraced", "--workspace", space.root)
+@pytest.mark.parametrize(
+    ("mode", "said", "measured"),
+    [
+        ("lru", "The run `a_s0` recorded no trace", "a_s0"),
+        ("exact", "The run `a_s0` has no cache that compares texts", "a-lru_s0"),
+    ],
+)
+def test_what_is_to_be_typed_can_be_pasted_as_it_stands(
+    corridor, cep, tmp_path, mode, said, measured
+):
+    root = tmp_path / "the runs"
+    corridor.run(root, "a_s0", steps=40, **{"cache.mode": mode})
+    measure = ("cache", "staleness", "--episodes", "2", "--workspace", root)
+    done = cep(*measure, "a_s0")
     assert done.code == 2
-    assert "--trace" in done.err
+    assert said in done.err
+    program, *arguments = shlex.split(done.err.splitlines()[1].partition(": ")[2])
+    assert program == "cep"
+    again = cep(*arguments)
+    assert again.code == 0, again.err
+    assert cep(*measure, measured).code == 0
+
+
+def test_without_an_llm_other_runs_are_to_be_looked_for(corridor, cep, tmp_path):
+    root = tmp_path / "the runs"
+    corridor.run(root, "a_s0", steps=30, agent="dqn", prior="uniform")
+    done = cep("cache", "staleness", "a_s0", "--workspace", root)
+    assert done.code == 2
+    assert f"cep runs list --workspace '{root}'" in done.err
 
 
 def test_staleness_shows_and_writes_what_was_measured(traced, cep, tmp_path):

@@ -77,8 +77,15 @@ def test_answers_that_differ_from_those_of_then_are_refused(space, monkeypatch):
         return trace
 
     monkeypatch.setattr(module, "read_trace", altered)
-    with pytest.raises(CacheError, match="Decision 8 of `lru` was answered by a partial hit"):
+    with pytest.raises(
+        CacheError, match="Decision 8 of `lru` was answered by a partial hit"
+    ) as told:
         staleness(space, "lru", episodes=2)
+    settings = space.open("run", "lru").path / "config.toml"
+    assert told.value.hint == (
+        f"Make the run again: cep train --config {settings} --name lru --trace --overwrite"
+        f"{space.option}"
+    )
 
 
 @pytest.mark.parametrize(
