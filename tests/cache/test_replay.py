@@ -132,7 +132,9 @@ def test_an_entry_found_wrong_does_not_answer_as_far_again(random, renew, answer
     known, scores = smooth_world(random, clusters=20, members=40)
     keys = np.concatenate([middle, unit(middle + aside), known, unit(middle - 1.1 * aside)])
     scores = np.concatenate([right, wrong, scores, wrong])
-    found = played(keys, scores, config=certified(renew=renew, least_refresh_rate=1e-6, window=10**6))
+    found = played(
+        keys, scores, config=certified(renew=renew, least_refresh_rate=1e-6, window=10**6)
+    )
     late = found.decision >= len(keys) - 12
     assert found.certificate.threshold is not None
     assert late.sum() == answered
