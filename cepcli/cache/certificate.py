@@ -36,19 +36,21 @@ beginning that moved with the data would be one more choice to pay for. The firs
 after a hundred observations, by their similarities alone: at the strictest thresholds that a few of
 the look-ups reach, and at those that many do; a look-up that was observed with probability q stands
 for 1/q of them. A later process takes it at its start from what came before, which is no choice
-among its own data: where the process before it has got to, and where a few of the look-ups are.
+among its own data: where the leader has got to, if it has proven anything, and where a few of the
+look-ups are.
 
-**Windows.** A process begins when the one before it is half a window old, and takes its place once
-it is a window old and the younger one has proven as much; after one and a half windows at the
-latest. One whose certificate lapses is followed at once, by the younger one if that has proven
-anything, else by one that begins then. So the certificate speaks of the look-ups of the last half
-to one and a half windows. The stated confidence is that of one process: over k of them, the chance
-that some threshold in force was ever unsafe is at most k·ε.
+**Windows.** Every half window another process begins. The oldest one leads: its certificate is in
+force. Once it is a window old, the first younger one that has proven as much takes its place; after
+two windows at the latest it goes, and the one that has proven most leads. Where the leader has
+proven nothing, or its certificate has lapsed, a younger one that has proven something takes over at
+once; if a certificate lapses and there is none such, all begins anew. So the certificate speaks of
+the look-ups of the last half to two windows. The stated confidence is that of one process: over k
+of them, the chance that some threshold in force was ever unsafe is at most k·ε.
 
 **Drift.** A slow drift is what the windows are for; within one, the weighted bets hold for the
 average share of failures. A share that stays the same is disproven once and for all when its
 evidence reaches what is needed; but a world may drift, so a threshold is dropped whose evidence
-falls by a factor of e² below that, and wealth is held below a cap, so that it falls soon.
+falls by a factor of e⁴ below that, and wealth is held below a cap, so that it falls soon.
 
 An *abrupt* change, of the model or of the states, is the `Alarm`'s: a hit that fails an audit puts
 all hits under watch, each is audited, until the suspicion is cleared or confirmed. If it is
@@ -70,8 +72,8 @@ from cepcli.posterior.maths import kl_bound
 _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
 _BEGINNINGS = (0.15, 0.45)  # shares of the look-ups that reach the thresholds where it begins
 _SPARE = 3.0  # cap on log wealth, beyond what a certificate needs
-_LATEST = 1.5  # windows after which a process goes, whatever the younger one has proven
-_SLACK = 2.0  # of log wealth, below what a certificate needs, before a proven threshold is dropped
+_LATEST = 2.0  # windows after which a process goes, whatever the younger ones have proven
+_SLACK = 4.0  # of log wealth, below what a certificate needs, before a proven threshold is dropped
 _ARRAYS = ("log_wealth", "proven", "observed", "reached", "audits", "failures")
 
 
@@ -282,16 +284,18 @@ class Evidence:
         self._grid = np.array(config.grid)
         self._bets = np.array(_BETS) / (1.0 - config.proven_alpha)
         self._needed_log = math.log(len(_BEGINNINGS) / (1.0 - config.confidence))
-        self._begin()
+        self._processes = [self._new()]
         self.hand_overs = hand_overs
 
-    def _begin(self) -> None:
-        """A first process, and the one that will follow it."""
-        self._older = self._new()
-        self._younger = self._new(age=-(self.config.window // 2))
+    def _new(self, age: int = 0, beginnings: list[int] | None = None) -> _Process:
+        made = _Process(len(self._grid), self._needed_log, age)
+        made.beginnings = beginnings
+        return made
 
-    def _new(self, age: int = 0) -> _Process:
-        return _Process(len(self._grid), self._needed_log, age)
+    @property
+    def _leader(self) -> _Process:
+        """The process whose certificate is in force."""
+        return self._processes[0]
 
     @property
     def least_observations(self) -> int:
@@ -301,39 +305,36 @@ class Evidence:
 
     def pass_time(self) -> None:
         """Count a look-up that an entry could answer, observed or not; call before `add`."""
-        self._older.age += 1
-        self._younger.age += 1
-        if self._younger.age == 1:
-            self._younger.beginnings = self._begun_by_the_older()
-        if self._older.lapsed and self._younger.safe is None:
-            self._begin()
+        for process in self._processes:
+            process.age += 1
+        if self._processes[-1].age > self.config.window // 2:
+            self._processes.append(self._new(age=1, beginnings=self._begun_by_the_leader()))
+        successor = self._successor()
+        if successor:
+            del self._processes[:successor]
             self.hand_overs += 1
-        elif self._hand_over_is_due():
-            self._older, self._younger = self._younger, self._new()
+        elif self._leader.lapsed:
+            self._processes = [self._new()]
             self.hand_overs += 1
 
-    def _begun_by_the_older(self) -> list[int] | None:
-        """Where the younger process begins its search, by all that was seen before its start."""
-        older = self._older
-        if older.beginnings is None:
-            return None
-        few, many = (older.reached_by(share) for share in _BEGINNINGS)
-        proven = older.safe
-        return [few, many if proven is None else proven]
+    def _begun_by_the_leader(self) -> list[int] | None:
+        """Where a process that starts now begins its search, by all that was seen before.
 
-    def _hand_over_is_due(self) -> bool:
-        age, window = self._older.age, self.config.window
-        if self._older.lapsed:
-            return True
-        if age <= window:
-            return False
-        if age > _LATEST * window:
-            return True
-        proven = self._older.safe
-        if proven is None:
-            return True
-        by_younger = self._younger.safe
-        return by_younger is not None and by_younger >= proven
+        None where the leader has proven nothing: then by the process's own first look-ups.
+        """
+        proven = self._leader.safe
+        return None if proven is None else [self._leader.reached_by(_BEGINNINGS[0]), proven]
+
+    def _successor(self) -> int:
+        """The number of the process that takes over now; 0 if none does."""
+        leader, window = self._leader, self.config.window
+        last = leader.age > _LATEST * window
+        if leader.safe is not None and leader.age <= window:
+            return 0
+        least = 0 if leader.safe is None or last else leader.safe
+        proven = {n: process.safe for n, process in enumerate(self._processes) if n}
+        able = {n: safe for n, safe in proven.items() if safe is not None and safe >= least}
+        return max(able, key=able.__getitem__) if able else int(last)
 
     def add(
         self, comparison: Comparison, least_probability: float, in_force: float | None = None
@@ -352,32 +353,31 @@ class Evidence:
         apart, weighted = np.log1p(self._bets * gain), np.log1p(self._bets * share * gain)
         first = int(np.searchsorted(-self._grid, -comparison.similarity))
         last = 0 if in_force is None else int(np.searchsorted(-self._grid, -in_force, "right"))
-        for process in (self._older, self._younger):
-            if process.age > 0:
-                process.add(comparison, first, last, apart, weighted, failed=failed)
+        for process in self._processes:
+            process.add(comparison, first, last, apart, weighted, failed=failed)
         return failed
 
     def share_in_force(self) -> float:
         """The share of look-ups that hit at the loosest safe threshold; 1 while there is none."""
-        number = self._older.safe
-        return 1.0 if number is None else float(self._older.reached[number] / self._older.age)
+        number = self._leader.safe
+        return 1.0 if number is None else float(self._leader.reached[number] / self._leader.age)
 
     @property
     def threshold(self) -> float | None:
         """The loosest safe threshold; None if there is none."""
-        number = self._older.safe
+        number = self._leader.safe
         return None if number is None else float(self._grid[number])
 
     def certificate(self, alarms: int = 0) -> Certificate:
         """What is promised now, after so many alarms."""
-        number = self._older.safe
+        number = self._leader.safe
         config = self.config
         asked = (config.kappa, config.alpha, config.confidence)
         counts = (self.hand_overs, alarms)
         if number is None:
             return Certificate(*asked, None, 0.0, 0, 0, None, None, None, *counts)
-        audits, failures = int(self._older.audits[number]), int(self._older.failures[number])
-        evidence = float(self._older.evidence()[number])
+        audits, failures = int(self._leader.audits[number]), int(self._leader.failures[number])
+        evidence = float(self._leader.evidence()[number])
         low, high = clopper_pearson(failures, audits, config.confidence)
         rate = failures / audits if audits else None
         return Certificate(
@@ -387,15 +387,15 @@ class Evidence:
     def state(self) -> dict[str, Any]:
         """JSON values from which `restore` goes on."""
         return {
-            "older": self._older.state(),
-            "younger": self._younger.state(),
+            "processes": [process.state() for process in self._processes],
             "hand_overs": self.hand_overs,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._older = _Process.restored(state["older"], self._needed_log)
-        self._younger = _Process.restored(state["younger"], self._needed_log)
+        self._processes = [
+            _Process.restored(process, self._needed_log) for process in state["processes"]
+        ]
         self.hand_overs = state["hand_overs"]
 
 

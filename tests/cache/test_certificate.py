@@ -57,7 +57,7 @@ def test_the_wealth_is_the_product_that_the_formula_says():
     feed(evidence, [comparison(0.81)], least=0.25, in_force=0.95)
     bets = np.array([0.1, 0.3, 0.6, 0.9]) / 0.9
     right, wrong, cheap = 1 + bets * 0.1, 1 - bets * 0.9, 1 + 0.25 * bets * 0.1
-    found = evidence._older.evidence()
+    found = evidence._leader.evidence()
     assert found[0] == 1.0
     assert found[1] == pytest.approx((right * wrong * right).mean())
     # looser than the threshold in force: the audit says nothing about the band beyond it
@@ -71,8 +71,8 @@ def test_wealth_is_held_below_a_cap_so_that_it_falls_soon():
     evidence = Evidence(config())
     feed(evidence, [comparison(0.96)] * 5000)
     needed = 2 / 0.05
-    assert needed < evidence._older.evidence()[1] <= needed * np.exp(3) * 1.0001
-    feed(evidence, [comparison(0.96, wrong=True)] * 50)
+    assert needed < evidence._leader.evidence()[1] <= needed * np.exp(3) * 1.0001
+    feed(evidence, [comparison(0.96, wrong=True)] * 60)
     assert evidence.threshold is None
 
 
@@ -83,26 +83,26 @@ def test_what_is_proven_is_dropped_when_the_evidence_has_fallen_far_and_not_befo
     in_force = []
     for _ in range(30):
         feed(evidence, [comparison(0.96, wrong=True)])
-        in_force.append((evidence._older.evidence()[1], evidence.threshold))
+        in_force.append((evidence._leader.evidence()[1], evidence.threshold))
     assert any(wealth < needed and threshold == 0.95 for wealth, threshold in in_force)
     for wealth, threshold in in_force:
-        assert (threshold == 0.95) == (wealth >= needed * np.exp(-2))
+        assert (threshold == 0.95) == (wealth >= needed * np.exp(-4))
     assert in_force[-1][1] is None
     # and it takes the whole evidence again
     while evidence.threshold is None:
         feed(evidence, [comparison(0.96)])
-    assert evidence._older.evidence()[1] >= needed
+    assert evidence._leader.evidence()[1] >= needed
 
 
 def test_the_search_begins_where_a_few_and_where_many_of_the_first_look_ups_are():
     evidence = Evidence(config())
     first = [comparison(0.999)] * 15 + [comparison(0.92)] * 30 + [comparison(0.5)] * 55
     feed(evidence, first)
-    assert evidence._older.beginnings is None  # below every threshold: not counted
+    assert evidence._leader.beginnings is None  # below every threshold: not counted
     feed(evidence, [comparison(0.81)] * 55)
-    assert evidence._older.beginnings == [0, 2]
+    assert evidence._leader.beginnings == [0, 2]
     feed(evidence, [comparison(0.999)] * 100)
-    assert evidence._older.beginnings == [0, 2]
+    assert evidence._leader.beginnings == [0, 2]
 
 
 def test_the_search_stops_at_the_first_threshold_that_is_not_safe():
@@ -110,7 +110,7 @@ def test_the_search_stops_at_the_first_threshold_that_is_not_safe():
     feed(evidence, [comparison(0.96)] * 100)
     feed(evidence, [comparison(0.91, wrong=True)] * 30)
     feed(evidence, [comparison(0.85)] * 2000)
-    assert evidence._older.evidence()[3] > 20  # the loosest alone would pass
+    assert evidence._leader.evidence()[3] > 20  # the loosest alone would pass
     assert evidence.threshold == 0.95
 
 
@@ -158,15 +158,14 @@ def test_a_certificate_stays_in_force_over_hand_overs_while_nothing_changes(
 
 
 @pytest.mark.parametrize("rate", [0.105, 0.15])
-def test_over_hand_overs_an_unsafe_threshold_is_in_force_in_few_windows_only(rate):
-    """With a confidence of 95 % per process, five processes may err in a quarter of the runs."""
-    deceived = windows = 0
+def test_over_hand_overs_an_unsafe_threshold_is_in_force_for_few_processes_only(rate):
+    """With a confidence of 95 % per process, six processes may err in three of ten runs."""
+    deceived, processes = 0, 2400 // 400
     for seed in range(30):
         seen = list(steady(np.random.default_rng(seed), steps=2400, window=800, rate=rate, far=0.2))
-        windows += seen[-1].hand_overs + 1
+        assert seen[-1].hand_overs >= 1
         deceived += any(one.threshold is not None for one in seen)
-    assert windows >= 4 * 30
-    assert deceived <= 0.05 * windows
+    assert deceived <= 0.05 * processes * 30
 
 
 def test_audited_hits_count_by_inverse_probability_where_a_search_begins():
@@ -174,29 +173,46 @@ def test_audited_hits_count_by_inverse_probability_where_a_search_begins():
     hits = [comparison(0.999, probability=0.1, hit=True)] * 10
     feed(evidence, hits + [comparison(0.81)] * 90, least=0.1, in_force=0.99)
     # ten audits stand for a hundred hits, more than half of the look-ups
-    assert evidence._older.beginnings == [0, 0]
+    assert evidence._leader.beginnings == [0, 0]
 
 
-def test_a_younger_process_begins_where_the_older_has_got_to_when_it_starts():
+def test_a_younger_process_begins_where_the_leader_has_got_to_when_it_starts():
     evidence = Evidence(config(window=400))
     feed(evidence, [comparison(0.96)] * 120 + [comparison(0.81, wrong=True)] * 80)
     assert evidence.threshold == 0.95
-    assert evidence._younger.beginnings is None
+    assert len(evidence._processes) == 1
     feed(evidence, [comparison(0.81)])
-    assert evidence._younger.beginnings == [1, 1]
+    assert evidence._processes[1].beginnings == [1, 1]
 
 
-def test_a_process_waits_for_the_younger_one_but_not_for_ever():
+def test_a_leader_waits_for_a_younger_process_but_not_for_ever():
     evidence = Evidence(config(window=400))
     feed(evidence, [comparison(0.96)] * 190)
     assert evidence.threshold == 0.95
-    # from now on nothing is seen at 0.95: the younger process cannot prove anything
-    for _ in range(400):
+    # from now on nothing is seen at 0.95: no younger process can prove anything
+    for _ in range(610):
         evidence.pass_time()
     assert (evidence.hand_overs, evidence.threshold) == (0, 0.95)
-    for _ in range(11):
-        evidence.pass_time()
+    evidence.pass_time()
     assert (evidence.hand_overs, evidence.threshold) == (1, None)
+
+
+def test_the_oldest_process_that_has_proven_as_much_takes_over_after_a_window():
+    evidence = Evidence(config(window=400))
+    feed(evidence, [comparison(0.96)] * 400)
+    older, younger = evidence._processes
+    assert (older.age, younger.age, older.safe, younger.safe) == (400, 200, 1, 1)
+    feed(evidence, [comparison(0.96)])
+    assert evidence._leader is younger
+    assert [process.age for process in evidence._processes] == [201, 1]
+
+
+def test_a_younger_process_takes_over_at_once_where_the_leader_has_proven_nothing():
+    evidence = Evidence(config(window=400))
+    feed(evidence, [comparison(0.96, wrong=True)] * 200)  # the leader hardly recovers from that
+    feed(evidence, [comparison(0.96)] * 130)
+    assert evidence._leader.age == 130
+    assert (evidence.hand_overs, evidence.threshold) == (1, 0.95)
 
 
 def test_a_reserve_is_kept_for_sudden_changes_where_they_are_watched_for():
@@ -252,7 +268,7 @@ def test_failures_take_a_certificate_back():
     feed(evidence, [comparison(0.96)] * 100)
     assert evidence.threshold == 0.95
     failed = comparison(0.96, wrong=True, probability=0.1, hit=True)
-    feed(evidence, [failed] * 6, least=0.1, in_force=0.95)
+    feed(evidence, [failed] * 10, least=0.1, in_force=0.95)
     assert evidence.threshold is None
 
 

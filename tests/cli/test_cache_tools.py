@@ -266,21 +266,3 @@ def test_the_bound_is_held_by_the_posteriors_of_the_runs_own_learner(train, cep)
     train("--name", "chance", "--agent", "random")
     without = cep("cache", "replay", "t_s0", *flags, "--learner", "chance_s0")
     assert (without.code, "has no Q of text" in without.err) == (2, True)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("cache", "train-head", "none", "-o"),
-        ("cache", "train-head", "none", "-o", "head.safetensors", "--settings"),
-        ("cache", "merge", "none", "-o"),
-        ("cache", "staleness", "none", "-o"),
-        ("bench", "kl-bound", "none", "-o"),
-    ],
-)
-def test_a_place_that_cannot_be_written_is_said_before_the_work(cep, tmp_path, command):
-    (tmp_path / "file").write_text("")
-    place = tmp_path / "file" / "found"
-    done = cep(*command, place)
-    assert done.code == 2
-    assert f"Cannot write to `{place}`: a part of the path is not a directory" in done.err
