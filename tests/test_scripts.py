@@ -220,6 +220,26 @@ def test_the_loop_is_the_innermost_call_that_all_steps_share(house, recorder):
     assert recorder.calls[recorder.marks[0].open[depth - 1]].function == "train"
 
 
+def test_a_step_of_an_optimiser_is_marked_whether_it_is_torch_s_own_or_its_kernel(house):
+    import torch
+
+    weights = torch.zeros(2, requires_grad=True)
+    optimiser = torch.optim.SGD([weights], lr=0.1)
+    weights.grad = torch.ones(2)
+    kernel = torch.ops.aten._fused_adam_.default
+    vectors = [[torch.ones(2)] for _ in range(4)]
+    given = {"lr": 0.1, "beta1": 0.9, "beta2": 0.9, "weight_decay": 0.0, "eps": 1e-8}
+    recorder = house.Recorder("/nowhere/", "/torch/optim/", "_fused_adam_")
+    sys.setprofile(recorder)
+    try:
+        optimiser.step()
+        after_one = len(recorder.marks)
+        kernel(*vectors, [], [torch.ones(())], **given, amsgrad=False, maximize=False)
+    finally:
+        sys.setprofile(None)
+    assert (after_one, len(recorder.marks)) == (1, 2)
+
+
 def made_run(folder, seconds=1.0, loss=0.5, names=("actor", "critic")):
     folder.mkdir()
     row = {"step": 1, "train/td_loss": loss, "prior/llm_seconds_recorded": seconds}
