@@ -73,9 +73,28 @@ class MetricWriter:
         self._events.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_metrics(path: Path, *, finished: bool = True) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; none if there is no such file.
+
+    Args:
+        path: the file.
+        finished: whether its run is; the last row of another may be cut off, and is left out then.
+
+    Raises:
+        ArtifactError: if a line is not JSON; the file is left untouched.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines) and not finished:
+                break
+            raise ArtifactError(
+                f"Line {number} of `{path}` is not JSON ({error}); it was left untouched.",
+                "Restore the run from a copy, or leave it out.",
+            ) from error
     for row in rows:  # earlier versions wrote 2.0 while no similar text could answer
         if (row.get(_THRESHOLD) or 0.0) > 1.0:
             row[_THRESHOLD] = None

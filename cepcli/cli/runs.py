@@ -1,6 +1,7 @@
 """`cep runs`: look at runs, resume, compare and publish them."""
 
 import shlex
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,13 @@ from cepcli.cli.options import (
     JsonOption,
     OverwriteOption,
     QuietOption,
-    RunsArgument,
     WorkspaceOption,
     open_workspace,
     print_json,
     print_table,
 )
 from cepcli.cli.train import print_summary, run_with_display
-from cepcli.errors import ArtifactError
+from cepcli.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from cepcli.artifacts import Workspace
@@ -172,19 +172,87 @@ def resume(
     print_json(summary) if json else print_summary(summary)
 
 
+class Form(StrEnum):
+    """What `cep runs export` writes."""
+
+    record = "record"
+    csv = "csv"
+    parquet = "parquet"
+
+
 @app.command()
 def export(
-    runs: RunsArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The workspace to put the records into.")
+        Path,
+        typer.Option("--output", "-o", help="FILE.csv, FILE.parquet, or a workspace for records."),
     ],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN…", help="Names, or patterns such as 'walker2d-*_s?'; a table: all runs."
+        ),
+    ] = None,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="What to write; default: by --output's ending.")
+    ] = None,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="A table of all metrics: run, step, metric, value."),
+    ] = False,
     overwrite: OverwriteOption = False,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Records of finished runs, to publish: settings, result, metrics; no checkpoint, no cache."""
+    """Runs as a table (CSV or Parquet), or as records to publish.
+
+    A table has a row for each run, finished or not: settings and result; with --metrics, a row for
+    each logged number. A record is a finished run without its checkpoint and cache.
+    """
+    form = _form(output, form)
+    if form is Form.record:
+        if metrics:
+            raise ConfigError(
+                "`--metrics` is for tables, but a record was to be written; it has the metrics.",
+                "Name a file: -o metrics.csv",
+            )
+        _export_records(runs, output, overwrite, workspace, json)
+        return
+    from cepcli.artifacts import check_writable
+    from cepcli.report.frames import load_metrics, load_runs, write_frame
+
+    if output.is_dir():
+        raise ArtifactError(f"`{output}` is a directory.", f"Name a file: -o runs.{form}")
+    check_writable(output)
+    frame = (load_metrics if metrics else load_runs)(workspace, runs)
+    write_frame(frame, output, form.value)
+    if json:
+        print_json({"path": str(output), "rows": len(frame), "columns": len(frame.columns)})
+        return
+    typer.echo(f"{output}: {len(frame)} rows, {len(frame.columns)} columns")
+
+
+def _form(output: Path, form: Form | None) -> Form:
+    """The format that was asked for, or that the file's ending says."""
+    ending = output.suffix.removeprefix(".").lower()
+    by_ending = Form(ending) if ending in ("csv", "parquet") else None
+    if form is not None and by_ending is not None and form is not by_ending:
+        raise ConfigError(
+            f"`{output}` ends in `.{ending}`, but `--format {form}` was given.",
+            "Leave --format out, or name another file.",
+        )
+    return form or by_ending or Form.record
+
+
+def _export_records(
+    runs: list[str] | None, output: Path, overwrite: bool, workspace: Path | None, json: bool
+) -> None:
     from cepcli.report.records import export_record
 
+    if not runs:
+        raise ConfigError(
+            "No run was named to make a record of.",
+            "Name some, as 'walker2d-*', or a file for a table of all: -o runs.csv",
+        )
     space, to = open_workspace(workspace), open_workspace(output)
     names = space.matching("run", runs)
     made = [str(export_record(space, name, to, overwrite=overwrite).path) for name in names]

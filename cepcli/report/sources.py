@@ -4,7 +4,6 @@ A finished run, a record of one, one that goes on and one that stopped are read 
 there is None, and `Run.lacks` says so in words. Nothing is written.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from cepcli.artifacts import Workspace, read_json
-from cepcli.errors import ArtifactError
+from cepcli.metrics import read_metrics
 from cepcli.report.unfinished import read_unfinished, settings_of
 
 State = Literal["finished", "running", "stopped"]
@@ -137,7 +136,7 @@ def _finished(workspace: Workspace, name: str) -> Run:
     summary, settings = read_json(path / "summary.json"), settings_of(path)
     summary["env_options"] = settings.get("env_options", {})
     summary["versions"] = artifact.manifest["versions"]
-    rows = _rows(path / "metrics.jsonl", whole=True)
+    rows = read_metrics(path / "metrics.jsonl")
     label = summary["run"].removesuffix(f"_s{summary['seed']}")
     return Run(
         name, label, "finished", summary["steps"], settings, _settings_text(path),
@@ -147,7 +146,7 @@ def _finished(workspace: Workspace, name: str) -> Run:
 
 def _unfinished(workspace: Workspace, name: str) -> Run:
     path, found = workspace.partial("run", name), read_unfinished(workspace, name)
-    rows = _rows(path / "metrics.jsonl", whole=False)
+    rows = read_metrics(path / "metrics.jsonl", finished=False)
     return Run(
         name, found.label, "running" if found.running else "stopped", found.step, settings_of(path),
         _settings_text(path), None, None, rows, _samples(path),
@@ -159,23 +158,6 @@ def _settings_text(path: Path) -> str:
         if (path / name).is_file():
             return (path / name).read_text(encoding="utf-8")
     return ""
-
-
-def _rows(path: Path, *, whole: bool) -> list[dict[str, Any]]:
-    """The rows of a metrics file; the last one of an unfinished run may be cut off."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines) and not whole:
-                break
-            raise ArtifactError(
-                f"Line {number} of `{path}` is not JSON ({error}); it was left untouched.",
-                "Restore the run from a copy, or leave it out of the report.",
-            ) from error
-    return rows
 
 
 def _samples(path: Path) -> Samples | None:

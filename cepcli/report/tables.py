@@ -1,10 +1,11 @@
 """The tables of a report: settings side by side, every run, ablations, what settings differ in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cepcli.report.comparison import FIGURES, cell, temperature_note
 from cepcli.report.document import Cell, Table
+from cepcli.report.frames import flat
 from cepcli.report.selection import Sweep
 from cepcli.report.settings import World
 from cepcli.report.sources import Run
@@ -42,7 +43,7 @@ def comparison_table(
 
 def differences_table(world: World) -> Table | None:
     """The keys of the configuration that settings differ in; None with one setting."""
-    flat = {s.label: dict(_flat(s.runs[0].settings)) for s in world.settings}
+    flat = {s.label: dict(flat(s.runs[0].settings)) for s in world.settings}
     keys = dict.fromkeys(key for values in flat.values() for key in values)
     rows = []
     for key in keys:
@@ -134,11 +135,3 @@ def _seeds(runs: Sequence[Run]) -> str:
     finished = sum(run.summary is not None for run in runs)
     waiting = len(runs) - finished
     return f"{finished} + {waiting} unfinished" if waiting else str(finished)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -293,8 +293,7 @@ def uncached_of(workspace: Workspace, name: str, mode: str) -> dict[str, Any] | 
 def _read(workspace: Workspace, name: str) -> tuple[Subject, dict[str, Any]]:
     path = workspace.open("run", name).path
     summary = read_json(path / "summary.json")
-    metrics = path / "metrics.jsonl"
-    rows = read_metrics(metrics) if metrics.is_file() else []
+    rows = read_metrics(path / "metrics.jsonl")
     config = as_typed(path / "config.toml")
     return Subject(name, summary["cache"], rows, settings_of(path), config), summary
 
