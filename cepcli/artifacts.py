@@ -188,8 +188,10 @@ def versions() -> dict[str, str]:
 
 
 def typed_command() -> str:
-    """The command that is running, as a shell reads it."""
-    return shlex.join(["cep", *sys.argv[1:]])
+    """The command that is running, as a shell reads it; a Python script by its name."""
+    program, *words = sys.argv or [""]
+    ours = Path(program).name in ("cep", "__main__.py")
+    return shlex.join(["cep", *words] if ours else ["python", program, *words])
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -66,7 +66,7 @@ def imports_of(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_imports_point_down_only(file):
     layer = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if layer in ("cli", "__init__", "__main__"):
+    if layer in ("cli", "api", "__init__", "__main__"):
         return
     allowed = LAYERS[layer] | {layer}
     for module in imports_of(file):
@@ -82,10 +82,41 @@ def test_nothing_imports_the_command_line():
             assert not any(module.split(".")[0] == "cli" for module in imports_of(file)), file
 
 
+def test_the_public_functions_are_imported_by_the_package_alone():
+    for file in FILES:
+        if file.relative_to(PACKAGE) != Path("__init__.py"):
+            assert "api" not in imports_of(file), file
+    assert not any(module.split(".")[0] == "cli" for module in imports_of(PACKAGE / "api.py"))
+
+
+def test_importing_the_package_loads_no_library():
+    code = "import sys; before = {*sys.modules}; import cepcli; print({*sys.modules} - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'cepcli'}"
+
+
+def test_every_public_name_is_there_and_typed():
+    import cepcli
+
+    for name in cepcli.__all__:
+        assert getattr(cepcli, name) is not None
+        assert name in dir(cepcli)
+    (typed,) = (node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body
+                if isinstance(node, ast.If))  # fmt: skip
+    imported = {
+        a.name for node in typed.body if isinstance(node, ast.ImportFrom) for a in node.names
+    }
+    assert imported == {*cepcli.__all__} - {"__version__"}
+    assert (PACKAGE / "py.typed").is_file()
+    with pytest.raises(AttributeError, match="no attribute `nothing`"):
+        _ = cepcli.nothing
+
+
 def test_help_loads_no_heavy_library():
     code = (
         "import sys, cepcli.cli.main;"
-        "heavy = {'torch', 'transformers', 'peft', 'gymnasium', 'matplotlib', 'scipy', 'numpy'};"
+        "heavy = {'torch', 'transformers', 'peft', 'gymnasium', 'matplotlib', 'scipy', 'numpy',"
+        " 'pandas'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

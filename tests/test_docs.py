@@ -8,6 +8,7 @@ import shlex
 import pytest
 import typer
 
+import cepcli
 from cepcli.cli import reference
 from cepcli.cli.main import app
 from tests.docs_pages import (
@@ -67,6 +68,15 @@ def offline_rows(root, monkeypatch):
         worlds.run(root, algorithm, algorithm=algorithm)
         rows += (root / "run" / algorithm / "metrics.jsonl").read_text().splitlines()
     return rows
+
+
+def test_the_page_of_the_api_has_every_public_name_and_shows_how_it_is_used():
+    page = (DOCS / "api.md").read_text()
+    listed = re.findall(r"^\| \[?`(\w+)`", page, re.MULTILINE)
+    assert sorted(listed) == sorted(cepcli.__all__)
+    code = "\n".join(fence.body for fence in fences(page) if fence.language == "python")
+    used = set(re.findall(r"\bcepcli\.(\w+)", code))
+    assert used == {*cepcli.__all__} - {"__version__"}
 
 
 def documented():

@@ -355,3 +355,8 @@ def with_presets(values: Mapping[str, Any]) -> dict[str, Any]:
     if agent in _OF_A_POSTERIOR and merged.get("prior") == "uniform":
         return merge({"posterior": {"schedule": "linear"}}, merged)
     return merged
+
+
+def reads_descriptions(config: TrainConfig) -> bool:
+    """Whether an LLM is asked about states of control, which must then be described."""
+    return config.agent == "hybrid-sac" and config.prior != "uniform"

@@ -12,7 +12,7 @@ from cepcli.abstraction.encoder import MINILM, EmbeddingTable, MiniLM, Rememberi
 from cepcli.abstraction.head import Head
 from cepcli.abstraction.keys import KeyEncoder
 from cepcli.abstraction.states import open_abstraction
-from cepcli.agents.config import CONTROL, LEARNING, TrainConfig
+from cepcli.agents.config import CONTROL, LEARNING, TrainConfig, reads_descriptions
 from cepcli.agents.control_policy import ControlPolicy, Describer, Undescribed
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
@@ -150,11 +150,6 @@ def build_parts(
         inputs=inputs,
         describer=describer,
     )
-
-
-def reads_descriptions(config: TrainConfig) -> bool:
-    """Whether an LLM is asked about states of control, which must then be described."""
-    return config.agent == "hybrid-sac" and config.prior != "uniform"
 
 
 def _describer(config: TrainConfig, workspace: Workspace) -> tuple[Describer, Artifact]:

@@ -110,13 +110,14 @@ def describe(
 ) -> None:
     """Say what states look like to the prior, and what annotated states like them call for."""
     from cepcli.abstraction.states import open_abstraction
-    from cepcli.cli.abstractions import default_name, observations_in, random_observations
+    from cepcli.agents.choices import default_abstraction
+    from cepcli.cli.abstractions import observations_in, random_observations
     from cepcli.config import read_toml
     from cepcli.envs.catalog import control_spec
 
     space = open_workspace(workspace)
     if name is None:
-        name = DEFAULT if env is None else default_name(control_spec(env))
+        name = DEFAULT if env is None else default_abstraction(control_spec(env))
     recorded = read_toml(space.open("abstraction", name).path / "config.toml")
     spec = control_spec(recorded["env"] if env is None else env)
     abstraction, _ = open_abstraction(

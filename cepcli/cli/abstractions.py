@@ -38,11 +38,12 @@ def abstraction_for(
     from cepcli.abstraction.build import REPORT
     from cepcli.abstraction.config import AbstractionConfig
     from cepcli.abstraction.states import open_abstraction
+    from cepcli.agents.choices import default_abstraction
     from cepcli.artifacts import read_json
     from cepcli.envs.catalog import control_spec
 
     spec = control_spec(env)
-    if name == default_name(spec) and name not in space.names("abstraction"):
+    if name == default_abstraction(spec) and name not in space.names("abstraction"):
         note(quiet)(f"There is no abstraction `{name}` yet; making it (cep abstract train)")
         make_abstraction(AbstractionConfig(env=spec.id), space, None, device, False, quiet)
     abstraction, artifact = open_abstraction(
@@ -58,11 +59,6 @@ def abstraction_for(
     return abstraction, artifact
 
 
-def default_name(spec: "ControlSpec") -> str:
-    """The abstraction of an environment unless it is named otherwise."""
-    return f"{spec.family}/default"
-
-
 def make_abstraction(
     config: "AbstractionConfig", space: "Workspace", name: str | None, device: str,
     overwrite: bool, quiet: bool, insecure: bool = False,
@@ -72,12 +68,13 @@ def make_abstraction(
 
     from cepcli.abstraction.build import Sources, build_abstraction, is_made_so, require_enough
     from cepcli.abstraction.geometry import point_pairs
+    from cepcli.agents.choices import default_abstraction, prior_for
     from cepcli.annotate.records import open_annotations
     from cepcli.envs.catalog import control_ids, control_spec
     from cepcli.prior.load import prior_inputs
 
     say, spec = note(quiet), control_spec(control_ids(config.env)[0])
-    name = default_name(spec) if name is None else _of_family(name, spec)
+    name = default_abstraction(spec) if name is None else _of_family(name, spec)
     annotations, found = open_annotations(space, spec.family, config.annotations)
     require_enough(len(found), spec.family, config.annotations)
     if not annotations.path.is_relative_to(space.root):
@@ -174,19 +171,6 @@ def _of_family(name: str, spec: "ControlSpec") -> str:
             f"Try --name {spec.family}/mine",
         )
     return name
-
-
-def prior_for(spec: "ControlSpec", space: "Workspace", say: Any) -> str:
-    """The prior that has the family's name, tuned for it; else the untuned embedded one."""
-    from cepcli.prior.embedded import EMBEDDED
-
-    if spec.family in space.names("prior"):
-        return spec.family
-    say(
-        f"No prior is named `{spec.family}`: asking the untuned one (tune one first: cep prior "
-        f"finetune --env {spec.id} --shots 20 --name {spec.family})"
-    )
-    return EMBEDDED
 
 
 def _rollouts(

@@ -115,7 +115,7 @@ def _env_of(dataset: str, data: "ControlData | TextData") -> str:
 
 def default_prior(env: str, space: "Workspace", quiet: bool) -> str:
     """The prior that is asked about an environment unless another is named."""
-    from cepcli.cli.abstractions import prior_for
+    from cepcli.agents.choices import prior_for
     from cepcli.envs.catalog import spec
     from cepcli.prior.embedded import EMBEDDED
 
@@ -131,7 +131,8 @@ def _described(
     """What describes the states of an environment of control; FAMILY/default is made if missing."""
     from dataclasses import replace
 
-    from cepcli.cli.abstractions import abstraction_for, default_name
+    from cepcli.agents.choices import default_abstraction
+    from cepcli.cli.abstractions import abstraction_for
     from cepcli.envs.catalog import spec
     from cepcli.offline.labelling import Words
     from cepcli.prior.load import UNIFORM
@@ -139,7 +140,7 @@ def _described(
     known = spec(env).control
     if known is None or config.prior == UNIFORM:
         return config, None
-    name = config.abstraction or default_name(known)
+    name = config.abstraction or default_abstraction(known)
     words = Words(*abstraction_for(env, name, space, config.device, quiet))
     return replace(config, abstraction=name), words
 

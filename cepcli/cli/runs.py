@@ -217,6 +217,10 @@ def export(
             )
         _export_records(runs, output, overwrite, workspace, json)
         return
+    if overwrite:
+        raise ConfigError(
+            "`--overwrite` is for records; a table replaces its file.", "Leave it out."
+        )
     from cepcli.artifacts import check_writable
     from cepcli.report.frames import load_metrics, load_runs, write_frame
 

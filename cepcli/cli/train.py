@@ -15,7 +15,7 @@ from cepcli.cli.options import (
     open_workspace,
     print_json,
 )
-from cepcli.errors import CacheError, ConfigError, EnvError, Interrupted, PriorError
+from cepcli.errors import CacheError, EnvError, Interrupted, PriorError
 
 
 def train(
@@ -70,11 +70,9 @@ def train(
     """Train an agent on one environment; leaves a run that can be evaluated and compared."""
     from dataclasses import replace
 
-    from cepcli.agents.config import CONTROL, training_config
-    from cepcli.agents.idle import idle_settings
-    from cepcli.cli.prior_display import accept_terms
-    from cepcli.config import given, refuse_idle
-    from cepcli.envs.catalog import full_options, spec
+    from cepcli.agents.choices import chosen_config
+    from cepcli.agents.config import reads_descriptions
+    from cepcli.cli.prior_display import accept_terms, note
     from cepcli.prior.load import find_prior
 
     flags: dict[str, Any] = {
@@ -83,25 +81,15 @@ def train(
         "trace": trace or None, "cache.start": cache_from, "demos": demos,
         "llm.server.insecure": insecure or None,
     }  # fmt: skip
-    named = given(file=config, overrides=set_ or [], flags=flags)
-    first = training_config(file=config, overrides=set_ or [], flags=flags)
-    if "agent" not in named and spec(first.env).kind == "control" and first.agent not in CONTROL:
-        typer.echo(f"`{first.env}` is continuous control: training hybrid-sac", err=True)
-        flags["agent"] = "hybrid-sac"
-        first = training_config(file=config, overrides=set_ or [], flags=flags)
-    typed = given(overrides=set_ or [], flags=flags)  # a file may be of a run with other settings
-    if first.prior == "uniform":
-        _refuse_llm(typed)
-    refuse_idle(
-        {k: v for k, v in typed.items() if k != "cache" or v != {"mode": "off"}},
-        idle_settings(first),
-    )
-    if not resume:  # a setting that no run begins with is said before anything is made for it
-        first.check_new()
     space = open_workspace(workspace)
-    first = _described(first, space, "prior" in named, quiet)
+    first = chosen_config(
+        space, file=config, overrides=set_ or [], flags=flags, resume=resume, notify=note(quiet)
+    )
+    if reads_descriptions(first):
+        from cepcli.cli.abstractions import abstraction_for
+
+        abstraction_for(first.env, str(first.abstraction), space, first.device, quiet)
     accept_terms(find_prior(first.prior, space).model, quiet)
-    first = replace(first, env_options=full_options(first.env, first.env_options))
     summaries = []
     for number in range(first.seed, first.seed + seeds):
         one = replace(first, seed=number)
@@ -111,45 +99,6 @@ def train(
             print_summary(summaries[-1])
     if json:
         print_json(summaries[0] if seeds == 1 else {"runs": summaries})
-
-
-def _refuse_llm(typed: dict[str, Any]) -> None:
-    """Refuse what was typed for an LLM where none is asked."""
-    idle = {
-        "cache.mode": typed.get("cache", {}).get("mode", "off") != "off",
-        "trace": typed.get("trace", False),
-        "abstraction": "abstraction" in typed,
-    }
-    for key, is_idle in idle.items():
-        if is_idle:
-            raise ConfigError(
-                f"`{key}` was set, but means nothing here: no LLM is asked.",
-                "Leave it out, or name a --prior.",
-            )
-
-
-def _described(config: Any, space: Any, named: bool, quiet: bool) -> Any:
-    """`config` with what an LLM needs to read states of control: its prior and an abstraction.
-
-    The prior tuned for the family comes before the embedded one, unless the user has `named` one;
-    FAMILY/default is made if missing.
-    """
-    from dataclasses import replace
-
-    if config.agent != "hybrid-sac" or config.prior == "uniform":
-        return config
-    from cepcli.cli.abstractions import abstraction_for, default_name, prior_for
-    from cepcli.cli.prior_display import note
-    from cepcli.envs.catalog import control_spec
-    from cepcli.prior.load import prior_inputs
-
-    known = control_spec(config.env)
-    if not named:
-        config = replace(config, prior=prior_for(known, space, note(quiet)))
-    prior_inputs(config.prior, space)  # a misspelt one is said before anything is made for it
-    name = config.abstraction or default_name(known)
-    abstraction_for(config.env, name, space, config.device, quiet)
-    return replace(config, abstraction=name)
 
 
 def _train_one(

@@ -1,4 +1,4 @@
-"""Every tutorial as a reader follows it, in a workspace of its own.
+"""Every tutorial, and the page of the API, as a reader follows it, in a workspace of its own.
 
 Console lines run in order, in this process; a block with a file's name is written to that file;
 other Python blocks run one after another in one namespace; a block of text is what the commands
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.docs_pages import TUTORIALS, commands, fences, label, prose
+from tests.docs_pages import DOCS, TUTORIALS, commands, fences, label, prose
 from tests.fakes import FakeScorer
 from tests.prior.served import Served, gguf_weights
 
@@ -222,7 +222,7 @@ def refresh():
 
 
 @pytest.mark.usefixtures("stand_ins")
-@pytest.mark.parametrize("page", TUTORIALS, ids=label)
+@pytest.mark.parametrize("page", [*TUTORIALS, DOCS / "api.md"], ids=label)
 def test_tutorial_runs(page, cep, capsys, folder, packages):
     with contextlib.closing(Served()) as server:
         Reader(cep, capsys, folder, lambda words: server.url, unpack(packages)).follow(
@@ -232,7 +232,7 @@ def test_tutorial_runs(page, cep, capsys, folder, packages):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("page", TUTORIALS, ids=label)
+@pytest.mark.parametrize("page", [*TUTORIALS, DOCS / "api.md"], ids=label)
 def test_tutorial_runs_with_the_real_models(page, cep, capsys, folder, packages):
     with contextlib.ExitStack() as running:
 
