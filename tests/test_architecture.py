@@ -90,7 +90,11 @@ def test_the_public_functions_are_imported_by_the_package_alone():
 
 
 def test_importing_the_package_loads_no_library():
-    code = "import sys; before = {*sys.modules}; import cepcli; print({*sys.modules} - before)"
+    code = (
+        "import sys; before = {*sys.modules}; import cepcli;"
+        "new = {name.partition('.')[0] for name in {*sys.modules} - before};"
+        "print(new - sys.stdlib_module_names)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'cepcli'}"
 

@@ -43,11 +43,11 @@ def comparison_table(
 
 def differences_table(world: World) -> Table | None:
     """The keys of the configuration that settings differ in; None with one setting."""
-    flat = {s.label: dict(flat(s.runs[0].settings)) for s in world.settings}
-    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    told_by = {s.label: dict(flat(s.runs[0].settings)) for s in world.settings}
+    keys = dict.fromkeys(key for values in told_by.values() for key in values)
     rows = []
     for key in keys:
-        told = [values.get(key) for values in flat.values()]
+        told = [values.get(key) for values in told_by.values()]
         if key not in _INCIDENTAL and any(value != told[0] for value in told):
             cells = [_text(_DASH if value is None else str(value)) for value in told]
             rows.append([_text(key), *cells])
@@ -55,7 +55,7 @@ def differences_table(world: World) -> Table | None:
         return None
     return Table(
         "differences", "What they differ in", "Keys of config.toml whose values are not the same.",
-        ["key", *flat], rows,
+        ["key", *told_by], rows,
     )  # fmt: skip
 
 
