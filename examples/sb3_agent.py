@@ -2,7 +2,7 @@
 
 DQN sees the numbers of a BabyAI view; the prior reads the same view as sentences, through the
 cache. `score` is where an LLM would be asked; this one is a weak rule of thumb. The steps are far
-too few for DQN alone. Needs: pip install -e ".[sb3]". Run it: python examples/sb3_agent.py
+too few for DQN alone. Needs: pip install 'cepcli[sb3]'. Run it: python examples/sb3_agent.py
 """
 
 from typing import Any

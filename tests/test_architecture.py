@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cepcli"
 #: What each layer may import besides itself; a package not named here imports nothing of cepcli.
 SERVICES = {
     "artifacts", "checkpoint_files", "child_processes", "config", "device", "metrics",
-    "packaged_models", "registry", "run_directory", "seeding", "whole_files",
+    "extras", "packaged_models", "registry", "run_directory", "seeding", "whole_files",
 }  # fmt: skip
 BOTTOM = {"errors", "types"}
 BASE = SERVICES | BOTTOM
@@ -22,6 +22,7 @@ LAYERS = {
     "config": BASE,
     "metrics": BASE,
     "registry": BASE,
+    "extras": BASE,
     "seeding": BASE,
     "packaged_models": BASE,
     "device": BASE,

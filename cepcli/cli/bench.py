@@ -61,7 +61,7 @@ def cache(
     from cepcli.experiments.bench_gptcache import gptcache_is_installed
 
     if not gptcache_is_installed():
-        typer.echo('To compare with GPTCache: pip install -e ".[bench]"', err=True)
+        typer.echo("To compare with GPTCache: pip install 'cepcli[bench]'", err=True)
     result = bench_cache(_numbers(capacities))
     if json:
         print_json(result)
@@ -164,7 +164,8 @@ def sac(
 
     absent = not_installed()
     if absent:
-        typer.echo(f'Not compared with {" and ".join(absent)}: pip install -e ".[bench]"', err=True)
+        line = "pip install 'cepcli[bench]' sbx-rl"
+        typer.echo(f"Not compared with {' and '.join(absent)}: {line}", err=True)
     result = bench_sac(steps, rounds, core=core, notify=note(False))
     if json:
         print_json(result)

@@ -9,9 +9,10 @@ from typing import Any
 import typer
 
 from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_table
+from cepcli.extras import EXTRAS, install_command, missing_modules
 
 _LIBRARIES = (
-    "torch", "transformers", "peft", "gguf", "gymnasium", "minigrid", "textworld", "alfworld",
+    "torch", "transformers", "peft", "gguf", "gymnasium", "mujoco", "metaworld", "minigrid",
     "numpy", "scipy", "hnswlib", "pyarrow", "matplotlib", "tensorboard", "rapidfuzz",
 )  # fmt: skip
 
@@ -20,6 +21,7 @@ def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Check libraries, device, models, workspace; exit 2 if something needed is missing."""
     checks = [
         *(_library(name) for name in _LIBRARIES),
+        *(_extra(name) for name in EXTRAS),
         _device(),
         *_models(),
         *_workspace(workspace),
@@ -55,13 +57,19 @@ def _check(
 
 def _library(name: str) -> dict[str, Any]:
     if importlib.util.find_spec(name) is None:
-        return _check(name, False, "", "make install")
+        return _check(name, False, "", "pip install cepcli")
     return _check(name, True, metadata.version(name))
+
+
+def _extra(name: str) -> dict[str, Any]:
+    missing = missing_modules(name)
+    found = f"without {', '.join(missing)}" if missing else ", ".join(EXTRAS[name])
+    return _check(f"extra {name}", not missing, found, install_command(name), optional=True)
 
 
 def _device() -> dict[str, Any]:
     if importlib.util.find_spec("torch") is None:
-        return _check("device", False, "", "make install")
+        return _check("device", False, "", "pip install cepcli")
     import torch
 
     found = f"cpu, {torch.get_num_threads()} threads"

@@ -16,6 +16,7 @@ from cepcli.cli.options import (
 )
 from cepcli.cli.prior_display import note
 from cepcli.errors import ConfigError, EnvError
+from cepcli.extras import install_command, missing_modules
 
 if TYPE_CHECKING:
     from cepcli.envs.base import SymbolicEnv
@@ -35,6 +36,9 @@ def list_envs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     broken = [plugin for plugin in catalog.plugins() if plugin.error is not None]
     if json:
         found = [{"id": s.id, "family": s.family, "summary": s.summary} for s in specs]
+        for row, known in zip(found, specs, strict=True):
+            if known.extra and missing_modules(known.extra):
+                row["install"] = install_command(known.extra)
         errors = [{"entry_point": p.name, "package": p.package, "error": p.error} for p in broken]
         print_json({"environments": found, "broken": errors, "games": _games(workspace)})
         return
@@ -42,6 +46,9 @@ def list_envs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
     print_table("Environments", ["id", "family", "summary"], rows)
     for plugin in broken:
         typer.echo(f"Broken: {plugin.error} {plugin.fix}")
+    for extra in sorted({s.extra for s in specs if s.extra and missing_modules(s.extra)}):
+        ids = ", ".join(s.id for s in specs if s.extra == extra)
+        typer.echo(f"Not installed: {ids}. {install_command(extra)}")
     for family, games in _games(workspace).items():
         typer.echo(f"{games} games of {family} are made: {_games_folder(workspace) / family}")
 
@@ -109,6 +116,9 @@ def check_envs(
     failed = 0
     for spec in [catalog.spec(each) for each in ids]:
         options = {**spec.check_options, **typed}
+        if env_id is None and spec.extra and missing_modules(spec.extra):
+            typer.echo(f"{spec.id}: skipped, not installed: {install_command(spec.extra)}")
+            continue
         told = f" (with {_cell(options)})" if options else ""
         try:
             _check(spec, workspace, episodes, seed, options)

@@ -23,6 +23,7 @@ from cepcli.envs.alfworld_facts import Fact
 from cepcli.envs.game_making import make_apart
 from cepcli.envs.kept_games import game_made_once
 from cepcli.errors import EnvError
+from cepcli.extras import install_command
 
 #: Format of a compiled game; part of its name.
 _FORMAT = 1
@@ -46,7 +47,10 @@ def shipped(name: str) -> str:
         file = Path(folder) / "data" / name
         if file.is_file():
             return file.read_text(encoding="utf-8")
-    raise EnvError(f"The package `alfworld`, which ships {name}, is not installed.", "make install")
+    raise EnvError(
+        f"The package `alfworld`, which ships {name}, is not installed.",
+        install_command("alfworld"),
+    )
 
 
 def read_game(file: Path, again: str = _AGAIN) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from cepcli.envs.env_spec import EnvSpec
 from cepcli.envs.plugins import GROUP, Plugin, load_plugins
 from cepcli.envs.webshop_options import WebShopOptions, settled
 from cepcli.errors import EnvError
+from cepcli.extras import require_extra
 from cepcli.registry import suggest
 
 __all__ = [
@@ -147,6 +148,8 @@ def _make(
     if split not in ("train", "heldout"):
         raise EnvError(f"`split` is {split!r}, expected train or heldout.")
     _require_kind(found, kind)
+    if found.extra is not None:
+        require_extra(found.extra, f"`{found.id}`")
     with asking(found.id, "its factory"):
         built = build(found.options, options)
         return found.factory(found.id, split, workspace, built, progress)
@@ -273,6 +276,7 @@ def _textworld_spec(name: str, summary: str, options: type) -> EnvSpec:
         textworld_games.make_textworld,
         options,
         {"games": 1, "heldout_games": 1},
+        extra="textworld",
     )
 
 
@@ -295,6 +299,7 @@ def _alfworld_spec(env_id: str, summary: str) -> EnvSpec:
         alfworld.make_alfworld,
         alfworld.AlfworldOptions,
         {"source": "household", "games": 6, "heldout_games": 6},
+        extra="alfworld",
     )
 
 

@@ -37,6 +37,7 @@ class EnvSpec:
         check_options: options that make a contract check quick.
         control: what is known of a `ControlEnv` without making it; None of a `SymbolicEnv`.
         settle: the options with what they leave to the user's environment variables filled in.
+        extra: the extra of cep that the environment needs (see `cepcli.extras`), or None.
     """
 
     id: str
@@ -47,6 +48,7 @@ class EnvSpec:
     check_options: Mapping[str, Any] = field(default_factory=dict)
     control: ControlSpec | None = None
     settle: Callable[[Any], Any] | None = None
+    extra: str | None = None
 
     @property
     def kind(self) -> Literal["text", "control"]:

@@ -28,7 +28,7 @@ _ENV, _SPLIT = "halfcheetah", "medium-replay"
 #: What to type for d3rlpy beside cep. Its own requirement of gymnasium is what stands in the way.
 INSTALL = (
     "It requires gymnasium==1.0.0 and cep a later one, so pip must be told to leave that be: "
-    'pip install -e ".[d3rlpy]" && pip install --no-deps d3rlpy==2.8.1'
+    "pip install 'cepcli[d3rlpy]' && pip install --no-deps d3rlpy==2.8.1"
 )
 
 

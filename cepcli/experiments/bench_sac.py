@@ -160,7 +160,7 @@ class Contender:
             last = (self._errors.read().strip().splitlines() or ["nothing"])[-1]
             raise ConfigError(
                 f"`{self._name}` cannot be timed here; it said: {last}",
-                'Install what is compared again: pip install -e ".[bench]"',
+                "Install what is compared again: pip install 'cepcli[bench]' sbx-rl",
             ) from error
 
     def stop(self) -> None:

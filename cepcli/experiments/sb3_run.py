@@ -99,7 +99,7 @@ class _Reference:
             from stable_baselines3 import SAC
         except ImportError as error:
             raise ConfigError(
-                "Stable-Baselines3 is not installed.", 'Install it: pip install -e ".[bench]"'
+                "Stable-Baselines3 is not installed.", "Install it: pip install 'cepcli[bench]'"
             ) from error
         self._sac = SAC
         self._config, self._run, self._name, self._notify = config, run, name, notify

@@ -19,6 +19,7 @@ from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.catalog import make_control_env, make_env, spec
 from cepcli.envs.control import ControlEnv
 from cepcli.errors import ArtifactError, DataError
+from cepcli.extras import require_minari
 from cepcli.offline.behaviour import Behaviour
 from cepcli.offline.d4rl import write_d4rl
 from cepcli.offline.dataset import REFERENCE_RETURNS, ControlData, Notify
@@ -60,7 +61,7 @@ class CollectConfig:
         default=0.2, metadata={"help": "share of random actions of noisy-expert, 0 to 1"}
     )
     layouts: tuple[str, ...] = field(
-        default=LAYOUTS, metadata={"help": "of control: d4rl, minari or both"}
+        default=("d4rl",), metadata={"help": "of control: d4rl, minari or both"}
     )
     env_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "options of the environment family"}
@@ -155,6 +156,8 @@ def collect(
         ArtifactError: if the name is taken, or by an unfinished dataset of other settings.
     """
     config, text = plan.config, spec(plan.config.env).kind == "text"
+    if not text and "minari" in config.layouts:
+        require_minari("The layout minari")
     with workspace.lock("dataset", name):
         folder = _begun(config, workspace, name, overwrite=overwrite, notify=notify)
         with writing(workspace.root):

@@ -15,6 +15,7 @@ import numpy as np
 from cepcli.artifacts import Workspace, data_folder
 from cepcli.envs.catalog import env_ids
 from cepcli.errors import DataError
+from cepcli.extras import require_minari
 from cepcli.offline.checks import (
     check_env,
     check_finite,
@@ -79,6 +80,7 @@ def read_minari(id_: str, *, env: str | None, workspace: Workspace, notify: Noti
         DataError: if there is none, no server can be reached, or it is malformed or of another
             environment.
     """
+    require_minari(f"The dataset `{id_}`")
     if id_ not in installed():
         _check_there_is_nothing(id_)
         _download(id_, notify)
@@ -115,6 +117,7 @@ def read_minari_folder(
 def _read(
     folder: Path, id_: str, *, env: str | None, workspace: Workspace, notify: Notify, source: str
 ) -> ControlData:
+    require_minari(f"The Minari dataset `{id_}`")
     reader = _Reader(folder, id_, env, notify)
     columns = columns_of_file(folder / _ABOUT, reader.env, reader.shape, reader.fill, workspace)
     check_plausible(reader.where, reader.known, columns.observations)
@@ -388,6 +391,7 @@ def write_minari(folder: Path, data: ControlData, *, recipe: str, about: str) ->
         recipe: of the behaviour, part of the id.
         about: the dataset's description.
     """
+    require_minari("Writing a Minari dataset")
     import gymnasium
     from gymnasium.spaces import Box
     from minari.data_collector import EpisodeBuffer

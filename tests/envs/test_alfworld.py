@@ -381,4 +381,4 @@ def test_without_the_package_that_ships_the_domain(monkeypatch, tmp_path):
     env = AlfworldEnv("alfworld/pick", "train", AlfworldOptions(**SMALL), tmp_path)
     with pytest.raises(EnvError, match=r"`alfworld`, which ships alfred\.pddl") as error:
         env.reset(seed=0)
-    assert error.value.hint == "make install"
+    assert error.value.hint == "pip install 'cepcli[alfworld]'"

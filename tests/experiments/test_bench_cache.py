@@ -129,7 +129,7 @@ def test_keys_are_unit_and_distinct():
 def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch, capsys, no_gptcache, no_llm):
     assert command(monkeypatch, "--json") == 0
     shown = capsys.readouterr()
-    assert shown.err == 'To compare with GPTCache: pip install -e ".[bench]"\n'
+    assert shown.err == "To compare with GPTCache: pip install 'cepcli[bench]'\n"
     assert json.loads(shown.out)["gptcache_ratio"] == {}
 
 

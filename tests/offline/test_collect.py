@@ -84,7 +84,9 @@ def test_steps_follow_each_other_within_an_episode(tmp_path):
 
 
 def test_both_layouts_hold_the_same(tmp_path):
-    both, artifact, _ = collected(tmp_path, "test/point", transitions=40)
+    both, artifact, _ = collected(
+        tmp_path, "test/point", transitions=40, layouts=("d4rl", "minari")
+    )
     assert (artifact.path / "d4rl.hdf5").is_file()
     one, other, _ = collected(
         tmp_path, "test/point", transitions=40, name="other", layouts=("minari",)
