@@ -11,6 +11,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from cepcli.cli.main import app
+from cepcli.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("data", "results", "docs", "examples", "cepcli", "README.md", "CHANGELOG.md")
@@ -39,6 +40,25 @@ def test_no_path_of_a_developer_s_machine_ships():
         if not match.startswith(EXAMPLES)
     }
     assert found == set()
+
+
+def test_the_lock_and_the_pins_are_what_anybody_can_install():
+    """Public indices alone, and no build of a night."""
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    urls = set(re.findall(r"(?:https?|file):/+[^/\"]*", text))
+    assert urls == {"https://pypi.org", "https://files.pythonhosted.org"}
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    assert [name for name, version in pins.items() if "nightly" in name or "dev" in version] == []
+
+
+def test_the_extras_that_errors_name_are_declared():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    assert project["name"] == "cepcli"
+    assert project["scripts"] == {"cep": "cepcli.cli.main:main"}
+    assert {*EXTRAS, "all"} <= set(project["optional-dependencies"])
+    wanted = [re.split(r"[\[>=<]", each)[0] for each in project["dependencies"]]
+    assert not {module.replace("_", "-") for row in EXTRAS.values() for module in row} & {*wanted}
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=str)

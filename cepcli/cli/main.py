@@ -52,7 +52,6 @@ app = typer.Typer(
     name="cep",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="A large language model as an affordable action prior for reinforcement learning.",
 )
