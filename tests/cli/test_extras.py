@@ -4,7 +4,10 @@ import sys
 
 import pytest
 
+# Loaded before any test replaces what these import.
+from cepcli.envs import catalog
 from cepcli.errors import DataError, EnvError
+from cepcli.experiments import collecting  # noqa: F401
 from cepcli.extras import EXTRAS, install_command, missing_modules, require_extra
 
 
@@ -75,8 +78,6 @@ def test_list_shows_what_is_not_installed(cep):
 
 @pytest.mark.usefixtures("without_extras")
 def test_checking_all_environments_skips_what_is_not_installed(cep, monkeypatch):
-    from cepcli.envs import catalog
-
     monkeypatch.setattr(catalog, "env_ids", lambda: ["babyai/goto-obj", "textworld/coin"])
     done = cep("envs", "check", "--episodes", "1")
     assert done.code == 0
@@ -116,7 +117,5 @@ def test_a_dataset_is_collected_without_minari(cep):
 
 
 def test_an_environment_that_needs_an_extra_says_so_to_a_program(without_extras, tmp_path):
-    from cepcli.envs.catalog import make_env
-
     with pytest.raises(EnvError, match="needs the packages `textworld` and `jericho`"):
-        make_env("textworld/coin", workspace=tmp_path)
+        catalog.make_env("textworld/coin", workspace=tmp_path)
