@@ -12,7 +12,7 @@ from cepcli.agents.config import CONTROL, TrainConfig, reads_descriptions, train
 from cepcli.agents.idle import idle_settings
 from cepcli.artifacts import Workspace
 from cepcli.config import given, refuse_idle
-from cepcli.envs.catalog import control_spec, full_options, spec
+from cepcli.envs import catalog
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ConfigError
 from cepcli.prior.embedded import EMBEDDED
@@ -49,7 +49,7 @@ def chosen_config(
     flags = dict(flags)
     named = given(file=file, overrides=overrides, flags=flags)
     config = training_config(file=file, overrides=overrides, flags=flags)
-    is_control = spec(config.env).kind == "control"
+    is_control = catalog.spec(config.env).kind == "control"
     if "agent" not in named and is_control and config.agent not in CONTROL:
         notify(f"`{config.env}` is continuous control: training hybrid-sac")
         flags["agent"] = "hybrid-sac"
@@ -64,12 +64,12 @@ def chosen_config(
     if not resume:  # a setting that no run begins with is said before anything is made for it
         config.check_new()
     if reads_descriptions(config):
-        known = control_spec(config.env)
+        known = catalog.control_spec(config.env)
         if "prior" not in named:
             config = replace(config, prior=prior_for(known, workspace, notify))
         prior_inputs(config.prior, workspace)  # a misspelt one is said before anything is made
         config = replace(config, abstraction=config.abstraction or default_abstraction(known))
-    return replace(config, env_options=full_options(config.env, config.env_options))
+    return replace(config, env_options=catalog.full_options(config.env, config.env_options))
 
 
 def default_abstraction(known: ControlSpec) -> str:
