@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cepcli.api import evaluate, load_prior, make_env, train
-    from cepcli.cache.around import cached
     from cepcli.cache.cached_prior import CachedPrior
     from cepcli.cache.config import CacheConfig
+    from cepcli.cache.wrap import cached
     from cepcli.errors import CepError
     from cepcli.report.frames import SavedRun, load_metrics, load_run, load_runs
     from cepcli.types import TextState
@@ -30,7 +30,7 @@ _MODULES = {
     "CepError": "cepcli.errors",
     "SavedRun": "cepcli.report.frames",
     "TextState": "cepcli.types",
-    "cached": "cepcli.cache.around",
+    "cached": "cepcli.cache.wrap",
     "evaluate": "cepcli.api",
     "load_metrics": "cepcli.report.frames",
     "load_prior": "cepcli.api",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from cepcli.artifacts import Workspace, workspace_root
 from cepcli.config import build
 from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
@@ -16,7 +15,8 @@ from cepcli.prior import load
 from cepcli.prior.base import Prior
 from cepcli.prior.config import PriorConfig
 from cepcli.report.frames import SavedRun, load_run
-from cepcli.run_directory import is_offline
+from cepcli.workspace.artifacts import Workspace, workspace_root
+from cepcli.workspace.run_directory import is_offline
 
 Notify = Callable[[str], None]
 
@@ -127,10 +127,10 @@ def train(
             environment that is not there. Continuous control under an LLM needs an abstraction,
             which `cep abstract train` makes.
     """
-    from cepcli.agents.choices import chosen_config
-    from cepcli.agents.runs import default_name, start_run
-    from cepcli.agents.training import Hooks
     from cepcli.report.curves import plot_run
+    from cepcli.runs.choices import chosen_config
+    from cepcli.runs.online import default_name, start_run
+    from cepcli.runs.training import Hooks
 
     space = _workspace(workspace)
     named = {
@@ -180,7 +180,7 @@ def evaluate(
 
     space = _workspace(workspace)
     if is_offline(space, run):
-        from cepcli.offline import runs as offline_runs
+        from cepcli.runs import offline as offline_runs
 
         if frozen_cache or options:
             raise ConfigError(
@@ -189,7 +189,7 @@ def evaluate(
                 "Leave out `frozen_cache` and `options`.",
             )
         return offline_runs.evaluate_run(space, run, episodes, notify)
-    from cepcli.agents.runs import evaluate_run
+    from cepcli.runs.online import evaluate_run
 
     return evaluate_run(
         space,

@@ -19,7 +19,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from cepcli import TextState, cached
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.envs.babyai import VERBS, describe
-from cepcli.posterior.maths import log_posterior, sample_action
+from cepcli.posterior import log_posterior, sample_action
 
 TEMPERATURE = 0.1
 STEPS = 2000

@@ -24,7 +24,7 @@ from tests.docs_pages import (
     section,
 )
 from tests.docs_pages import commands as lines_of
-from tests.test_architecture import BOTTOM, LAYERS, SERVICES
+from tests.test_architecture import ORDER
 
 COMMANDS = dict(reference.commands(typer.main.get_command(app)))
 _FOLDERS = "cepcli|configs|data|docs|examples|results|scripts|tests"
@@ -58,8 +58,8 @@ def test_every_metric_is_explained_and_no_other(corridor, tmp_path, monkeypatch)
 
 
 def offline_rows(root, monkeypatch):
-    from cepcli.offline.dataset import REFERENCE_RETURNS
-    from tests.offline import worlds
+    from cepcli.datasets.dataset import REFERENCE_RETURNS
+    from tests.datasets import worlds
 
     worlds.install(monkeypatch.setattr)
     monkeypatch.setitem(REFERENCE_RETURNS, worlds.POINT, (-30.0, 0.0))
@@ -194,48 +194,16 @@ def test_section_that_is_made_by_a_script_has_its_heading():
 # -- the diagram of packages ---------------------------------------------------------------------
 
 
-def diagram():
-    page = (DOCS / "architecture.md").read_text()
-    (body,) = (fence.body for fence in fences(page) if fence.language == "mermaid")
-    boxes = dict(re.findall(r'^ +(\w+)\["([^"]+)"\]$', body, re.MULTILINE))
-    arrows = re.findall(r'^ +(\w+) -(?:- "([^"]+)" -)?-> (\w+)$', body, re.MULTILINE)
-    return boxes, arrows
-
-
-def reach(name, arrows):
-    """What a package may import by the diagram: arrows lead on, but those with a label do not."""
-    found = set()
-    for start, only, end in arrows:
-        if start != name:
-            continue
-        if only and end == "services":
-            found |= set(only.split(", "))
-        elif only:
-            found.add(only.removesuffix(" alone"))
-        else:
-            found |= {end} | reach(end, arrows)
-    return found
-
-
-def test_diagram_of_packages_is_what_the_tests_of_imports_enforce():
-    boxes, arrows = diagram()
-    assert set(boxes["services"].split(", ")) == SERVICES
-    assert set(boxes["bottom"].split(", ")) == BOTTOM
-    packages = {name for name in LAYERS if name not in SERVICES | BOTTOM}
-    assert boxes.keys() - {"services", "bottom", "cli"} == packages
-    for name in packages - {"report"}:
-        allowed = {n for n in LAYERS[name] if n not in SERVICES | BOTTOM}
-        reached = reach(name, arrows)
-        extra = {"prior.base"} if "prior" in reached else set()
-        assert reached - {"services", "bottom"} - extra - report_only(reached) == allowed, name
-        assert {"services", "bottom"} <= reached, name
-    assert reach("report", arrows) == LAYERS["report"]
-    assert reach("cli", arrows) >= packages
-
-
-def report_only(reached):
-    """The services that `report` may import, which all others may, too."""
-    return (LAYERS["report"] & (SERVICES | BOTTOM)) if "report" in reached else set()
+def test_table_of_packages_has_the_order_that_the_tests_of_imports_enforce():
+    rows = re.findall(
+        r"^\| (`.+?`) \|", section(DOCS / "architecture.md", "Packages"), re.MULTILINE
+    )
+    named = [[name.rstrip("/") for name in re.findall(r"`([^`]+)`", row)] for row in rows]
+    assert named.pop() == ["cli"]
+    order = {name: line for line, packages in enumerate(ORDER) for name in packages}
+    lines = [order[name] for row in named for name in row]
+    assert lines == sorted(lines)
+    assert {name for row in named for name in row} == set(order)
 
 
 def test_scripts_name_pages_that_are_there():

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from cepcli import whole_files
-from cepcli.artifacts import Workspace
-from cepcli.checkpoint_files import checkpoints, load_arrays, read_state, writing_checkpoint
 from cepcli.whole_files import clean, discard, replace, settle, whole_file, write_whole
+from cepcli.workspace.artifacts import Workspace
+from cepcli.workspace.checkpoint_files import (
+    checkpoints,
+    load_arrays,
+    read_state,
+    writing_checkpoint,
+)
 from tests.killed import killed_at_every_step
 
 OLD, NEW = "the old content", "the new content"

@@ -19,22 +19,22 @@ from cepcli.abstraction.annotated import (
     mislabelled,
 )
 from cepcli.abstraction.bank import UNKNOWN, Bank
-from cepcli.abstraction.catalog import Notify, make_encoder
-from cepcli.abstraction.config import AbstractionConfig
-from cepcli.abstraction.encoder import TextEncoder
 from cepcli.abstraction.fitting import Fitter, Known, Labelled, Losses, Rewarded, discounted
 from cepcli.abstraction.geometry import with_distances
-from cepcli.abstraction.head import spans_within
 from cepcli.abstraction.judge import HeldOut, judge
-from cepcli.abstraction.pairs import prior_table
 from cepcli.abstraction.picture import plot_map
 from cepcli.abstraction.state_encoder import StateEncoder, feature_scale, standardised
 from cepcli.abstraction.states import Abstraction
-from cepcli.artifacts import Artifact, Input, Workspace, write_json, writing
 from cepcli.config import build, read_toml, write_toml
 from cepcli.errors import ArtifactError, ConfigError
+from cepcli.keys.catalog import Notify, make_encoder
+from cepcli.keys.config import AbstractionConfig
+from cepcli.keys.encoder import TextEncoder
+from cepcli.keys.head import spans_within
+from cepcli.keys.pairs import prior_table
 from cepcli.seeding import generator
 from cepcli.types import TextState
+from cepcli.workspace.artifacts import Artifact, Input, Workspace, write_json, writing
 
 REPORT, MAP = "report.json", "map.png"
 #: Log-probabilities over the primitives, of each state.

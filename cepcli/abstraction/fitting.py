@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from torch import Tensor
 
-from cepcli.abstraction.config import AbstractionConfig
 from cepcli.abstraction.state_encoder import ARRAYS, StateEncoder
 from cepcli.errors import ConfigError
+from cepcli.keys.config import AbstractionConfig
 
 _VALUE_WIDTH = 32
 

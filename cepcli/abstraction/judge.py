@@ -15,9 +15,9 @@ from numpy import ndarray
 
 from cepcli.abstraction.annotated import Annotated
 from cepcli.abstraction.bank import Bank
-from cepcli.abstraction.quality import hits_at_equal_kl, lipschitz
 from cepcli.abstraction.states import Abstraction
 from cepcli.errors import ArtifactError
+from cepcli.keys.quality import hits_at_equal_kl, lipschitz
 
 STATES, ARRAYS = "heldout.jsonl", "heldout.npz"
 _MOST_RETRIEVED = 5

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
-from cepcli.abstraction.encoder import unit
 from cepcli.abstraction.geometry import PER_PAIR, with_distances
+from cepcli.keys.encoder import unit
 
 #: Number of axes of each array of a `StateEncoder`.
 ARRAYS = {

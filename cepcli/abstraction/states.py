@@ -16,8 +16,8 @@ from numpy import ndarray
 from cepcli.abstraction.annotated import SentenceForm
 from cepcli.abstraction.bank import Bank
 from cepcli.abstraction.state_encoder import StateEncoder
-from cepcli.artifacts import Artifact, Workspace, read_json, write_json
 from cepcli.errors import ArtifactError
+from cepcli.workspace.artifacts import Artifact, Workspace, read_json, write_json
 
 CARD, ENCODER, BANK = "abstraction.json", "state_encoder.safetensors", "bank.npz"
 _FORMAT = "cep-state-encoder-1"

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cepcli.agents.sac_config import SACConfig
 from cepcli.cache.config import CacheConfig
 from cepcli.config import build, given, merge, require, to_dict
 from cepcli.errors import ConfigError
 from cepcli.prior.config import PriorConfig
-from cepcli.rl.sac_config import SACConfig
 
 AgentName = Literal[
     "posterior-q", "dqn", "yan", "direct-llm", "react", "random", "expert", "sac", "hybrid-sac"

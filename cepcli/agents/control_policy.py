@@ -12,11 +12,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.agents.config import PosteriorConfig
+from cepcli.agents.hybrid_sac import HybridSAC
 from cepcli.agents.policy import Decision, decided
+from cepcli.envs.control_episodes import ControlTracker
 from cepcli.errors import ConfigError
 from cepcli.prior.base import Prior, PriorAnswer
-from cepcli.rl.control_episodes import ControlTracker
-from cepcli.rl.hybrid_sac import HybridSAC
 from cepcli.types import TextState
 
 

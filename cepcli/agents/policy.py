@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cepcli.abstraction.encoder import EmbeddingTable
 from cepcli.agents.config import PosteriorConfig
 from cepcli.agents.q_learner import QLearner
-from cepcli.posterior.maths import (
+from cepcli.datasets.text_replay import StateRows
+from cepcli.keys.encoder import EmbeddingTable
+from cepcli.posterior import (
     kl_divergence,
     log_candidate_posterior,
     log_epsilon_greedy,
@@ -27,7 +28,6 @@ from cepcli.posterior.maths import (
     temperature_schedule,
 )
 from cepcli.prior.base import Prior, PriorAnswer
-from cepcli.rl.replay import StateRows
 from cepcli.types import TextState
 
 

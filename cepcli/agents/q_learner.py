@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cepcli.abstraction.encoder import EmbeddingTable
 from cepcli.agents.config import LearnerConfig, PosteriorConfig
-from cepcli.posterior.maths import sample_candidates, sample_multiplicities
-from cepcli.rl.losses import TDLoss, next_state_value, td_loss
-from cepcli.rl.networks import TextQNetwork, shrunk_advantage
-from cepcli.rl.replay import NO_ACTION, NStepWindow, Replay, StateBatch, StateRows
-from cepcli.rl.spread import RunningSpread
+from cepcli.agents.losses import TDLoss, next_state_value, td_loss
+from cepcli.agents.networks import TextQNetwork, shrunk_advantage
+from cepcli.agents.q_scale import RunningSpread
+from cepcli.datasets.text_replay import NO_ACTION, NStepWindow, Replay, StateBatch, StateRows
+from cepcli.keys.encoder import EmbeddingTable
+from cepcli.posterior import sample_candidates, sample_multiplicities
 from cepcli.seeding import generator, stream_seed
 
 

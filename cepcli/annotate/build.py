@@ -17,10 +17,10 @@ from cepcli.annotate.rules import rules_for
 from cepcli.annotate.sampling import sample_states
 from cepcli.annotate.states import State, append_states, keep_states, read_states
 from cepcli.annotate.store import AnnotationFile
-from cepcli.artifacts import Workspace, writing
 from cepcli.config import require, write_toml
 from cepcli.envs.catalog import control_ids, control_spec
 from cepcli.errors import ConfigError
+from cepcli.workspace.artifacts import Workspace, writing
 
 Notify = Callable[[str], None]
 

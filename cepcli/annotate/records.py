@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cepcli.annotate.rules import compose, describe_slots, has_rules, rules_for, slots_of
-from cepcli.artifacts import Artifact, Workspace
 from cepcli.envs.catalog import control_spec
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.registry import suggest
+from cepcli.workspace.artifacts import Artifact, Workspace
 
 FILE = "annotations.jsonl"
 #: Who is believed where several annotate one state, first who is believed most.

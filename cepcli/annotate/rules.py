@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from cepcli.envs.control import ControlSpec
-from cepcli.envs.metaworld_specs import HAND_TASKS, PUSH_TASKS
+from cepcli.envs.metaworld.specs import HAND_TASKS, PUSH_TASKS
 from cepcli.errors import EnvError
 
 Features = Mapping[str, float]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cepcli.annotate.records import plain_numbers, state_id
-from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
 from cepcli.whole_files import write_whole
+from cepcli.workspace.artifacts import writing
 
 FILE = "states.jsonl"
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cepcli.annotate.records import Annotation, Defect, parse, to_line
-from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
 from cepcli.whole_files import replace, sync
+from cepcli.workspace.artifacts import writing
 
 
 class AnnotationFile:

@@ -13,16 +13,16 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from cepcli.abstraction.head import Head, train_head
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.store import PriorCache
 from cepcli.errors import CacheError
+from cepcli.keys.head import Head, train_head
 from cepcli.prior.base import Namespace, PriorShape
 from cepcli.seeding import generator
 
 
 class Keys(Protocol):
-    """Goal and text to unit key; see `cepcli.abstraction.keys.KeyEncoder`."""
+    """Goal and text to unit key; see `cepcli.keys.key_encoder.KeyEncoder`."""
 
     @property
     def dim(self) -> int:

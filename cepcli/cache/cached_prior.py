@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from cepcli.cache.certificate import Certificate, Comparison
-from cepcli.cache.control import Control
+from cepcli.cache.controllers.certificate import Certificate, Comparison
+from cepcli.cache.controllers.runner import Control
 from cepcli.cache.store import Entry, Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.posterior.maths import kl_divergence, span
+from cepcli.posterior import kl_divergence, span
 from cepcli.prior.base import AnswerKind, Prior, PriorAnswer, PriorShape
 from cepcli.types import TextState
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from cepcli.abstraction.config import EncoderName, HeadConfig
-from cepcli.cache.control_config import CertifiedConfig, SurrogateConfig
+from cepcli.cache.controllers.config import CertifiedConfig, SurrogateConfig
 from cepcli.config import require
+from cepcli.keys.config import EncoderName, HeadConfig
 
 CacheMode = Literal["off", "exact", "lru", "fifo", "surrogate", "certified"]
 EvictionPolicy = Literal["lru", "fifo", "lfu", "utility"]

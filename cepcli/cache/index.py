@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 from numpy import ndarray
 
-from cepcli.cache.columns import decode_strings, encode_strings
 from cepcli.cache.config import IndexKind
+from cepcli.cache.disk.columns import decode_strings, encode_strings
 from cepcli.cache.graph import KeyGraph
 
 _FIRST_ROWS = 16

@@ -6,7 +6,7 @@ policy.
 
 Which entries can answer a text at all: those of its goal, unless goals share answers, and in the
 modes without a certificate those that say the same in what an answer turns on
-(`cepcli.abstraction.opposites`).
+(`cepcli.keys.opposites`).
 """
 
 import copy
@@ -21,14 +21,14 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from cepcli.abstraction.keys import reading
-from cepcli.abstraction.opposites import SIGNATURE, alike
-from cepcli.cache import columns, storage
 from cepcli.cache.config import CacheConfig, Knobs
+from cepcli.cache.disk import columns, storage
 from cepcli.cache.entry import Entry, scores_of, text_digest, text_hash
 from cepcli.cache.eviction import Ghosts, make_eviction, new_table
 from cepcli.cache.index import ASIDE, Index, make_index
 from cepcli.errors import CacheError
+from cepcli.keys.key_encoder import reading
+from cepcli.keys.opposites import SIGNATURE, alike
 from cepcli.prior.base import Namespace
 from cepcli.types import TextState
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from cepcli.cache.certificate import Comparison
+from cepcli.cache.controllers.certificate import Comparison
 from cepcli.prior.base import AnswerKind, PriorAnswer
 
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)

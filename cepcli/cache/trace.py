@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from cepcli.errors import CacheError
-from cepcli.metrics import RowWriter
 from cepcli.prior.base import Namespace, PriorAnswer, PriorShape, ScorerFingerprint
 from cepcli.types import TextState
+from cepcli.workspace.metrics import RowWriter
 
 SCHEMA_VERSION = 1
 FILE = "trace.jsonl"

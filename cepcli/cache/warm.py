@@ -13,16 +13,16 @@ from typing import NamedTuple
 from jaxtyping import Float32
 from numpy import ndarray
 
-from cepcli.artifacts import Workspace, sha256
-from cepcli.cache import columns, storage
 from cepcli.cache.cache_keys import CacheKeys, Keys
 from cepcli.cache.config import CacheConfig
+from cepcli.cache.disk import columns, storage
 from cepcli.cache.entry import Entry
 from cepcli.cache.store import PriorCache
 from cepcli.cache.trace import Trace
 from cepcli.errors import CacheError
 from cepcli.prior.base import Namespace, Prior, PriorShape
 from cepcli.types import TextState
+from cepcli.workspace.artifacts import Workspace, sha256
 
 #: By (goal, text), the score of each action, nats; the most recently used last.
 KnownScores = Mapping[tuple[str, str], Mapping[str, float]]

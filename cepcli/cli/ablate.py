@@ -19,9 +19,9 @@ from cepcli.cli.options import (
 from cepcli.cli.prior_display import interruptible, note
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Workspace
     from cepcli.experiments.forecast import Forecast
     from cepcli.experiments.tasks import Plan, Task
+    from cepcli.workspace.artifacts import Workspace
 
 
 def ablate(

@@ -21,7 +21,7 @@ from cepcli.cli.options import (
 from cepcli.cli.prior_display import interruptible
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Artifact
+    from cepcli.workspace.artifacts import Artifact
 
 DEFAULT = "walker2d/default"
 
@@ -59,9 +59,9 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Learn keys and descriptions of states from annotations, rollouts and a prior."""
-    from cepcli.abstraction.config import AbstractionConfig
     from cepcli.cli.abstractions import make_abstraction
     from cepcli.config import resolve
+    from cepcli.keys.config import AbstractionConfig
 
     flags = {"env": env, "prior": prior, "seed": seed, "annotations": annotations}
     settings = resolve(AbstractionConfig, file=config, overrides=set_ or [], flags=flags)
@@ -110,10 +110,10 @@ def describe(
 ) -> None:
     """Say what states look like to the prior, and what annotated states like them call for."""
     from cepcli.abstraction.states import open_abstraction
-    from cepcli.agents.choices import default_abstraction
     from cepcli.cli.abstractions import observations_in, random_observations
     from cepcli.config import read_toml
     from cepcli.envs.catalog import control_spec
+    from cepcli.runs.choices import default_abstraction
 
     space = open_workspace(workspace)
     if name is None:
@@ -141,7 +141,7 @@ def describe(
 
 def _stored_report(artifact: "Artifact") -> dict[str, Any]:
     from cepcli.abstraction.build import REPORT
-    from cepcli.artifacts import read_json
+    from cepcli.workspace.artifacts import read_json
 
     return read_json(artifact.path / REPORT)
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from cepcli.abstraction.annotated import Rollout
     from cepcli.abstraction.build import AskPrior
-    from cepcli.abstraction.config import AbstractionConfig
     from cepcli.abstraction.states import Abstraction
     from cepcli.annotate.records import Annotation
-    from cepcli.artifacts import Artifact, Workspace
     from cepcli.envs.control import ControlSpec
+    from cepcli.keys.config import AbstractionConfig
     from cepcli.types import TextState
+    from cepcli.workspace.artifacts import Artifact, Workspace
 
 #: States per call of a prior: enough to fill rows, few enough to show progress.
 _STATES_PER_CALL = 16
@@ -36,11 +36,11 @@ def abstraction_for(
         ArtifactError: if there is none, or it was made for other states.
     """
     from cepcli.abstraction.build import REPORT
-    from cepcli.abstraction.config import AbstractionConfig
     from cepcli.abstraction.states import open_abstraction
-    from cepcli.agents.choices import default_abstraction
-    from cepcli.artifacts import read_json
     from cepcli.envs.catalog import control_spec
+    from cepcli.keys.config import AbstractionConfig
+    from cepcli.runs.choices import default_abstraction
+    from cepcli.workspace.artifacts import read_json
 
     spec = control_spec(env)
     if name == default_abstraction(spec) and name not in space.names("abstraction"):
@@ -68,10 +68,10 @@ def make_abstraction(
 
     from cepcli.abstraction.build import Sources, build_abstraction, is_made_so, require_enough
     from cepcli.abstraction.geometry import point_pairs
-    from cepcli.agents.choices import default_abstraction, prior_for
     from cepcli.annotate.records import open_annotations
     from cepcli.envs.catalog import control_ids, control_spec
     from cepcli.prior.load import prior_inputs
+    from cepcli.runs.choices import default_abstraction, prior_for
 
     say, spec = note(quiet), control_spec(control_ids(config.env)[0])
     name = default_abstraction(spec) if name is None else _of_family(name, spec)

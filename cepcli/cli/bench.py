@@ -30,7 +30,7 @@ def prior(
     json: JsonOption = False,
 ) -> None:
     """Token-tree scoring against one forward pass of prompt + action per candidate."""
-    from cepcli.experiments.bench_prior import bench_prior
+    from cepcli.bench.prior import bench_prior
 
     result = bench_prior(_numbers(candidates), repeats)
     rows = [
@@ -57,8 +57,8 @@ def cache(
     keys, a dictionary probe, and GPTCache (SQLite and faiss) where the extra
     `bench` is installed.
     """
-    from cepcli.experiments.bench_cache import MOST_IN_GPTCACHE, bench_cache
-    from cepcli.experiments.bench_gptcache import gptcache_is_installed
+    from cepcli.bench.cache import MOST_IN_GPTCACHE, bench_cache
+    from cepcli.bench.gptcache import gptcache_is_installed
 
     if not gptcache_is_installed():
         typer.echo("To compare with GPTCache: pip install 'cepcli[bench]'", err=True)
@@ -94,8 +94,8 @@ def envs(
     Games are made and compiled before the clock runs; `--set games=20` and the
     like set options, which otherwise are those of `cep envs check`.
     """
+    from cepcli.bench.envs import bench_envs
     from cepcli.config import given
-    from cepcli.experiments.bench_envs import bench_envs
 
     rows = bench_envs(
         env or _ONE_A_FAMILY, open_workspace(workspace).root, resets=resets, rounds=rounds,
@@ -160,7 +160,7 @@ def sac(
     Takes turns with Stable-Baselines3 and SBX (JAX) where the extra `bench` is
     installed, on HalfCheetah-v5 with a batch of 256 and two layers of 256.
     """
-    from cepcli.experiments.bench_sac import bench_sac, not_installed
+    from cepcli.bench.sac import bench_sac, not_installed
 
     absent = not_installed()
     if absent:
@@ -199,7 +199,7 @@ def cql(
     ships with cep, with a batch of 256, two layers of 256 and 10 sampled controls
     of each kind.
     """
-    from cepcli.experiments.bench_cql import INSTALL, bench_cql, d3rlpy_is_installed
+    from cepcli.bench.cql import INSTALL, bench_cql, d3rlpy_is_installed
 
     if not d3rlpy_is_installed():
         typer.echo(f"Not compared with d3rlpy, which is not installed. {INSTALL}", err=True)
@@ -282,12 +282,12 @@ def keys(
     json: JsonOption = False,
 ) -> None:
     """Key encoders with and without focus and learned head, on episodes held out of a trace."""
-    from cepcli.abstraction.config import HeadConfig
-    from cepcli.abstraction.keys import make_key_encoder
-    from cepcli.cache.heads import train_on
+    from cepcli.cache.replay.heads import train_on
     from cepcli.cache.trace import read_trace
     from cepcli.cli.replay import find_trace
     from cepcli.config import resolve
+    from cepcli.keys.config import HeadConfig
+    from cepcli.keys.key_encoder import make_key_encoder
 
     config = resolve(HeadConfig, overrides=set_ or [])
     recorded = read_trace(find_trace(trace, workspace))

@@ -21,7 +21,7 @@ from cepcli.cli.replay import replay
 from cepcli.cli.warm import warm
 
 if TYPE_CHECKING:
-    from cepcli.cache.storage import Saved
+    from cepcli.cache.disk.storage import Saved
 
 app = typer.Typer(no_args_is_help=True, help="Look into a prior cache, and check it.")
 
@@ -42,7 +42,7 @@ def stats(
     cache: CacheArgument, workspace: WorkspaceOption = None, json: JsonOption = False
 ) -> None:
     """What a cache holds, what it promises, and what it belongs to."""
-    from cepcli.cache import storage
+    from cepcli.cache.disk import storage
     from cepcli.cli.certificate import in_words
 
     directory = find_cache(cache, workspace)
@@ -65,7 +65,7 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """The entries of a cache, last used first."""
-    from cepcli.cache import storage
+    from cepcli.cache.disk import storage
 
     saved = storage.read(find_cache(cache, workspace))
     found = [e for e in reversed(saved.entries) if goal in e["goal"] and text in e["text"]]
@@ -82,8 +82,8 @@ def verify(
     cache: CacheArgument, workspace: WorkspaceOption = None, json: JsonOption = False
 ) -> None:
     """Check a cache: file hashes, keys, texts, scores, order; exits with 2 if anything is wrong."""
-    from cepcli.cache import storage
-    from cepcli.cache.verify import defects
+    from cepcli.cache.disk import storage
+    from cepcli.cache.disk.verify import defects
     from cepcli.errors import CacheError
 
     directory = find_cache(cache, workspace)

@@ -43,13 +43,13 @@ def train_head(
     quiet: QuietOption = False,
 ) -> None:
     """Train a key head on a trace, and show what it buys on texts it has not seen."""
-    from cepcli.abstraction.config import HeadConfig
-    from cepcli.abstraction.keys import make_key_encoder
-    from cepcli.artifacts import check_writable
-    from cepcli.cache.heads import train_on
+    from cepcli.cache.replay.heads import train_on
     from cepcli.cache.trace import read_trace
     from cepcli.cli.replay import find_trace
     from cepcli.config import resolve
+    from cepcli.keys.config import HeadConfig
+    from cepcli.keys.key_encoder import make_key_encoder
+    from cepcli.workspace.artifacts import check_writable
 
     for file in filter(None, (output, settings)):
         check_writable(file)
@@ -84,8 +84,8 @@ def _write_settings(path: Path, cache: dict[str, Any]) -> None:
     """The section `cache` of a configuration."""
     import tomli_w
 
-    from cepcli.artifacts import writing
     from cepcli.whole_files import write_whole
+    from cepcli.workspace.artifacts import writing
 
     with writing(path.parent):
         write_whole(path, tomli_w.dumps({"cache": cache}))
@@ -110,8 +110,8 @@ def export(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Write a cache's entries as a Parquet file."""
-    from cepcli.cache import storage
-    from cepcli.cache.transfer import export_parquet
+    from cepcli.cache.disk import storage
+    from cepcli.cache.disk.transfer import export_parquet
     from cepcli.cli.cache import find_cache
 
     saved = storage.read(find_cache(cache, workspace))
@@ -126,8 +126,8 @@ def merge(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Merge caches of one namespace into one; the most recently used entries stay."""
-    from cepcli.cache import storage
-    from cepcli.cache.transfer import merge as merged
+    from cepcli.cache.disk import storage
+    from cepcli.cache.disk.transfer import merge as merged
     from cepcli.cli.cache import find_cache
 
     storage.check_new(output)

@@ -21,8 +21,8 @@ from cepcli.errors import ArtifactError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cepcli.artifacts import Workspace
     from cepcli.report.comparison import Group
+    from cepcli.workspace.artifacts import Workspace
 
 
 def compare(
@@ -190,8 +190,8 @@ def _notes(groups: "Sequence[Group]") -> list[str]:
 
 def _picture(groups: "Sequence[Group]", path: Path, part: str) -> str:
     """Draw learning curves; the name of a part becomes part of the file's."""
-    from cepcli.artifacts import writing
     from cepcli.report.curves import plot_comparison
+    from cepcli.workspace.artifacts import writing
 
     if part:
         slug = part.replace("/", "-").replace(", ", "-")
@@ -212,7 +212,6 @@ def _over_tasks(
     picture: Path,
 ) -> dict[str, Any]:
     """Rows of every setting, and a picture of the shares of runs above each score."""
-    from cepcli.artifacts import writing
     from cepcli.report.aggregate import (
         ABOVE,
         Scale,
@@ -223,6 +222,7 @@ def _over_tasks(
         settings_of,
     )
     from cepcli.report.curves import plot_profiles
+    from cepcli.workspace.artifacts import writing
 
     settings, scale = settings_of(groups), Scale(baseline, floor)
     rows = aggregated(settings, scale, by, levels or ABOVE)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from cepcli.cli.prior_display import note, progress_bar
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Artifact, Workspace
-    from cepcli.prior.lessons import TuningData
+    from cepcli.prior.tuning.lessons import TuningData
     from cepcli.types import TextState
+    from cepcli.workspace.artifacts import Artifact, Workspace
 
 
 def lessons_for(
@@ -19,9 +19,9 @@ def lessons_for(
     `name` is of demonstrations or of annotations, or a file `….jsonl` of decisions; the family's
     annotations are the default.
     """
+    from cepcli.datasets.demonstrations import demos_decisions
     from cepcli.envs.catalog import spec
-    from cepcli.prior.lessons import TuningData, lessons_in_file, split_heldout
-    from cepcli.rl.demonstrations import demos_decisions
+    from cepcli.prior.tuning.lessons import TuningData, lessons_in_file, split_heldout
 
     found = spec(env)  # a mistyped environment is said first
     if name is not None and name.endswith(".jsonl"):
@@ -55,8 +55,8 @@ def annotated_states(
 
 def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
     from cepcli.envs.catalog import spec
-    from cepcli.prior.lessons import TuningData
-    from cepcli.prior.shots import check_shots, split_labelled
+    from cepcli.prior.tuning.lessons import TuningData
+    from cepcli.prior.tuning.shots import check_shots, split_labelled
 
     artifact, labelled = annotated_states(env, name, space)
     split = split_labelled(labelled, env)
@@ -72,8 +72,8 @@ def demos_for(
     What has the default name but does not suffice is kept; more are recorded beside it.
     """
     from cepcli.config import resolve
+    from cepcli.datasets.demonstrations import DemosConfig, default_demos_name, open_demos
     from cepcli.envs.catalog import spec
-    from cepcli.rl.demonstrations import DemosConfig, default_demos_name, open_demos
 
     spec(env)  # a mistyped environment is said first
     if name is not None:
@@ -96,8 +96,8 @@ def demos_for(
 
 def _lack(found: "Artifact", env: str, episodes: int) -> str:
     """Why demonstrations do not do for `episodes` shots of `env`; empty when they do."""
-    from cepcli.artifacts import read_json
-    from cepcli.rl.demonstrations import are_of_env
+    from cepcli.datasets.demonstrations import are_of_env
+    from cepcli.workspace.artifacts import read_json
 
     if not are_of_env(found, env):
         return f"they are not of {env}"
@@ -107,7 +107,7 @@ def _lack(found: "Artifact", env: str, episodes: int) -> str:
 
 def record(config: Any, space: "Workspace", name: str, overwrite: bool, quiet: bool) -> "Artifact":
     """Record demonstrations under a progress bar, as `config`, a `DemosConfig`, says."""
-    from cepcli.rl.demonstrations import record_demos
+    from cepcli.datasets.demonstrations import record_demos
 
     total = config.episodes + config.heldout_episodes
     with progress_bar("Playing the expert", total, quiet) as advance:

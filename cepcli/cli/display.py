@@ -12,10 +12,10 @@ from cepcli.cli.live_warnings import LiveWarnings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cepcli.agents.parts import Parts
-    from cepcli.agents.progress import Progress
-    from cepcli.agents.training import Hooks
-    from cepcli.artifacts import Workspace
+    from cepcli.runs.parts import Parts
+    from cepcli.runs.progress import Progress
+    from cepcli.runs.training import Hooks
+    from cepcli.workspace.artifacts import Workspace
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 4.0
@@ -75,7 +75,7 @@ class RunDisplay:
 
     def hooks(self, requested: list[int]) -> "Hooks":
         """The loop's hooks that feed this display."""
-        from cepcli.agents.training import Hooks
+        from cepcli.runs.training import Hooks
 
         return Hooks(
             on_step=self.step,

@@ -79,8 +79,8 @@ def _device() -> dict[str, Any]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from cepcli.abstraction.encoder import MINILM
-    from cepcli.prior.embedded import EMBEDDED_MODELS
+    from cepcli.keys.encoder import MINILM
+    from cepcli.prior.local.embedded import EMBEDDED_MODELS
 
     rows = [(MINILM, "fetched on first use", "make demo")]
     for model in EMBEDDED_MODELS.values():
@@ -96,7 +96,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _workspace(option: Any) -> list[dict[str, Any]]:
-    from cepcli.artifacts import Workspace, shipped_root, workspace_root
+    from cepcli.workspace.artifacts import Workspace, shipped_root, workspace_root
 
     space = Workspace(workspace_root(option))
     folder = next(p for p in (space.root, *space.root.parents) if p.is_dir())
@@ -117,9 +117,9 @@ def _workspace(option: Any) -> list[dict[str, Any]]:
 
 def _data_folders() -> list[dict[str, Any]]:
     """Published data that two families of environments read where the user has it."""
-    from cepcli.artifacts import data_folder
-    from cepcli.envs.alfworld_official import DOWNLOAD, FOLDER
-    from cepcli.envs.webshop_products import FETCH
+    from cepcli.envs.alfworld.official import DOWNLOAD, FOLDER
+    from cepcli.envs.webshop.products import FETCH
+    from cepcli.workspace.artifacts import data_folder
 
     alfworld, webshop = data_folder("ALFWORLD_DATA"), data_folder("WEBSHOP_DATA")
     games = None if alfworld is None else alfworld / FOLDER

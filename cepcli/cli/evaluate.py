@@ -54,9 +54,9 @@ def evaluate(
 
     With --set they are of the same environment under other options than the run's.
     """
-    from cepcli.agents.evaluation import unwatched
-    from cepcli.agents.runs import evaluate_run
     from cepcli.experiments.retention import retention
+    from cepcli.runs.evaluation import unwatched
+    from cepcli.runs.online import evaluate_run
 
     notify = note(quiet)
     space = open_workspace(workspace)

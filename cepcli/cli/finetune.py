@@ -32,9 +32,9 @@ from cepcli.cli.prior_display import (
 from cepcli.errors import ConfigError, PriorError
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Artifact, Workspace
     from cepcli.prior.config import FinetuneConfig
-    from cepcli.prior.lessons import TuningData
+    from cepcli.prior.tuning.lessons import TuningData
+    from cepcli.workspace.artifacts import Artifact, Workspace
 
 
 class _Tuning(NamedTuple):
@@ -100,9 +100,9 @@ def finetune(
     quiet: QuietOption = False,
 ) -> None:
     """Tune a language model on few demonstrations; leaves a prior for `--prior NAME`."""
-    from cepcli.artifacts import check_name
-    from cepcli.prior.language_model import check_source
     from cepcli.prior.load import check_free
+    from cepcli.prior.local.language_model import check_source
+    from cepcli.workspace.artifacts import check_name
 
     if name is not None:
         check_free(check_name(name))
@@ -163,7 +163,7 @@ def _plan(
     """The priors to tune, what the untuned model is loaded by, and the most shots of any."""
     from cepcli.config import resolve
     from cepcli.prior.config import FinetuneConfig
-    from cepcli.prior.tuned import default_prior_name
+    from cepcli.prior.tuning.tuned import default_prior_name
 
     def resolved(shots: int | None, choice: str | None, seed: int | None) -> FinetuneConfig:
         flags = {"shots": shots, "choice": choice, "seed": seed}
@@ -225,8 +225,7 @@ def _tune_all(
     space: "Workspace", options: _Options,
 ) -> tuple[list[dict[str, Any]], list[PriorError]]:  # fmt: skip
     """One row per prior (uniform, untuned, each tuned one), and those that were not kept."""
-    from cepcli.artifacts import read_json
-    from cepcli.prior.tuned import (
+    from cepcli.prior.tuning.tuned import (
         WorseThanChanceError,
         chosen_lessons,
         is_made_so,
@@ -235,6 +234,7 @@ def _tune_all(
         report_row,
         reporting_lessons,
     )
+    from cepcli.workspace.artifacts import read_json
 
     finished = {
         tuning.name
@@ -284,8 +284,8 @@ def _tune(
     data: "list[TuningData]", tuning: _Tuning, space: "Workspace", before: Any, options: _Options
 ) -> "Artifact":
     """Tune one prior under a progress bar."""
-    from cepcli.prior.finetune import planned_steps
-    from cepcli.prior.tuned import TuningHooks, chosen_lessons, tune_prior
+    from cepcli.prior.tuning.finetune import planned_steps
+    from cepcli.prior.tuning.tuned import TuningHooks, chosen_lessons, tune_prior
 
     steps = planned_steps(tuning.config, len(chosen_lessons(data, tuning.config)))
     with progress_bar(f"Tuning {tuning.name}", steps, options.quiet) as advance:

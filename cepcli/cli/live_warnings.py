@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cepcli.agents.parts import Parts
-    from cepcli.agents.progress import Progress
-    from cepcli.artifacts import Workspace
     from cepcli.report.warnings import RunWarning
+    from cepcli.runs.parts import Parts
+    from cepcli.runs.progress import Progress
+    from cepcli.workspace.artifacts import Workspace
 
 _APART = 25  # decisions between the rows that are kept, at first
 _MOST_ROWS = 256
@@ -36,10 +36,10 @@ class LiveWarnings:
 
     def judge(self, parts: "Parts", progress: "Progress") -> "list[RunWarning]":
         """What there is to warn of now."""
-        from cepcli.agents.metric_rows import answer_row
         from cepcli.config import to_dict
         from cepcli.report.advice import Subject, as_typed
         from cepcli.report.warnings import LEAST, WARM_UP, answer_warnings, performance_warning
+        from cepcli.runs.metric_rows import answer_row
 
         if parts.cache is None or parts.cache.config.mode == "off":
             return []

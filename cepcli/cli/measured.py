@@ -84,7 +84,7 @@ def kl_bound(
 
 def _check_output(output: Path | None) -> None:
     """Refuse a file that cannot be written before anything is measured."""
-    from cepcli.artifacts import check_writable
+    from cepcli.workspace.artifacts import check_writable
 
     if output is not None:
         check_writable(output)
@@ -101,7 +101,7 @@ def _sizes(option: str, text: str) -> tuple[float, ...]:
 
 def _show(found: dict[str, Any], measurement: Any, output: Path | None, json: bool) -> None:
     """The rows under the columns that the ablation shows, too."""
-    from cepcli.artifacts import write_json, writing
+    from cepcli.workspace.artifacts import write_json, writing
 
     if output is not None:
         with writing(output.parent):

@@ -18,7 +18,7 @@ from cepcli.cli.prior_display import interruptible, note, progress_bar
 from cepcli.errors import CepError
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Workspace
+    from cepcli.workspace.artifacts import Workspace
 
 DatasetOption = Annotated[
     str,
@@ -58,11 +58,11 @@ def collect(
     from dataclasses import replace
 
     from cepcli.config import resolve
+    from cepcli.datasets.collect import CollectConfig, default_dataset_name
+    from cepcli.datasets.collect import collect as collect_dataset
+    from cepcli.datasets.stored import card_of
     from cepcli.envs.catalog import full_options
     from cepcli.experiments.collecting import plan
-    from cepcli.offline.collect import CollectConfig, default_dataset_name
-    from cepcli.offline.collect import collect as collect_dataset
-    from cepcli.offline.stored import card_of
 
     flags = {
         "env": env, "recipe": recipe, "transitions": transitions, "run": run,
@@ -87,8 +87,8 @@ def collect(
 
 def list_datasets(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """The datasets of the workspace, those that ship with cep, and installed Minari datasets."""
-    from cepcli.offline.finding import published_files
-    from cepcli.offline.minari_data import installed
+    from cepcli.datasets.minari_data import installed
+    from cepcli.datasets.resolve import published_files
 
     space = open_workspace(workspace)
     rows, broken = _datasets(space)
@@ -125,10 +125,10 @@ def show_dataset(
     quiet: QuietOption = False,
 ) -> None:
     """A dataset's counts, its returns as a histogram, how good its behaviour is, its labels."""
-    from cepcli.offline.dataset import load_dataset
-    from cepcli.offline.labels import labels_of
-    from cepcli.offline.quality import histogram, histogram_lines, quality_of
-    from cepcli.offline.stored import card_of
+    from cepcli.datasets.dataset import load_dataset
+    from cepcli.datasets.labels import labels_of
+    from cepcli.datasets.quality import histogram, histogram_lines, quality_of
+    from cepcli.datasets.stored import card_of
 
     space = open_workspace(workspace)
     data = load_dataset(dataset, env=env, split=split, workspace=space, notify=note(quiet))
@@ -178,8 +178,8 @@ def _print_card(name: str, path: Any, card: dict[str, Any], *, json: bool) -> No
 
 def _datasets(space: "Workspace") -> tuple[list[dict[str, Any]], dict[str, str]]:
     """What is known of every dataset, and what is wrong with those of which nothing is."""
-    from cepcli.artifacts import shipped_root
-    from cepcli.offline.stored import card_of
+    from cepcli.datasets.stored import card_of
+    from cepcli.workspace.artifacts import shipped_root
 
     rows, broken = [], {}
     for name in space.names("dataset"):

@@ -20,9 +20,9 @@ from cepcli.cli.prior_display import announce_first_use, interruptible, note, pr
 from cepcli.errors import DataError
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Workspace
-    from cepcli.offline.dataset import ControlData, TextData
-    from cepcli.offline.labelling import LabelConfig, Words
+    from cepcli.datasets.dataset import ControlData, TextData
+    from cepcli.datasets.labelling import LabelConfig, Words
+    from cepcli.workspace.artifacts import Workspace
 
 
 def label(
@@ -54,8 +54,8 @@ def label(
 ) -> None:
     """Ask a prior about every state of a dataset, once; typed again, it goes on."""
     from cepcli.config import given, resolve
-    from cepcli.offline.dataset import load_dataset
-    from cepcli.offline.labelling import LabelConfig
+    from cepcli.datasets.dataset import load_dataset
+    from cepcli.datasets.labelling import LabelConfig
 
     space, say = open_workspace(workspace), note(quiet)
     data = load_dataset(dataset, env=env, split=split, workspace=space, notify=say)
@@ -87,7 +87,7 @@ def labelled(
     quiet: bool,
 ) -> dict[str, Any]:
     """Label a dataset of a known environment, showing how far it is; the labels' figures."""
-    from cepcli.offline.labelling import label as label_dataset
+    from cepcli.datasets.labelling import label as label_dataset
     from cepcli.prior.load import find_prior
 
     settings, words = _described(settings, _env_of(dataset, data), space, quiet)
@@ -115,9 +115,9 @@ def _env_of(dataset: str, data: "ControlData | TextData") -> str:
 
 def default_prior(env: str, space: "Workspace", quiet: bool) -> str:
     """The prior that is asked about an environment unless another is named."""
-    from cepcli.agents.choices import prior_for
     from cepcli.envs.catalog import spec
-    from cepcli.prior.embedded import EMBEDDED
+    from cepcli.prior.local.embedded import EMBEDDED
+    from cepcli.runs.choices import prior_for
 
     known = spec(env)
     if known.control is not None:
@@ -131,11 +131,11 @@ def _described(
     """What describes the states of an environment of control; FAMILY/default is made if missing."""
     from dataclasses import replace
 
-    from cepcli.agents.choices import default_abstraction
     from cepcli.cli.abstractions import abstraction_for
+    from cepcli.datasets.labelling import Words
     from cepcli.envs.catalog import spec
-    from cepcli.offline.labelling import Words
     from cepcli.prior.load import UNIFORM
+    from cepcli.runs.choices import default_abstraction
 
     known = spec(env).control
     if known is None or config.prior == UNIFORM:

@@ -24,8 +24,8 @@ from cepcli.cli.prior_display import note
 from cepcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Workspace
-    from cepcli.offline.config import OfflineConfig
+    from cepcli.agents.offline_config import OfflineConfig
+    from cepcli.workspace.artifacts import Workspace
 
 _StepsOption = Annotated[int | None, typer.Option("--steps", help="Gradient steps.")]
 _SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
@@ -74,9 +74,9 @@ def _learn(
     quiet: QuietOption = False,
 ) -> None:
     """One run for each seed, and its summary."""
+    from cepcli.agents.offline_config import PRESETS, OfflineConfig
     from cepcli.config import given, refuse_idle, resolve
-    from cepcli.offline.config import PRESETS, OfflineConfig
-    from cepcli.offline.idle import idle_settings
+    from cepcli.runs.offline_idle import idle_settings
 
     named = given(file=config, overrides=set_ or [])
     if named.get("algorithm", algorithm) != algorithm:
@@ -143,7 +143,7 @@ def evaluate_offline(
     quiet: QuietOption = False,
 ) -> None:
     """Evaluate a finished offline run on held-out episodes; the run itself is not changed."""
-    from cepcli.offline.runs import evaluate_run
+    from cepcli.runs.offline import evaluate_run
 
     summary = evaluate_run(open_workspace(workspace), run, episodes, note(quiet))
     print_json(summary) if json else print_offline_summary(summary)
@@ -154,9 +154,9 @@ def _labelled(config: "OfflineConfig", space: "Workspace", quiet: bool) -> "Offl
     if config.algorithm != "cql-prior":
         return config
     from cepcli.cli.offline_label import labelled, print_labels
-    from cepcli.offline.dataset import load_dataset
-    from cepcli.offline.labelling import LabelConfig
-    from cepcli.offline.labels import labels_of
+    from cepcli.datasets.dataset import load_dataset
+    from cepcli.datasets.labelling import LabelConfig
+    from cepcli.datasets.labels import labels_of
     from cepcli.prior.load import UNIFORM, find_prior
 
     if config.prior == UNIFORM:
@@ -191,7 +191,7 @@ def _learn_one(
     overwrite: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    from cepcli.offline.runs import default_name, start_run
+    from cepcli.runs.offline import default_name, start_run
 
     name = default_name(config) if name is None else name
     return _with_display(
@@ -204,7 +204,7 @@ def _learn_one(
 
 def resume_offline(name: str, space: "Workspace", quiet: bool) -> dict[str, Any]:
     """Go on with an unfinished run of `cep offline`."""
-    from cepcli.offline.runs import resume_run
+    from cepcli.runs.offline import resume_run
 
     return _with_display(
         name, space, quiet, lambda hooks, notify: resume_run(space, name, hooks, notify)
@@ -216,7 +216,7 @@ def _with_display(
 ) -> dict[str, Any]:
     """Run `work(hooks, notify)`, showing how far it is; Ctrl-C ends with 130 and the way on."""
     from cepcli.cli.train import run_with_display
-    from cepcli.offline.training import Hooks
+    from cepcli.runs.offline_training import Hooks
 
     def begin(display: Any, requested: list[bool]) -> Hooks:
         return Hooks(

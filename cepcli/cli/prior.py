@@ -36,9 +36,9 @@ from cepcli.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cepcli.artifacts import Workspace
     from cepcli.prior.base import Prior, ReadTokens
     from cepcli.types import TextState
+    from cepcli.workspace.artifacts import Workspace
 
 app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
 
@@ -75,10 +75,10 @@ def demos(
     quiet: QuietOption = False,
 ) -> None:
     """Record what the environment's expert does: training and held-out decisions."""
-    from cepcli.artifacts import read_json
     from cepcli.config import resolve
+    from cepcli.datasets.demonstrations import DemosConfig, default_demos_name
     from cepcli.envs.catalog import spec
-    from cepcli.rl.demonstrations import DemosConfig, default_demos_name
+    from cepcli.workspace.artifacts import read_json
 
     flags = {"env": env, "episodes": episodes, "heldout_episodes": heldout_episodes, "seed": seed}
     settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
@@ -121,9 +121,9 @@ def evaluate(
     from cepcli.config import resolve
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig
-    from cepcli.prior.evaluate import evaluate_prior
     from cepcli.prior.load import find_prior, load_prior
-    from cepcli.prior.tuned import measure_uniform, report_row
+    from cepcli.prior.tuning.evaluate import evaluate_prior
+    from cepcli.prior.tuning.tuned import measure_uniform, report_row
 
     flags = {"server.insecure": insecure or None}
     settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
@@ -202,7 +202,7 @@ def fetch(
 ) -> None:
     """Fetch a model that comes in packages, ahead of its first use."""
     from cepcli.errors import PriorError
-    from cepcli.prior.embedded import EMBEDDED_MODELS
+    from cepcli.prior.local.embedded import EMBEDDED_MODELS
     from cepcli.registry import suggest
 
     if name not in EMBEDDED_MODELS:
@@ -217,9 +217,9 @@ def fetch(
 @app.command("list")
 def list_priors(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """List the priors that have a name here, and the models that packages hold."""
-    from cepcli.artifacts import read_json
-    from cepcli.prior.embedded import EMBEDDED_MODELS
     from cepcli.prior.load import UNIFORM
+    from cepcli.prior.local.embedded import EMBEDDED_MODELS
+    from cepcli.workspace.artifacts import read_json
 
     space = open_workspace(workspace)
     rows = [_listed(UNIFORM, "every admissible action alike; asks no model")]

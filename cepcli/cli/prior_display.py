@@ -51,8 +51,8 @@ def note(quiet: bool) -> Callable[[str], None]:
 
 def announce_first_use(model: str | None, quiet: bool) -> None:
     """Say that a model is about to be made, which happens once and takes half a minute or more."""
-    from cepcli.prior.embedded import EMBEDDED_MODELS
-    from cepcli.prior.gguf import gguf_directory, gguf_file, is_gguf
+    from cepcli.prior.local.embedded import EMBEDDED_MODELS
+    from cepcli.prior.local.gguf import gguf_directory, gguf_file, is_gguf
 
     accept_terms(model, quiet)
     embedded = EMBEDDED_MODELS.get(model or "")
@@ -72,7 +72,7 @@ def accept_terms(model: str | None, quiet: bool) -> None:
 
     Without one nobody can answer: the model is then refused where it is loaded.
     """
-    from cepcli.prior.embedded import EMBEDDED_MODELS
+    from cepcli.prior.local.embedded import EMBEDDED_MODELS
 
     embedded = EMBEDDED_MODELS.get(model or "")
     terms = embedded.package.open_terms if embedded is not None else None

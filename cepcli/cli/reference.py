@@ -17,18 +17,18 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "cepcli.annotate.build:AnnotateConfig": (
         "cep annotate auto", "cep annotate serve", "cep annotate terminal",
     ),
-    "cepcli.abstraction.config:AbstractionConfig": ("cep abstract train",),
+    "cepcli.keys.config:AbstractionConfig": ("cep abstract train",),
     "cepcli.prior.config:FinetuneConfig": ("cep prior finetune",),
     "cepcli.prior.config:PriorConfig": ("cep prior score", "cep prior eval"),
-    "cepcli.rl.demonstrations:DemosConfig": ("cep prior demos",),
-    "cepcli.offline.config:OfflineConfig": (
+    "cepcli.datasets.demonstrations:DemosConfig": ("cep prior demos",),
+    "cepcli.agents.offline_config:OfflineConfig": (
         "cep offline cql", "cep offline cql-prior", "cep offline bc", "cep offline iql",
         "cep offline td3-bc",
     ),
-    "cepcli.offline.collect:CollectConfig": ("cep offline collect",),
-    "cepcli.offline.labelling:LabelConfig": ("cep offline label",),
+    "cepcli.datasets.collect:CollectConfig": ("cep offline collect",),
+    "cepcli.datasets.labelling:LabelConfig": ("cep offline label",),
     "cepcli.cache.config:CacheConfig": ("cep cache replay", "cep cache warm"),
-    "cepcli.abstraction.config:HeadConfig": ("cep cache train-head", "cep bench keys"),
+    "cepcli.keys.config:HeadConfig": ("cep cache train-head", "cep bench keys"),
 }  # fmt: skip
 
 _INTRODUCTION = """\

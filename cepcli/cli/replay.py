@@ -23,8 +23,8 @@ from cepcli.cli.prior_display import interruptible, note
 
 if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
-    from cepcli.cache.replay import KeyTable, OwnValues
-    from cepcli.cache.resample import ResampleConfig
+    from cepcli.cache.replay.play import KeyTable, OwnValues
+    from cepcli.cache.replay.resample import ResampleConfig
     from cepcli.cache.trace import Trace
 
 _KEPT = "The runs played so far are kept; type the same command again to go on."
@@ -66,7 +66,7 @@ def replay(
     quiet: QuietOption = False,
 ) -> None:
     """Replay a trace through caches, without the LLM: queries against KL, a row per setting."""
-    from cepcli.cache.resample import ResampleConfig
+    from cepcli.cache.replay.resample import ResampleConfig
     from cepcli.cache.trace import read_trace
     from cepcli.config import require, resolve
     from cepcli.report.pareto import plot_pareto, rivals
@@ -112,10 +112,10 @@ def _own_values(run: str, workspace: Path | None, quiet: bool) -> "OwnValues":
     """The Q of a finished run's learner, of a state under a prior."""
     from cepcli.agents.policy import Policy
     from cepcli.agents.q_learner import QLearner
-    from cepcli.agents.runs import finished_run
     from cepcli.cli.prior_display import note
     from cepcli.errors import ConfigError
     from cepcli.prior.base import PriorAnswer
+    from cepcli.runs.online import finished_run
     from cepcli.types import TextState
 
     parts, _ = finished_run(open_workspace(workspace), run, note(quiet))
@@ -157,8 +157,8 @@ def _rows(
     values: "OwnValues | None",
 ) -> list[dict[str, Any]]:
     """The trace itself through each cache."""
-    from cepcli.cache import resample
-    from cepcli.cache.replay import replay as play
+    from cepcli.cache.replay import resample
+    from cepcli.cache.replay.play import replay as play
 
     decisions, change = resample.course(trace, course)
     note(quiet)(f"Replaying {len(decisions)} decisions through {len(configs)} settings")
@@ -185,7 +185,7 @@ def _judge(
     quiet: bool,
 ) -> None:
     """Resampled runs through each cache: how often it kept its budget."""
-    from cepcli.cache.resample import resample
+    from cepcli.cache.replay.resample import resample
 
     say = note(quiet)
     say(f"Replaying {course.runs} runs through each of {len(configs)} settings")
@@ -287,8 +287,8 @@ def find_trace(trace: str, workspace: Path | None) -> Path:
 
 def _keys(trace: "Trace", configs: "list[CacheConfig]", quiet: bool) -> "KeyTable | None":
     """The key of every text of the trace, if any of the caches compares texts."""
-    from cepcli.abstraction.keys import make_key_encoder
-    from cepcli.cache.replay import KeyTable
+    from cepcli.cache.replay.play import KeyTable
+    from cepcli.keys.key_encoder import make_key_encoder
 
     keyed = [config for config in configs if config.keyed]
     if not keyed:

@@ -52,9 +52,9 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """One page of runs and ablations: headlines, figures, tables, and what repeats them."""
-    from cepcli.artifacts import typed_command
     from cepcli.report.build import build_report
     from cepcli.report.selection import select
+    from cepcli.workspace.artifacts import typed_command
 
     space = open_workspace(workspace)
     path, kind = _place(output, format_, space.root)
@@ -97,8 +97,8 @@ def _place(output: Path | None, format_: Format | None, root: Path) -> tuple[Pat
 
 def _write(made: "Report", path: Path, kind: Format) -> None:
     """The whole file or nothing of it."""
-    from cepcli.artifacts import writing
     from cepcli.whole_files import write_whole
+    from cepcli.workspace.artifacts import writing
 
     if kind == Format.PNG:
         from cepcli.report.picture import save_report_picture

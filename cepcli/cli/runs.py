@@ -21,7 +21,7 @@ from cepcli.cli.train import print_summary, run_with_display
 from cepcli.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
-    from cepcli.artifacts import Workspace
+    from cepcli.workspace.artifacts import Workspace
 
 app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
 
@@ -29,10 +29,10 @@ app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and pu
 @app.command("list")
 def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """Finished and unfinished runs of the workspace."""
-    from cepcli.artifacts import read_json
     from cepcli.report.comparison import FIGURES, figure_cell
     from cepcli.report.unfinished import read_unfinished
-    from cepcli.run_directory import unfinished
+    from cepcli.workspace.artifacts import read_json
+    from cepcli.workspace.run_directory import unfinished
 
     space = open_workspace(workspace)
     finished, broken = [], {}
@@ -82,9 +82,9 @@ def show(
     """
     from dataclasses import asdict
 
-    from cepcli.artifacts import read_json
     from cepcli.report.records import is_record
     from cepcli.report.warnings import run_warnings
+    from cepcli.workspace.artifacts import read_json
 
     space = open_workspace(workspace)
     if space.partial("run", run).is_dir() and not space.exists("run", run):
@@ -155,7 +155,7 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with an unfinished run, exactly where its last checkpoint stands."""
-    from cepcli.run_directory import is_offline
+    from cepcli.workspace.run_directory import is_offline
 
     space = open_workspace(workspace)
     if is_offline(space, run):
@@ -164,7 +164,7 @@ def resume(
         summary = resume_offline(run, space, quiet)
         print_json(summary) if json else print_offline_summary(summary)
         return
-    from cepcli.agents.runs import resume_run
+    from cepcli.runs.online import resume_run
 
     summary = run_with_display(
         run, quiet, space, lambda hooks, notify: resume_run(space, run, hooks, notify)
@@ -221,8 +221,8 @@ def export(
         raise ConfigError(
             "`--overwrite` is for records; a table replaces its file.", "Leave it out."
         )
-    from cepcli.artifacts import check_writable
     from cepcli.report.frames import load_metrics, load_runs, write_frame
+    from cepcli.workspace.artifacts import check_writable
 
     if output.is_dir():
         raise ArtifactError(f"`{output}` is a directory.", f"Name a file: -o runs.{form}")

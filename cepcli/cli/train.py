@@ -70,10 +70,10 @@ def train(
     """Train an agent on one environment; leaves a run that can be evaluated and compared."""
     from dataclasses import replace
 
-    from cepcli.agents.choices import chosen_config
     from cepcli.agents.config import reads_descriptions
     from cepcli.cli.prior_display import accept_terms, note
     from cepcli.prior.load import find_prior
+    from cepcli.runs.choices import chosen_config
 
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
@@ -104,7 +104,7 @@ def train(
 def _train_one(
     config: Any, workspace: Any, name: str | None, resume: bool, overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
-    from cepcli.agents.runs import default_name, start_run
+    from cepcli.runs.online import default_name, start_run
 
     space = open_workspace(workspace)
     name = default_name(config) if name is None else name

@@ -23,11 +23,11 @@ from cepcli.cli.prior_display import announce_first_use, interruptible, note, pr
 from cepcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cepcli.abstraction.keys import KeyEncoder
-    from cepcli.artifacts import Workspace
     from cepcli.cache.config import CacheConfig
     from cepcli.cache.warm import KnownScores
+    from cepcli.keys.key_encoder import KeyEncoder
     from cepcli.prior.base import Namespace, PriorShape
+    from cepcli.workspace.artifacts import Workspace
 
 _DEMOS = 50
 
@@ -80,7 +80,7 @@ def warm(
 
     A --set key is one of the cache's, such as encoder=static; the mode is certified by default.
     """
-    from cepcli.cache import storage
+    from cepcli.cache.disk import storage
     from cepcli.cache.warm import filled
 
     config = _config(capacity, set_ or [])
@@ -134,8 +134,8 @@ def _config(capacity: int | None, sets: list[str]) -> "CacheConfig":
 
 def _keys(config: "CacheConfig", device: str, quiet: bool) -> "KeyEncoder":
     """The key encoder; what a model makes of a text is kept, for a head has to see it again."""
-    from cepcli.abstraction.encoder import EmbeddingTable, Remembering
-    from cepcli.abstraction.keys import make_key_encoder
+    from cepcli.keys.encoder import EmbeddingTable, Remembering
+    from cepcli.keys.key_encoder import make_key_encoder
 
     keys = make_key_encoder(
         config.encoder, focus=config.focus, head=config.head, device=device, notify=note(quiet)
@@ -188,11 +188,11 @@ def _from_demos(
     """What the prior says of the states of an expert's first episodes, by way of the journal."""
     from cepcli.cache.warm import ask, distinct
     from cepcli.cli.demos import demos_for
+    from cepcli.datasets.demonstrations import demos_decisions
     from cepcli.envs.catalog import spec
     from cepcli.prior.config import PriorConfig, ServerConfig
     from cepcli.prior.llm import LLMPrior
     from cepcli.prior.load import find_prior, load_prior
-    from cepcli.rl.demonstrations import demos_decisions
 
     family = spec(env).family
     announce_first_use(find_prior(name, space).model, quiet)

@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.config import build, to_dict
-from cepcli.envs import (
-    alfworld,
-    babyai,
-    metaworld_specs,
-    mujoco_specs,
-    textworld_games,
-    textworld_make,
-)
+from cepcli.envs import babyai
+from cepcli.envs.alfworld import env as alfworld
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.envs.boundary import asking, guarded
 from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
 from cepcli.envs.env_spec import EnvSpec
+from cepcli.envs.metaworld import specs as metaworld_specs
+from cepcli.envs.mujoco import specs as mujoco_specs
 from cepcli.envs.plugins import GROUP, Plugin, load_plugins
-from cepcli.envs.webshop_options import WebShopOptions, settled
+from cepcli.envs.textworld import env as textworld_games
+from cepcli.envs.textworld import make as textworld_make
+from cepcli.envs.webshop.options import WebShopOptions, settled
 from cepcli.errors import EnvError
 from cepcli.extras import require_extra
 from cepcli.registry import suggest
@@ -323,7 +321,7 @@ def _make_webshop(
     options: WebShopOptions,
     progress: Callable[[str], None] | None,
 ) -> SymbolicEnv:
-    from cepcli.envs.webshop import make_webshop
+    from cepcli.envs.webshop.env import make_webshop
 
     return make_webshop(env_id, split, workspace, options, progress)
 
@@ -331,7 +329,7 @@ def _make_webshop(
 def _make_mujoco(
     env_id: str, split: Split, workspace: Path, options: MujocoOptions, progress: object
 ) -> ControlEnv:
-    from cepcli.envs.mujoco import MujocoControl
+    from cepcli.envs.mujoco.env import MujocoControl
 
     return MujocoControl(env_id, split)
 
@@ -339,6 +337,6 @@ def _make_mujoco(
 def _make_metaworld(
     env_id: str, split: Split, workspace: Path, options: MetaWorldOptions, progress: object
 ) -> ControlEnv:
-    from cepcli.envs.metaworld import MetaWorldControl
+    from cepcli.envs.metaworld.env import MetaWorldControl
 
     return MetaWorldControl(env_id.partition("/")[2], split, options)

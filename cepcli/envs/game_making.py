@@ -16,14 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cepcli.artifacts import game_seconds
 from cepcli.child_processes import end_with_parent
 from cepcli.errors import CepError, EnvError
+from cepcli.workspace.artifacts import game_seconds
 
 #: What can be made: the module whose `make_game(folder, request)` does.
 _MAKERS = {
-    "textworld": "cepcli.envs.textworld_make",
-    "alfworld": "cepcli.envs.alfworld_compile",
+    "textworld": "cepcli.envs.textworld.make",
+    "alfworld": "cepcli.envs.alfworld.compile",
 }
 
 

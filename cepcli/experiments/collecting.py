@@ -6,23 +6,23 @@ import torch
 
 from cepcli.agents.config import CONTROL, LEARNING
 from cepcli.agents.control_policy import ControlPolicy
-from cepcli.agents.parts import Parts
+from cepcli.agents.hybrid_sac import HybridSAC
 from cepcli.agents.policy import Policy
-from cepcli.agents.progress import Progress
-from cepcli.agents.run_settings import read_config
-from cepcli.agents.runs import finished_run, summary_of
-from cepcli.agents.training import current_temperature
-from cepcli.artifacts import Input, Workspace
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.datasets.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour
+from cepcli.datasets.collect import DEFAULT_TRANSITIONS, CollectConfig, Plan, Stage
+from cepcli.datasets.dataset import Notify
+from cepcli.datasets.replayed import replay_data
 from cepcli.envs.catalog import make_control_env, spec
+from cepcli.envs.control_episodes import ControlTracker
+from cepcli.envs.parallel_episodes import Tracker
 from cepcli.errors import ArtifactError, DataError
-from cepcli.offline.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour
-from cepcli.offline.collect import DEFAULT_TRANSITIONS, CollectConfig, Plan, Stage
-from cepcli.offline.dataset import Notify
-from cepcli.offline.replayed import replay_data
-from cepcli.rl.control_episodes import ControlTracker
-from cepcli.rl.hybrid_sac import HybridSAC
-from cepcli.rl.lanes import Tracker
+from cepcli.runs.online import finished_run, summary_of
+from cepcli.runs.parts import Parts
+from cepcli.runs.progress import Progress
+from cepcli.runs.run_settings import read_config
+from cepcli.runs.training import current_temperature
+from cepcli.workspace.artifacts import Input, Workspace
 
 
 class TrainedBehaviour(Behaviour):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cepcli.agents.config import with_presets
-from cepcli.artifacts import Workspace
 from cepcli.experiments.sweep import SECONDS, kind_of
 from cepcli.experiments.tasks import Job, Task
+from cepcli.workspace.artifacts import Workspace
 
 #: Records of runs that were published, beside the workspace.
 RECORDS = Path("results")

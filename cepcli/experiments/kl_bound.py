@@ -22,17 +22,17 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from cepcli.abstraction.encoder import unit
-from cepcli.abstraction.keys import make_key_encoder
 from cepcli.abstraction.states import Abstraction
-from cepcli.agents.parts import Notify
-from cepcli.artifacts import Workspace
 from cepcli.config import require
 from cepcli.errors import ConfigError
 from cepcli.experiments.visits import Visit, Visits, heldout_visits
-from cepcli.posterior.maths import kl_bound, kl_divergence, log_posterior, span
+from cepcli.keys.encoder import unit
+from cepcli.keys.key_encoder import make_key_encoder
+from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
+from cepcli.runs.parts import Notify
 from cepcli.seeding import generator
 from cepcli.types import TextState
+from cepcli.workspace.artifacts import Workspace
 
 _STATES_PER_CALL = 16
 _ROUNDING = 1e-9

@@ -5,7 +5,6 @@ from typing import Any
 
 import tomli_w
 
-from cepcli.artifacts import Artifact, Workspace, read_json, write_json, writing
 from cepcli.experiments.ablation import Ablation, Column
 from cepcli.experiments.tasks import Plan
 from cepcli.report.comparison import (
@@ -20,6 +19,7 @@ from cepcli.report.comparison import (
 from cepcli.report.curves import plot_tradeoff
 from cepcli.report.frontier import plot_frontier, unbeaten
 from cepcli.report.statistics import Estimate
+from cepcli.workspace.artifacts import Artifact, Workspace, read_json, write_json, writing
 
 _RETENTION = "retention"
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.agents.config import TrainConfig, with_presets
-from cepcli.artifacts import Workspace
 from cepcli.config import build, merge
 from cepcli.envs.catalog import spec
 from cepcli.errors import ConfigError
 from cepcli.experiments.ablation import FILE, Ablation, Preparation, World
 from cepcli.experiments.tasks import Job, Plan, Task, measuring
-from cepcli.prior.embedded import EMBEDDED
 from cepcli.prior.load import find_prior
+from cepcli.prior.local.embedded import EMBEDDED
 from cepcli.registry import suggest
+from cepcli.workspace.artifacts import Workspace
 
 
 def plan(

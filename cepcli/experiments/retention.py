@@ -9,11 +9,11 @@ Example: cep eval my-run --episodes 1000 --against off
 from dataclasses import asdict
 from typing import Any
 
-from cepcli.agents.parts import Notify
-from cepcli.agents.runs import evaluate_pair
-from cepcli.artifacts import Workspace
 from cepcli.report.statistics import Estimate
-from cepcli.run_directory import summary_of
+from cepcli.runs.online import evaluate_pair
+from cepcli.runs.parts import Notify
+from cepcli.workspace.artifacts import Workspace
+from cepcli.workspace.run_directory import summary_of
 
 #: Instead of another run: the same run without its cache.
 OFF = "off"

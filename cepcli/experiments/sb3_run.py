@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.agents.config import TrainConfig
-from cepcli.artifacts import Workspace, read_json, versions, write_json, writing
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.checkpoint_files import checkpoints
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv
 from cepcli.errors import ArtifactError, ConfigError
-from cepcli.metrics import MetricWriter
 from cepcli.report.curves import plot_run
-from cepcli.run_directory import check_new_run
 from cepcli.seeding import stream_seed
 from cepcli.whole_files import discard, replace
+from cepcli.workspace.artifacts import Workspace, read_json, versions, write_json, writing
+from cepcli.workspace.checkpoint_files import checkpoints
+from cepcli.workspace.metrics import MetricWriter
+from cepcli.workspace.run_directory import check_new_run
 
 AGENT = "sac of stable-baselines3"
 _SETTINGS = "settings.json"

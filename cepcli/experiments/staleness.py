@@ -19,17 +19,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.agents.config import TrainConfig
-from cepcli.agents.parts import Notify, Parts, build_parts
-from cepcli.agents.run_settings import read_config
-from cepcli.artifacts import Workspace
 from cepcli.cache.cached_prior import CachedPrior
-from cepcli.cache.replay import TracePrior
+from cepcli.cache.replay.play import TracePrior
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.trace import FILE, Trace, read_trace
 from cepcli.config import require
 from cepcli.errors import CacheError, ConfigError
 from cepcli.experiments.visits import Visit, Visits, heldout_visits
-from cepcli.posterior.maths import kl_bound, kl_divergence, log_posterior, span
+from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
+from cepcli.runs.parts import Notify, Parts, build_parts
+from cepcli.runs.run_settings import read_config
+from cepcli.workspace.artifacts import Workspace
 
 #: What only training tells moves the cache of this mode.
 _TOLD = "surrogate"

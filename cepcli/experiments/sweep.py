@@ -20,12 +20,12 @@ from typing import Any
 
 import tomli_w
 
-from cepcli.agents.run_settings import read_config
-from cepcli.artifacts import Workspace, writing
 from cepcli.config import merge, read_toml, to_dict
 from cepcli.errors import ArtifactError, CepError
 from cepcli.experiments.tasks import Job, Task
+from cepcli.runs.run_settings import read_config
 from cepcli.whole_files import write_whole
+from cepcli.workspace.artifacts import Workspace, writing
 
 #: One row per task that was made: how long it took.
 SECONDS = "ablation/.seconds.jsonl"

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cepcli.artifacts import Workspace
 from cepcli.experiments.ablation import FILE, Ablation, World
+from cepcli.workspace.artifacts import Workspace
 
 
 class Job(NamedTuple):

@@ -8,14 +8,14 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.agents.control_policy import Describer
-from cepcli.agents.evaluation import evaluate
-from cepcli.agents.parts import Notify, Parts
 from cepcli.agents.policy import Decision
-from cepcli.agents.runs import finished_run, switch_off
-from cepcli.agents.training import current_temperature
-from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError
+from cepcli.runs.evaluation import evaluate
+from cepcli.runs.online import finished_run, switch_off
+from cepcli.runs.parts import Notify, Parts
+from cepcli.runs.training import current_temperature
 from cepcli.types import TextState
+from cepcli.workspace.artifacts import Workspace
 
 
 class Visit(NamedTuple):

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cepcli.artifacts import writing
 from cepcli.errors import CacheError, PriorError
 from cepcli.prior.base import (
     ActionScores,
@@ -25,6 +24,7 @@ from cepcli.prior.base import (
     Scorer,
     ScorerFingerprint,
 )
+from cepcli.workspace.artifacts import writing
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = int.from_bytes(b"cepj", "big")

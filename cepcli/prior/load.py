@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cepcli.artifacts import Artifact, Workspace, read_json, server_key
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prior, PriorShape, Scorer, UniformPrior
 from cepcli.prior.config import TEXT_TOKENS, Normalisation, PriorConfig
-from cepcli.prior.embedded import EMBEDDED_MODELS
-from cepcli.prior.gguf import gguf_file, is_gguf
-from cepcli.prior.server_address import is_server, server_address
+from cepcli.prior.local.embedded import EMBEDDED_MODELS
+from cepcli.prior.local.gguf import gguf_file, is_gguf
+from cepcli.prior.server.address import is_server, server_address
 from cepcli.registry import suggest
+from cepcli.workspace.artifacts import Artifact, Workspace, read_json, server_key
 
 if TYPE_CHECKING:
-    from cepcli.prior.language_model import LanguageModel
+    from cepcli.prior.local.language_model import LanguageModel
 
 UNIFORM = "uniform"
 #: Of an untuned model. Long actions are not at a disadvantage under the mean.
@@ -157,9 +157,9 @@ def _local(
     device: str,
     journal_path: Path | None,
 ) -> Scorer:
-    from cepcli.prior.hf import HFScorer
     from cepcli.prior.journal import Journal, JournaledScorer
-    from cepcli.prior.language_model import load_language_model
+    from cepcli.prior.local.hf import HFScorer
+    from cepcli.prior.local.language_model import load_language_model
 
     assert source.model is not None
     loaded = load_language_model(
@@ -173,7 +173,7 @@ def _local(
 
 def _served(name: str, template: str, config: PriorConfig, journal_path: Path | None) -> Scorer:
     from cepcli.prior.journal import Journal, JournaledScorer
-    from cepcli.prior.server import ServerScorer
+    from cepcli.prior.server.scorer import ServerScorer
 
     address = server_address(name)
     scorer = ServerScorer(address, key=server_key(), template=template, config=config.server)
@@ -195,7 +195,7 @@ def _shape(config: PriorConfig, source: PriorSource) -> PriorShape:
 
 def _check_base(name: str, source: PriorSource, model: "LanguageModel") -> None:
     """Refuse an adapter whose base model has other weights or token ids than it was tuned on."""
-    from cepcli.prior.adapter import vocabulary_sha256
+    from cepcli.prior.local.adapter import vocabulary_sha256
 
     again = (
         f"Give the former model, or tune it anew: cep prior finetune --env ID --name {name} "

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cepcli.artifacts import Workspace, read_json
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
 from cepcli.report.statistics import ANY, COUNT, SHARE, Bounds, Estimate
 from cepcli.report.unfinished import Unfinished, read_unfinished, settings_of
 from cepcli.report.versions import check_seeds
+from cepcli.workspace.artifacts import Workspace, read_json
 
 _LATE = 0.8
 _TOGETHER = {"env": "or over all environments: --aggregate; ", "steps": ""}

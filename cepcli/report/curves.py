@@ -7,12 +7,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from cepcli.artifacts import writing
 from cepcli.errors import ArtifactError
-from cepcli.metrics import read_metrics
 from cepcli.report.comparison import Group, has_success
 from cepcli.report.statistics import Tasks, performance_profile
 from cepcli.whole_files import whole_file
+from cepcli.workspace.artifacts import writing
+from cepcli.workspace.metrics import read_metrics
 
 mpl.use("Agg")
 

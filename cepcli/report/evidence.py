@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError
 from cepcli.report.document import Axis, Figure, Guide, Panel, Series
 from cepcli.report.settings import Setting, World
 from cepcli.report.sources import Run, Samples
+from cepcli.workspace.artifacts import Workspace
 
 _MOST_POINTS = 1500
 #: On logarithmic axes of nats smaller values lie at the edge.

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cepcli.artifacts import Workspace, read_json, workspace_root, writing
 from cepcli.errors import ArtifactError
-from cepcli.metrics import read_metrics
 from cepcli.report.comparison import FIGURES
 from cepcli.report.unfinished import read_unfinished, settings_of
 from cepcli.whole_files import whole_file
+from cepcli.workspace.artifacts import Workspace, read_json, workspace_root, writing
+from cepcli.workspace.metrics import read_metrics
 
 if TYPE_CHECKING:
     from pandas import DataFrame

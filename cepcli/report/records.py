@@ -11,8 +11,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-from cepcli.artifacts import Artifact, Workspace, write_json
 from cepcli.errors import ArtifactError
+from cepcli.workspace.artifacts import Artifact, Workspace, write_json
 
 FILES = ("config.toml", "settings.json", "summary.json", "metrics.jsonl")
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cepcli.artifacts import Workspace, read_json
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.registry import suggest
 from cepcli.report.sources import Run, read_run
+from cepcli.workspace.artifacts import Workspace, read_json
 
 _KINDS = ("run", "ablation")
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from cepcli.artifacts import Workspace, read_json
-from cepcli.metrics import read_metrics
 from cepcli.report.unfinished import read_unfinished, settings_of
+from cepcli.workspace.artifacts import Workspace, read_json
+from cepcli.workspace.metrics import read_metrics
 
 State = Literal["finished", "running", "stopped"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cepcli.artifacts import Workspace, read_json
-from cepcli.checkpoint_files import checkpoints, step_of
 from cepcli.config import read_toml
+from cepcli.workspace.artifacts import Workspace, read_json
+from cepcli.workspace.checkpoint_files import checkpoints, step_of
 
 
 @dataclass(frozen=True, slots=True)

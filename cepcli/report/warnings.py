@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from cepcli.artifacts import Workspace, read_json
 from cepcli.errors import ConfigError
-from cepcli.metrics import read_metrics
 from cepcli.report import advice
 from cepcli.report.advice import Subject, as_typed
 from cepcli.report.comparison import Group, late_score
 from cepcli.report.statistics import Estimate
 from cepcli.report.unfinished import settings_of
+from cepcli.workspace.artifacts import Workspace, read_json
+from cepcli.workspace.metrics import read_metrics
 
 #: Decisions at the beginning that are not judged.
 WARM_UP = 200

@@ -4,7 +4,7 @@ import numpy as np
 
 from cepcli.abstraction.annotated import Annotated, Rollout
 from cepcli.abstraction.build import Sources
-from cepcli.artifacts import Input
+from cepcli.workspace.artifacts import Input
 
 FEATURES = ("speed", "tilt", "height", "left_knee", "right_knee", "noise")
 SHA = "ab" * 32

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cepcli.abstraction.bank import UNKNOWN, Bank
-from cepcli.abstraction.encoder import unit
+from cepcli.keys.encoder import unit
 
 KEYS = unit(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], np.float32))
 CODES = np.array([[0, 1], [0, UNKNOWN], [1, 0], [1, 2]])

@@ -15,12 +15,12 @@ from cepcli.abstraction.build import (
     train_abstraction,
     usual_bound,
 )
-from cepcli.abstraction.config import AbstractionConfig
-from cepcli.abstraction.hashing import HashEncoder
 from cepcli.abstraction.judge import HeldOut, judge
 from cepcli.abstraction.states import Abstraction
-from cepcli.artifacts import Workspace, read_json, sha256, write_json
 from cepcli.errors import ArtifactError, ConfigError
+from cepcli.keys.config import AbstractionConfig
+from cepcli.keys.hashing import HashEncoder
+from cepcli.workspace.artifacts import Workspace, read_json, sha256, write_json
 from tests.abstraction.control_worlds import (
     FEATURES,
     INPUTS,

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from cepcli.abstraction.config import AbstractionConfig
 from cepcli.abstraction.fitting import (
     Fitter,
     Labelled,
@@ -13,6 +12,7 @@ from cepcli.abstraction.fitting import (
     divergence_loss,
 )
 from cepcli.errors import ConfigError
+from cepcli.keys.config import AbstractionConfig
 
 
 def test_contrastive_loss_is_infonce_both_ways():

@@ -8,11 +8,11 @@ import pytest
 
 from cepcli.abstraction.bank import UNKNOWN, Bank
 from cepcli.abstraction.build import train_abstraction
-from cepcli.abstraction.config import AbstractionConfig
-from cepcli.abstraction.hashing import HashEncoder
 from cepcli.abstraction.states import BANK, CARD, ENCODER, Abstraction, open_abstraction
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError
+from cepcli.keys.config import AbstractionConfig
+from cepcli.keys.hashing import HashEncoder
+from cepcli.workspace.artifacts import Workspace
 from tests.abstraction.control_worlds import SHA, annotated, ask, sources
 
 CONFIG = AbstractionConfig(encoder="hash", steps=2, rollout_states=20)

@@ -11,14 +11,14 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-import cepcli.agents.parts as parts_module
-from cepcli.agents import runs
+import cepcli.runs.parts as parts_module
 from cepcli.agents.config import training_config
-from cepcli.agents.runs import resume_run, start_run
-from cepcli.agents.training import Hooks
-from cepcli.artifacts import Workspace
 from cepcli.envs.control import ControlEnv, ControlSpec, Feature, Primitive
 from cepcli.errors import Interrupted
+from cepcli.runs import online as runs
+from cepcli.runs.online import resume_run, start_run
+from cepcli.runs.training import Hooks
+from cepcli.workspace.artifacts import Workspace
 from tests.agents import worlds
 
 SPEC = ControlSpec(

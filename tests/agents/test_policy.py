@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cepcli.abstraction.encoder import EmbeddingTable
 from cepcli.agents.config import LearnerConfig, PosteriorConfig
 from cepcli.agents.policy import Policy, temperature
 from cepcli.agents.q_learner import QLearner
+from cepcli.keys.encoder import EmbeddingTable
 from cepcli.prior.base import UniformPrior
 from cepcli.types import TextState
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from cepcli.abstraction.encoder import EmbeddingTable
 from cepcli.agents.config import PRESETS, LearnerConfig, training_config
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
-from cepcli.agents.training import current_temperature
 from cepcli.config import merge
+from cepcli.datasets.text_replay import StateRows
 from cepcli.errors import ConfigError
-from cepcli.posterior.maths import kl_bound, kl_divergence, log_posterior, span
+from cepcli.keys.encoder import EmbeddingTable
+from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
 from cepcli.prior.base import PriorShape, UniformPrior
-from cepcli.rl.replay import StateRows
+from cepcli.runs.training import current_temperature
 from cepcli.types import TextState
 
 ACTIONS = ("left", "right", "forward", "pick up")
@@ -129,7 +129,7 @@ def test_an_epsilon_greedy_policy_takes_the_best_action_but_for_chance(corridor)
 def test_epsilon_falls_in_training_and_is_at_its_end_in_evaluations(
     corridor, tmp_path, monkeypatch
 ):
-    from tests.agents.test_runs import metrics
+    from tests.runs.test_online import metrics
 
     seen, evaluated = [], []
     corridor.run(
@@ -142,7 +142,7 @@ def test_epsilon_falls_in_training_and_is_at_its_end_in_evaluations(
     rows = metrics(tmp_path, "a")
     assert any("posterior/epsilon" in row for row in rows)
     assert not any("posterior/temperature" in row for row in rows)
-    from cepcli.agents import training
+    from cepcli.runs import training
 
     real = training.evaluate
 

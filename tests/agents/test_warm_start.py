@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from cepcli.artifacts import sha256
-from cepcli.cache.storage import HEAD, read
+from cepcli.cache.disk.storage import HEAD, read
 from cepcli.errors import ArtifactError, CacheError, ConfigError, Interrupted
-from tests.agents.test_runs import metrics, timeless
+from cepcli.workspace.artifacts import sha256
 from tests.killed import killed
+from tests.runs.test_online import metrics, timeless
 
 #: τ must not follow the hit rate where decisions are compared.
 STEADY = {"posterior.schedule": "constant"}
@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_without_the_cache_it_started_from(corridor, tmp_pa
 def test_a_run_resumed_before_its_first_checkpoint_starts_from_the_cache_again(
     corridor, tmp_path, warm, monkeypatch
 ):
-    from cepcli.agents import training
+    from cepcli.runs import training
 
     start = {"cache.mode": "lru", "cache.start": str(warm)}
     whole = corridor.run(tmp_path / "whole", "a", **start)

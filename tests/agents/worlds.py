@@ -11,22 +11,22 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-import cepcli.agents.parts as parts_module
-from cepcli.abstraction.encoder import TextEncoder
+import cepcli.runs.parts as parts_module
 from cepcli.agents.config import training_config
-from cepcli.agents.runs import start_run
-from cepcli.agents.training import Hooks
-from cepcli.artifacts import Workspace
+from cepcli.datasets import demonstrations
 from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
 from cepcli.errors import EnvError
+from cepcli.keys.encoder import TextEncoder
 from cepcli.prior import load
 from cepcli.prior.base import PriorShape
 from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.prior.thinking import ThinkingPrior
-from cepcli.rl import demonstrations
+from cepcli.runs.online import start_run
+from cepcli.runs.training import Hooks
+from cepcli.workspace.artifacts import Workspace
 from tests.fakes import FakeScorer
 
 LENGTH = 5

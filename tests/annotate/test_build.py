@@ -11,8 +11,8 @@ from cepcli.annotate.build import (
 )
 from cepcli.annotate.records import read_annotations
 from cepcli.annotate.states import State, append_states, read_states
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError, ConfigError, EnvError
+from cepcli.workspace.artifacts import Workspace
 from tests.annotate.worlds import annotation, observation, states
 
 

@@ -14,8 +14,8 @@ from cepcli.annotate.records import (
     suggestion,
     to_line,
 )
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError
+from cepcli.workspace.artifacts import Workspace
 from tests.annotate.worlds import SPEC, annotation, observation, row
 
 

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from cepcli.abstraction.config import HeadConfig
-from cepcli.abstraction.hashing import HashEncoder
-from cepcli.abstraction.head import train_head
-from cepcli.abstraction.keys import KeyEncoder
 from cepcli.cache import cache_keys
 from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.replay import KeyTable, replay
-from cepcli.cache.storage import key_head_of, read
+from cepcli.cache.disk.storage import key_head_of, read
+from cepcli.cache.replay.play import KeyTable, replay
 from cepcli.cache.store import PriorCache
 from cepcli.errors import CacheError
+from cepcli.keys.config import HeadConfig
+from cepcli.keys.hashing import HashEncoder
+from cepcli.keys.head import train_head
+from cepcli.keys.key_encoder import KeyEncoder
 from cepcli.prior.base import PriorShape
 from cepcli.types import TextState
 from tests.cache.worlds import ACTIONS, trace_of

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
-from cepcli.cache.certificate import Comparison
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.control import Control
-from cepcli.cache.control_config import CertifiedConfig
-from cepcli.cache.controllers import make_controller
+from cepcli.cache.controllers.certificate import Comparison
+from cepcli.cache.controllers.config import CertifiedConfig
+from cepcli.cache.controllers.controllers import make_controller
+from cepcli.cache.controllers.runner import Control
 from cepcli.cache.entry import scores_of
 from cepcli.cache.store import Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry

@@ -8,14 +8,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from cepcli.abstraction.encoder import TextEncoder, unit
-from cepcli.abstraction.hashing import HashEncoder
-from cepcli.abstraction.keys import KeyEncoder, make_key_encoder
-from cepcli.cache.around import cached
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.wrap import cached
+from cepcli.keys.encoder import TextEncoder, unit
+from cepcli.keys.hashing import HashEncoder
+from cepcli.keys.key_encoder import KeyEncoder, make_key_encoder
 from cepcli.types import TextState
 from tests.cache.opposites import around, pairs
 from tests.fakes import NAMESPACE, FakePrior

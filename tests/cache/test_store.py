@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cepcli.cache import storage
 from cepcli.cache.config import CacheConfig, Knobs
+from cepcli.cache.disk import storage
 from cepcli.cache.store import PriorCache, text_hash
 from cepcli.errors import CacheError
 from cepcli.types import TextState

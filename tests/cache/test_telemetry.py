@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cepcli.cache.certificate import Comparison
+from cepcli.cache.controllers.certificate import Comparison
 from cepcli.cache.telemetry import KINDS, CacheTelemetry, Samples
 from cepcli.prior.base import PriorAnswer
 

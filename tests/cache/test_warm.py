@@ -6,19 +6,19 @@ import json
 import numpy as np
 import pytest
 
-from cepcli.abstraction.config import HeadConfig
-from cepcli.abstraction.hashing import HashEncoder
-from cepcli.abstraction.keys import KeyEncoder
-from cepcli.artifacts import Workspace
-from cepcli.cache import storage
 from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.config import CacheConfig
+from cepcli.cache.disk import storage
+from cepcli.cache.disk.verify import defects
 from cepcli.cache.store import PriorCache
-from cepcli.cache.verify import defects
 from cepcli.cache.warm import ask, distinct, filled, read_start, start_from, traced_scores
 from cepcli.errors import CacheError
+from cepcli.keys.config import HeadConfig
+from cepcli.keys.hashing import HashEncoder
+from cepcli.keys.key_encoder import KeyEncoder
 from cepcli.prior.base import PriorShape
 from cepcli.types import TextState
+from cepcli.workspace.artifacts import Workspace
 from tests.cache.worlds import trace_of
 from tests.fakes import NAMESPACE, FakePrior
 

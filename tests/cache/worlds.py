@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cepcli.cache.replay import KeyTable
+from cepcli.cache.replay.play import KeyTable
 from cepcli.cache.trace import Trace, TracedDecision
 from cepcli.prior.base import PriorShape
 from cepcli.types import TextState

@@ -8,13 +8,13 @@ import typer
 from pyarrow import parquet
 
 from cepcli.agents.config import with_presets
-from cepcli.artifacts import Workspace
 from cepcli.cli.main import app
 from cepcli.experiments import sweep
 from cepcli.experiments.ablation import Ablation, Column, Measurement, Preparation, Variant, World
 from cepcli.experiments.ablations import ABLATIONS
 from cepcli.experiments.plan import plan
 from cepcli.report.comparison import FIGURES
+from cepcli.workspace.artifacts import Workspace
 
 NAMES = [
     "cache", "controller", "delta", "capacity", "refresh", "kl-bound", "staleness", "annotations",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cepcli.artifacts import Workspace
+from cepcli.workspace.artifacts import Workspace
 from tests.fakes import FakeScorer
 
 QUICK = ("--set=encoder=hash", "--set=steps=20", "--set=rollout_states=60", "--quiet")
@@ -46,8 +46,10 @@ def scorers(monkeypatch):
         made.append(FakeScorer())
         return made[-1]
 
-    monkeypatch.setattr("cepcli.prior.language_model.load_language_model", lambda *a, **k: None)
-    monkeypatch.setattr("cepcli.prior.hf.HFScorer", scorer)
+    monkeypatch.setattr(
+        "cepcli.prior.local.language_model.load_language_model", lambda *a, **k: None
+    )
+    monkeypatch.setattr("cepcli.prior.local.hf.HFScorer", scorer)
     return made
 
 
@@ -161,11 +163,11 @@ def test_mistakes_are_named(cep, annotations, workspace_root):
 
 
 def test_train_without_the_default_makes_it_for_whoever_asks(annotations, monkeypatch, capsys):
-    from cepcli.abstraction.config import AbstractionConfig
     from cepcli.cli import abstractions
+    from cepcli.keys.config import AbstractionConfig
 
     quick = AbstractionConfig(encoder="hash", steps=2, rollout_states=20, prior="uniform")
-    monkeypatch.setattr("cepcli.abstraction.config.AbstractionConfig", lambda env: quick)
+    monkeypatch.setattr("cepcli.keys.config.AbstractionConfig", lambda env: quick)
     made, artifact = abstractions.abstraction_for(
         "walker2d", "walker2d/default", annotations, "cpu", False
     )
@@ -185,7 +187,9 @@ def test_a_fresh_workspace_uses_the_annotations_that_ship_with_cep(cep, workspac
 
 
 def test_who_shapes_the_keys_by_default_is_said(cep, annotations, scorers, monkeypatch):
-    monkeypatch.setattr("cepcli.artifacts.shipped_root", lambda: annotations.root / "nothing")
+    monkeypatch.setattr(
+        "cepcli.workspace.artifacts.shipped_root", lambda: annotations.root / "nothing"
+    )
     done = cep("abstract", "train", *QUICK[:-1], "--json")
     assert "No prior is named `walker2d`: asking the untuned one" in done.err
     assert "Asking embedded: 4/4" in done.err  # each distinct text once

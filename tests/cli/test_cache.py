@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cepcli.cache import storage
 from cepcli.cache.config import CacheConfig
+from cepcli.cache.disk import storage
+from cepcli.cache.disk.verify import defects
 from cepcli.cache.store import PriorCache
-from cepcli.cache.verify import defects
 from cepcli.cli.cache import app
 from cepcli.errors import ArtifactError, CacheError
 from tests.fakes import NAMESPACE

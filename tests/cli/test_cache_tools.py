@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from cepcli.abstraction.config import HeadConfig
-from cepcli.abstraction.hashing import HashEncoder
-from cepcli.abstraction.keys import KeyEncoder
-from cepcli.cache.heads import train_on
+from cepcli.cache.replay.heads import train_on
 from cepcli.errors import CacheError
+from cepcli.keys.config import HeadConfig
+from cepcli.keys.hashing import HashEncoder
+from cepcli.keys.key_encoder import KeyEncoder
 from tests.cache.worlds import trace_of
 from tests.cli.test_train import train
 
@@ -104,7 +104,7 @@ def test_resampled_runs_judge_every_setting(traced, cep, drift):
 
 
 def test_a_resampled_replay_that_a_signal_ended_goes_on(traced, cep, workspace_root, monkeypatch):
-    from cepcli.cache import resample as resampling
+    from cepcli.cache.replay import resample as resampling
 
     judged = ("cache", "replay", traced, "--cache", "lru", "--encoder", "hash", "--resample", "4")
     whole = cep(*judged, "--json").json["rows"]
@@ -169,7 +169,7 @@ def test_a_run_without_a_trace_says_how_to_record_one(train, cep):
 
 
 def test_a_killed_trace_goes_on_as_one_never_killed(train, cep, workspace_root, monkeypatch):
-    from cepcli.agents import training
+    from cepcli.runs import training
 
     real = training._decide_and_step
 
@@ -207,7 +207,8 @@ def test_a_head_lowers_the_lipschitz_constant_on_texts_it_has_not_seen():
 
 def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
     from cepcli.agents.config import TrainConfig
-    from cepcli.cache import heads, trace
+    from cepcli.cache import trace
+    from cepcli.cache.replay import heads
     from cepcli.cli import replay
     from cepcli.config import resolve
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from cepcli.cache import certificate, storage
+from cepcli.cache.controllers import certificate
+from cepcli.cache.disk import storage
 from cepcli.cli import display
 from cepcli.cli.certificate import in_words
 from tests.cli.test_train import train
@@ -81,7 +82,7 @@ def test_the_closing_text_and_the_cache_say_what_the_summary_does(train, cep, wo
 
 
 def test_an_unfinished_run_shows_its_certificate(train, cep, monkeypatch):
-    from cepcli.agents import training
+    from cepcli.runs import training
 
     real = training._decide_and_step
 

@@ -1,7 +1,7 @@
 import pytest
 
-from cepcli.artifacts import Workspace, versions
 from cepcli.report import curves
+from cepcli.workspace.artifacts import Workspace, versions
 from tests.report import stored
 from tests.report.test_versions import made_with
 from tests.report.test_warnings import row

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cepcli import packaged_models
-from cepcli.artifacts import sha256
 from cepcli.cli import prior_display
 from cepcli.cli.doctor import doctor
 from cepcli.cli.main import app
 from cepcli.errors import PriorError
-from cepcli.packaged_models import Wheel
-from cepcli.prior import embedded
-from cepcli.prior.embedded import EMBEDDED_MODELS, GEMMA3, SMOLLM2
-from cepcli.prior.language_model import load_language_model
+from cepcli.prior.local import embedded
+from cepcli.prior.local.embedded import EMBEDDED_MODELS, GEMMA3, SMOLLM2
+from cepcli.prior.local.language_model import load_language_model
+from cepcli.workspace import packaged_models
+from cepcli.workspace.artifacts import sha256
+from cepcli.workspace.packaged_models import Wheel
 from tests.prior.tiny_gguf import write
 
 ENV = "babyai/goto-redball"

@@ -107,7 +107,7 @@ def test_how_long_is_said_as_people_do(seconds, said):
 
 
 def test_no_time_is_promised_before_there_is_a_rate(workspace_root, monkeypatch, capsys):
-    from cepcli.artifacts import Workspace
+    from cepcli.workspace.artifacts import Workspace
 
     monkeypatch.setattr(display, "_PLAIN_SECONDS", 0.0)
     with display.RunDisplay("a", quiet=False, workspace=Workspace(workspace_root)) as shown:
@@ -122,7 +122,7 @@ def test_no_time_is_promised_before_there_is_a_rate(workspace_root, monkeypatch,
 
 
 def test_an_evaluation_says_how_far_it_is(workspace_root, monkeypatch, capsys):
-    from cepcli.artifacts import Workspace
+    from cepcli.workspace.artifacts import Workspace
 
     monkeypatch.setattr(display, "_PLAIN_SECONDS", 0.0)
     with display.RunDisplay("a", quiet=False, workspace=Workspace(workspace_root)) as shown:
@@ -137,7 +137,7 @@ def test_an_evaluation_says_how_far_it_is(workspace_root, monkeypatch, capsys):
 def test_a_terminal_is_told_what_is_done_while_figures_stand_still(workspace_root, monkeypatch):
     from rich.console import Console
 
-    from cepcli.artifacts import Workspace
+    from cepcli.workspace.artifacts import Workspace
 
     drawn = StringIO()
     console = Console(file=drawn, force_terminal=True, width=100)

@@ -2,12 +2,12 @@ from itertools import pairwise
 
 import pytest
 
-from cepcli.agents.parts import build_parts
-from cepcli.agents.progress import Progress
-from cepcli.artifacts import Workspace
 from cepcli.cli.display import RunDisplay
 from cepcli.cli.live_warnings import _MOST_ROWS, LiveWarnings
 from cepcli.report.warnings import LEAST, WARM_UP
+from cepcli.runs.parts import build_parts
+from cepcli.runs.progress import Progress
+from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
 

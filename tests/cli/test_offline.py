@@ -4,8 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cepcli.cli.main import app
+from cepcli.datasets import labelling
+from cepcli.datasets import resolve as finding
 from cepcli.errors import CepError, DataError
-from cepcli.offline import finding, labelling
 from tests.agents import worlds
 
 RUNNER = CliRunner()
@@ -101,7 +102,7 @@ def test_an_unknown_recipe_is_suggested_for():
 
 
 def test_a_file_of_an_unknown_environment_cannot_be_labelled(tmp_path):
-    from tests.offline.data import d4rl_file
+    from tests.datasets.data import d4rl_file
 
     path = d4rl_file(tmp_path / "mine.hdf5")
     with pytest.raises(DataError, match="not known which environment") as error:

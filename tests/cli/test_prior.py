@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 import pytest
 from typer.testing import CliRunner
 
-from cepcli.artifacts import Workspace, write_json
 from cepcli.cli.prior import app
 from cepcli.errors import ArtifactError, ConfigError, EnvError, PriorError
+from cepcli.workspace.artifacts import Workspace, write_json
 from tests.prior.tiny import KINDS, save_tiny
 
 ENV = "babyai/goto-redball"
@@ -85,8 +85,8 @@ def test_eval_of_the_uniform_prior_is_chance():
 
 
 def test_eval_judges_the_half_that_no_tuning_was_stopped_on(workspace_root):
-    from cepcli.prior.lessons import split_heldout
-    from cepcli.rl.demonstrations import demos_decisions
+    from cepcli.datasets.demonstrations import demos_decisions
+    from cepcli.prior.tuning.lessons import split_heldout
 
     record("--quiet", "--name", "d")
     heldout = demos_decisions(Workspace(workspace_root).open("demos", "d"), "heldout")
@@ -107,8 +107,10 @@ def scorers(monkeypatch):
         made.append(FakeScorer())
         return made[-1]
 
-    monkeypatch.setattr("cepcli.prior.language_model.load_language_model", lambda *a, **k: None)
-    monkeypatch.setattr("cepcli.prior.hf.HFScorer", scorer)
+    monkeypatch.setattr(
+        "cepcli.prior.local.language_model.load_language_model", lambda *a, **k: None
+    )
+    monkeypatch.setattr("cepcli.prior.local.hf.HFScorer", scorer)
     return made
 
 
@@ -137,22 +139,22 @@ def test_demos_of_another_environment_are_refused():
 @pytest.fixture
 def quick_demos(monkeypatch):
     """Demonstrations recorded by default are few."""
-    from cepcli.rl.demonstrations import DemosConfig
+    from cepcli.datasets.demonstrations import DemosConfig
 
     @dataclass(frozen=True, slots=True)
     class FewDemos(DemosConfig):
         episodes: int = 4
         heldout_episodes: int = 2
 
-    monkeypatch.setattr("cepcli.rl.demonstrations.DemosConfig", FewDemos)
+    monkeypatch.setattr("cepcli.datasets.demonstrations.DemosConfig", FewDemos)
 
 
 @pytest.fixture
 def tunings(monkeypatch):
     """Tuning only writes its report; which configurations were tuned, on which demos."""
     from cepcli.config import write_toml
-    from cepcli.prior.evaluate import PriorQuality
-    from cepcli.prior.tuned import Measured
+    from cepcli.prior.tuning.evaluate import PriorQuality
+    from cepcli.prior.tuning.tuned import Measured
 
     quality = PriorQuality(2, 0.5, 1.0, 0.1, 0.5, 0.25, 1.4, 0.1)
     made = []
@@ -166,8 +168,10 @@ def tunings(monkeypatch):
         inputs = [one.source for one in data]
         return workspace.finish("prior", name, seed=config.seed, inputs=inputs)
 
-    monkeypatch.setattr("cepcli.prior.tuned.tune_prior", tune)
-    monkeypatch.setattr("cepcli.prior.tuned.measure_untuned", lambda *args: Measured(quality, []))
+    monkeypatch.setattr("cepcli.prior.tuning.tuned.tune_prior", tune)
+    monkeypatch.setattr(
+        "cepcli.prior.tuning.tuned.measure_untuned", lambda *args: Measured(quality, [])
+    )
     return made
 
 
@@ -264,7 +268,7 @@ def test_demonstrations_come_from_a_file(tunings, tmp_path):
 
 
 def test_a_prior_worse_than_chance_does_not_stop_the_others(tunings, monkeypatch):
-    import cepcli.prior.tuned as tuned
+    import cepcli.prior.tuning.tuned as tuned
 
     tune = tuned.tune_prior
 
@@ -304,7 +308,7 @@ def test_too_many_shots_are_said_before_anything_is_tuned(tunings, monkeypatch):
     def measure(*args):
         raise AssertionError("the model was asked")
 
-    monkeypatch.setattr("cepcli.prior.tuned.measure_untuned", measure)
+    monkeypatch.setattr("cepcli.prior.tuning.tuned.measure_untuned", measure)
     record("--quiet", "--name", "d", "--episodes", "3")
     with pytest.raises(PriorError, match="4 shots need as many demonstrated episodes; there are 3"):
         finetune("--demos", "d", "--shots", "2,4")
@@ -381,7 +385,7 @@ def test_interrupt_says_how_to_go_on(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cepcli.rl.demonstrations.record_demos", interrupted)
+    monkeypatch.setattr("cepcli.datasets.demonstrations.record_demos", interrupted)
     result = record()
     assert result.exit_code == 130
     assert "interrupted" in result.stderr

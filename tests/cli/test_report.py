@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from cepcli.artifacts import Workspace
+from cepcli.workspace.artifacts import Workspace
 from tests.report import worlds
 
 

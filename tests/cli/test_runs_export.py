@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cepcli.artifacts import Workspace
+from cepcli.workspace.artifacts import Workspace
 from tests.report.stored import died, finished
 
 ROWS = [{"step": 50, "train/loss": 2.0}, {"step": 100, "train/loss": 1.0}]

@@ -9,28 +9,29 @@ from multiprocessing import active_children
 
 import pytest
 
-from cepcli.artifacts import Workspace
-from cepcli.cache.resample import _side_by_side
-from cepcli.checkpoint_files import checkpoints
+from cepcli.cache.replay.resample import _side_by_side
 from cepcli.cli.stopping import Stopped, exit_code, stop_on_interrupt, stoppable
+from cepcli.workspace.artifacts import Workspace
+from cepcli.workspace.checkpoint_files import checkpoints
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 #: Long commands, what each is doing when the signal comes, and how it says to go on.
 COMMANDS = [
     ("envs check babyai/goto-redball", "cepcli.cli.envs._check", "do the rest anew"),
-    ("prior demos --env babyai/goto-redball", "cepcli.rl.demonstrations._play", "to go on"),
-    ("prior finetune --env babyai/goto-redball", "cepcli.rl.demonstrations._play", "to go on"),
+    ("prior demos --env babyai/goto-redball", "cepcli.datasets.demonstrations._play", "to go on"),
+    ("prior finetune --env babyai/goto-redball", "cepcli.datasets.demonstrations._play",
+     "to go on"),
     ("annotate auto --env walker2d", "cepcli.annotate.build.sample", "kept"),
-    ("offline collect --env walker2d", "cepcli.offline.collect._played", "to go on"),
+    ("offline collect --env walker2d", "cepcli.datasets.collect._played", "to go on"),
     ("offline label --dataset walker2d-medium-replay --prior uniform",
-     "cepcli.offline.labelling._Labelling.run", "to go on"),
-    ("bench envs", "cepcli.experiments.bench_envs.bench_envs", "do the rest anew"),
+     "cepcli.datasets.labelling._Labelling.run", "to go on"),
+    ("bench envs", "cepcli.bench.envs.bench_envs", "do the rest anew"),
     ("bench sb3 --steps 10", "cepcli.experiments.sb3_run.train_sb3", "--resume"),
     ("cache train-head r -o h", "cepcli.cli.replay.find_trace", "do the rest anew"),
     ("cache replay r", "cepcli.cli.replay.find_trace", "do the rest anew"),
-    ("eval r", "cepcli.agents.runs.evaluate_run", "do the rest anew"),
+    ("eval r", "cepcli.runs.online.evaluate_run", "do the rest anew"),
     ("ablate cache --prior goto-redball", "cepcli.experiments.sweep.make", "to go on"),
-    ("train --agent random --steps 10", "cepcli.agents.runs.build_parts", "type the command again"),
+    ("train --agent random --steps 10", "cepcli.runs.online.build_parts", "type the command again"),
 ]  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def test_a_sweep_that_is_stopped_ends_its_commands_with_their_state_kept(tmp_pat
     code = """
 import sys
 from pathlib import Path
-from cepcli.artifacts import Workspace
+from cepcli.workspace.artifacts import Workspace
 from cepcli.cli.stopping import exit_code, stoppable
 from cepcli.experiments.sweep import make
 from cepcli.experiments.tasks import Task

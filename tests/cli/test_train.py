@@ -159,7 +159,7 @@ def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch, stop):
-    from cepcli.agents import training
+    from cepcli.runs import training
 
     real = training._decide_and_step
 
@@ -371,7 +371,7 @@ def test_a_misspelt_prior_is_said_before_an_abstraction_is_made_for_it(cep, work
 
 
 def test_eval_takes_options_of_the_environment(train, cep, monkeypatch):
-    from cepcli.agents import parts
+    from cepcli.runs import parts
     from tests.agents.worlds import Corridor
 
     made = []

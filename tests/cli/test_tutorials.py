@@ -162,16 +162,15 @@ def packages(tmp_path, monkeypatch):
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Scores and vectors from hashes in place of language model and sentence encoder."""
-    from cepcli.abstraction import catalog
-    from cepcli.abstraction.hashing import HashEncoder
-    from cepcli.agents import parts
-    from cepcli.offline import parts as offline_parts
+    from cepcli.keys import catalog
+    from cepcli.keys.hashing import HashEncoder
+    from cepcli.runs import offline_parts, parts
 
     monkeypatch.setattr(
-        "cepcli.prior.language_model.load_language_model",
+        "cepcli.prior.local.language_model.load_language_model",
         lambda *given, **more: SimpleNamespace(revision=""),
     )
-    monkeypatch.setattr("cepcli.prior.hf.HFScorer", lambda *given, **more: FakeScorer())
+    monkeypatch.setattr("cepcli.prior.local.hf.HFScorer", lambda *given, **more: FakeScorer())
     for module in (catalog, parts, offline_parts):
         monkeypatch.setattr(module, "MiniLM", lambda *given: HashEncoder())
 

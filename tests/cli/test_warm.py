@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from cepcli.cache import storage
+from cepcli.cache.disk import storage
 from tests.agents import worlds
 from tests.cli.test_train import SMALL, train
 from tests.fakes import FakeScorer

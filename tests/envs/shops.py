@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from cepcli.envs.webshop_goals import Goal
-from cepcli.envs.webshop_options import WebShopOptions
-from cepcli.envs.webshop_pages import Shop
-from cepcli.envs.webshop_products import parse_products, search_text
-from cepcli.envs.webshop_search import SearchEngine
+from cepcli.envs.webshop.goals import Goal
+from cepcli.envs.webshop.options import WebShopOptions
+from cepcli.envs.webshop.pages import Shop
+from cepcli.envs.webshop.products import parse_products, search_text
+from cepcli.envs.webshop.search import SearchEngine
 
 
 def item(asin, **fields):

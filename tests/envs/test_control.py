@@ -14,7 +14,7 @@ from cepcli.envs import catalog
 from cepcli.envs.catalog import control_spec, make_control_env, make_env
 from cepcli.envs.control import check_finite
 from cepcli.envs.control_checker import check_control_env
-from cepcli.envs.metaworld_specs import TASKS
+from cepcli.envs.metaworld.specs import TASKS
 from cepcli.errors import ConfigError, EnvError
 
 MUJOCO = {"halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5", "ant": "Ant-v5"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cepcli.artifacts import game_seconds
-from cepcli.envs.textworld_make import CustomOptions, game_file
+from cepcli.envs.textworld.make import CustomOptions, game_file
 from cepcli.errors import ConfigError, EnvError
+from cepcli.workspace.artifacts import game_seconds
 
 #: Takes minutes, so that a test can end it.
 ENDLESS = {"rooms": 5, "quest_length": 50}
@@ -72,7 +72,7 @@ def test_a_signal_ends_the_making_of_a_game(tmp_path, stop):
 SLOW_MAKER = """
 import subprocess, sys, types
 
-maker = types.ModuleType("cepcli.envs.textworld_make")
+maker = types.ModuleType("cepcli.envs.textworld.make")
 maker.make_game = lambda folder, request: subprocess.run(["sleep", "1000"])
 sys.modules[maker.__name__] = maker
 """

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from cepcli.artifacts import Workspace
+from cepcli.datasets import collect as collect_module
+from cepcli.datasets.collect import CollectConfig, collect
+from cepcli.datasets.dataset import load_dataset
+from cepcli.datasets.stored import card_of
 from cepcli.envs import catalog
 from cepcli.errors import ArtifactError, DataError
 from cepcli.experiments import collecting
 from cepcli.experiments.collecting import plan
-from cepcli.offline import collect as collect_module
-from cepcli.offline.collect import CollectConfig, collect
-from cepcli.offline.dataset import load_dataset
-from cepcli.offline.stored import card_of
+from cepcli.workspace.artifacts import Workspace
 from tests.agents import control_worlds, worlds
 
 ENV = "test/point"
@@ -27,7 +27,7 @@ def point(monkeypatch, tmp_path):
             "test/corridor", "babyai", "a corridor", worlds.make_corridor, dict
         ),
     }
-    for module in ("cepcli.experiments.collecting", "cepcli.offline.checks"):
+    for module in ("cepcli.experiments.collecting", "cepcli.datasets.checks"):
         monkeypatch.setattr(f"{module}.spec", specs.__getitem__)
     monkeypatch.setattr(collect_module, "spec", specs.__getitem__)
     monkeypatch.setattr(collecting, "make_control_env", control_worlds.make_point)

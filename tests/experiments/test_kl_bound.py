@@ -5,10 +5,10 @@ from cepcli.abstraction.annotated import SentenceForm
 from cepcli.abstraction.bank import Bank
 from cepcli.abstraction.state_encoder import StateEncoder
 from cepcli.abstraction.states import Abstraction
-from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError
 from cepcli.experiments import kl_bound as module
 from cepcli.experiments.kl_bound import Pair, _row, measure_kl_bound
+from cepcli.workspace.artifacts import Workspace
 from tests.agents import control_worlds
 
 PHRASES = (("left", "right"), ("slow", "fast", "very fast"))

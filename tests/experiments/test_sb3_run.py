@@ -5,12 +5,12 @@ import json
 import pytest
 
 from cepcli.agents.config import training_config
-from cepcli.artifacts import Workspace
 from cepcli.envs.catalog import make_control_env
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.experiments import sb3_run
 from cepcli.experiments.sb3_run import train_sb3
 from cepcli.report.comparison import comparison, load_groups
+from cepcli.workspace.artifacts import Workspace
 
 
 class Killed(Exception):
@@ -58,9 +58,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_is_compared_like_ours(tmp_
 
 
 def test_it_plays_the_episodes_that_ours_plays(tmp_path, monkeypatch):
-    from cepcli.agents.runs import start_run
-    from cepcli.agents.training import Hooks
-    from cepcli.envs.mujoco import MujocoControl
+    from cepcli.envs.mujoco.env import MujocoControl
+    from cepcli.runs.online import start_run
+    from cepcli.runs.training import Hooks
 
     started = []
     reset = MujocoControl.reset

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from cepcli.artifacts import Workspace
-from cepcli.cache import storage
+from cepcli.cache.disk import storage
 from cepcli.errors import CacheError, ConfigError
 from cepcli.experiments import staleness as module
 from cepcli.experiments.staleness import staleness
+from cepcli.workspace.artifacts import Workspace
 
 
 @pytest.fixture

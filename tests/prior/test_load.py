@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError, PriorError
-from cepcli.prior import language_model
-from cepcli.prior.adapter import vocabulary_sha256
 from cepcli.prior.base import UniformPrior
 from cepcli.prior.config import FinetuneConfig, PriorConfig
 from cepcli.prior.load import PriorSource, _shape, find_prior, load_prior, prior_inputs
+from cepcli.prior.local import language_model
+from cepcli.prior.local.adapter import vocabulary_sha256
+from cepcli.workspace.artifacts import Workspace
 
 CARD = {"model": "embedded", "template": "babyai-1", "normalisation": "sum", "temperature": 3.0}
 

@@ -94,7 +94,7 @@ def test_a_scorer_that_writes_no_text_says_so():
 
 
 def test_the_model_writes_one_line_and_always_the_same(embedded_model):
-    from cepcli.prior.hf import HFScorer
+    from cepcli.prior.local.hf import HFScorer
 
     scorer = HFScorer(embedded_model, template="t", row_tokens=512)
     prompts = [TEMPLATE.thinking(STATE), TEMPLATE.thinking(OTHER)]

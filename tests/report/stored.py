@@ -2,7 +2,7 @@
 
 import json
 
-from cepcli.artifacts import write_json
+from cepcli.workspace.artifacts import write_json
 
 
 def summary(name, seed, score, *, env="e", steps=100, cache="lru", queries=50, prior="p"):

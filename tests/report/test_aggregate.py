@@ -1,6 +1,5 @@
 import pytest
 
-from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError
 from cepcli.report.aggregate import (
     Scale,
@@ -14,6 +13,7 @@ from cepcli.report.aggregate import (
 )
 from cepcli.report.comparison import Group, load_groups
 from cepcli.report.curves import plot_profiles
+from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
 

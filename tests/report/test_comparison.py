@@ -1,6 +1,5 @@
 import pytest
 
-from cepcli.artifacts import Workspace, write_json
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.comparison import (
     area_under_curve,
@@ -14,6 +13,7 @@ from cepcli.report.comparison import (
 )
 from cepcli.report.curves import plot_comparison
 from cepcli.report.pareto import rivals
+from cepcli.workspace.artifacts import Workspace, write_json
 from tests.report import stored
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import cepcli
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError
 from cepcli.report.frames import ABOUT, load_metrics, write_frame
+from cepcli.workspace.artifacts import Workspace
 from tests.report.stored import died, finished
 
 ROWS = [

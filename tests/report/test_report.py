@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.build import build_report
 from cepcli.report.document import Axis
 from cepcli.report.plain import as_csv, as_markdown
 from cepcli.report.scales import number, scale_of
 from cepcli.report.selection import select
+from cepcli.workspace.artifacts import Workspace
 from tests.report import worlds
 
 

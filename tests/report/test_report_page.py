@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import expect
 
-from cepcli.artifacts import Workspace
+from cepcli.workspace.artifacts import Workspace
 from tests.report import worlds
 
 NARROW = {"width": 360, "height": 740}

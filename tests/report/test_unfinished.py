@@ -2,12 +2,12 @@ import fcntl
 
 import pytest
 
-from cepcli.artifacts import Workspace
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.comparison import as_json, cell, comparison, estimated, load_groups
 from cepcli.report.curves import plot_comparison
 from cepcli.report.statistics import Estimate
 from cepcli.report.unfinished import read_unfinished
+from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
 

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from cepcli.artifacts import Workspace, versions
 from cepcli.errors import ConfigError
 from cepcli.report.build import build_report
 from cepcli.report.comparison import load_groups
 from cepcli.report.selection import select
 from cepcli.report.versions import PLAYED_BY, check_seeds, differences
+from cepcli.workspace.artifacts import Workspace, versions
 from tests.report import stored
 
 

@@ -1,6 +1,5 @@
 import pytest
 
-from cepcli.artifacts import Workspace
 from cepcli.errors import ConfigError
 from cepcli.report.advice import Subject
 from cepcli.report.comparison import load_groups
@@ -14,6 +13,7 @@ from cepcli.report.warnings import (
     run_warnings,
     uncached_of,
 )
+from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from cepcli.artifacts import Input, write_json
+from cepcli.workspace.artifacts import Input, write_json
 
 GRID = {"kappa": 0.5, "alpha": 0.1, "confidence": 0.95}
 
