@@ -200,7 +200,7 @@ def _theirs(name: str) -> Slice:
 
     torch.set_num_threads(1)
     if name == "sbx":
-        from sbx import SAC
+        from sbx import SAC  # pyright: ignore[reportMissingImports]
     else:
         from stable_baselines3 import SAC
     model = SAC("MlpPolicy", gym.make(ENVIRONMENT), seed=0, device="cpu")
