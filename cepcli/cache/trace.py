@@ -5,8 +5,10 @@ per decision. Scores stand where they were fresh (a miss or an audit); an exact 
 the same text. A run with `--cache off` has fresh scores for every decision.
 """
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -142,14 +144,18 @@ class TraceWriter:
 
 
 def read_trace(path: Path) -> Trace:
-    """The trace in `path`, a file or a run's directory.
+    """The trace in `path`, a file, which gzip may have packed, or a run's directory.
 
     Raises:
         CacheError: if there is none, or it is truncated, foreign, newer, or holds a NaN.
     """
     file = path / FILE if path.is_dir() else path
+    open_text = gzip.open if file.suffix == ".gz" else open
     try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        with open_text(file, "rt", encoding="utf-8", newline="\n") as stream:
+            lines = stream.readlines()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _damaged(file, "is no whole gzip file") from error
     except OSError as error:
         raise CacheError(
             f"There is no trace in `{path}` ({error.strerror}).",

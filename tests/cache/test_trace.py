@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -41,6 +42,16 @@ def test_what_was_written_is_read(traced):
     assert [d.q_values for d in trace.decisions] == [(0.5, 0.25), None, (0.1, 0.2)]
     assert [d.temperature for d in trace.decisions] == [0.8, 0.7, 0.6]
     assert fresh_scores(trace, STATES[0]).tolist() == [-1.0, -2.0]
+
+
+def test_a_packed_trace_is_read_and_a_cut_one_is_named(traced, tmp_path):
+    packed = tmp_path / "trace.jsonl.gz"
+    packed.write_bytes(gzip.compress((traced / FILE).read_bytes()))
+    assert read_trace(packed) == read_trace(traced)
+    for damaged in (packed.read_bytes()[:-20], b"no gzip", packed.read_bytes()[:30] + b"\0" * 60):
+        packed.write_bytes(damaged)
+        with pytest.raises(CacheError, match="is no whole gzip file; it was left untouched"):
+            read_trace(packed)
 
 
 def test_a_text_and_an_action_set_are_written_once(traced):
