@@ -40,12 +40,12 @@ among its own data: where the leader has got to, if it has proven anything, and 
 look-ups are.
 
 **Windows.** Every half window another process begins. The oldest one leads: its certificate is in
-force. Once it is a window old, the first younger one that has proven as much takes its place; after
-two windows at the latest it goes, and the one that has proven most leads. Where the leader has
-proven nothing, or its certificate has lapsed, a younger one that has proven something takes over at
-once; if a certificate lapses and there is none such, all begins anew. So the certificate speaks of
-the look-ups of the last half to two windows. The stated confidence is that of one process: over k
-of them, the chance that some threshold in force was ever unsafe is at most k·ε.
+force. Once it is a window old, the younger one that has proven most, and as much, takes its place;
+after two windows at the latest it goes, and the one that has proven most leads. Where the leader
+has proven nothing, or its certificate has lapsed, a younger one that has proven something takes
+over at once; if a certificate lapses and there is none such, all begins anew. So the certificate
+speaks of the look-ups of the last half to two windows. The stated confidence is that of one
+process: over k of them, the chance that some threshold in force was ever unsafe is at most k·ε.
 
 **Drift.** A slow drift is what the windows are for; within one, the weighted bets hold for the
 average share of failures. A share that stays the same is disproven once and for all when its
