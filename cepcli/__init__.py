@@ -7,6 +7,8 @@ in any version. Each name is loaded when it is first used, so that `import cepcl
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cepcli.version import __version__
+
 if TYPE_CHECKING:
     from cepcli.api import evaluate, load_prior, make_env, train
     from cepcli.cache.cached_prior import CachedPrior
@@ -20,8 +22,6 @@ __all__ = [
     "CacheConfig", "CachedPrior", "CepError", "SavedRun", "TextState", "__version__", "cached",
     "evaluate", "load_metrics", "load_prior", "load_run", "load_runs", "make_env", "train",
 ]  # fmt: skip
-
-__version__ = "0.1.0"
 
 #: The module of each public name.
 _MODULES = {

@@ -12,7 +12,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cepcli import __version__
 from cepcli.cli import abstract, annotate, bench, cache, envs, offline, prior, runs
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
@@ -22,6 +21,7 @@ from cepcli.cli.report import report
 from cepcli.cli.stopping import exit_code, stoppable
 from cepcli.cli.train import train
 from cepcli.errors import CepError
+from cepcli.version import __version__
 
 
 class _Commands(TyperGroup):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cepcli import __version__
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
 from cepcli.report.comparison import Group
@@ -23,6 +22,7 @@ from cepcli.report.tables import (
 )
 from cepcli.report.versions import differences
 from cepcli.report.warnings import are_counterparts, group_warnings, run_warnings
+from cepcli.version import __version__
 from cepcli.workspace.artifacts import Workspace
 
 

@@ -25,9 +25,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cepcli import __version__
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.registry import suggest
+from cepcli.version import __version__
 from cepcli.whole_files import clean, discard, replace, settle, settle_all, write_whole
 
 SCHEMA_VERSION = 1

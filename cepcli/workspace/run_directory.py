@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cepcli import __version__
 from cepcli.config import build, read_toml, to_dict, write_toml
 from cepcli.errors import ArtifactError, ConfigError
+from cepcli.version import __version__
 from cepcli.workspace.artifacts import Workspace, read_json
 from cepcli.workspace.checkpoint_files import checkpoints, step_of
 
