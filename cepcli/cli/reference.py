@@ -5,6 +5,8 @@ Example: scripts/command-reference
 
 import dataclasses
 import importlib
+import itertools
+import re
 import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -35,8 +37,11 @@ _INTRODUCTION = """\
 # Commands
 
 Made by `scripts/command-reference` from the commands themselves; edit their help, not this page.
-Which command to use when is told in the [guides](../README.md#where-to-read-on). Every command has
+Which command to use when is told in the [guides](../README.md#documentation). Every command has
 `--help`.
+
+Exit codes: 0 success; 2 an error that you can fix, explained in one sentence; 1 a bug in cep;
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, each with the work so far kept, and the command that resumes it.
 """
 _SETTINGS = """\
 ## Settings
@@ -65,11 +70,20 @@ def markdown() -> str:
     """The whole page."""
     from cepcli.cli.main import app
 
-    found = commands(typer.main.get_command(app))
-    pages = [_INTRODUCTION, *(_command(name, command) for name, command in found), _SETTINGS]
+    found = dict(commands(typer.main.get_command(app)))
+    pages = [_INTRODUCTION, _index(found), *itertools.starmap(_command, found.items()), _SETTINGS]
     pages += [_settings(where, names) for where, names in SETTINGS.items()]
     pages += [_ENV_OPTIONS, *_env_options()]
     return "\n".join(pages)
+
+
+def _index(found: dict[str, Any]) -> str:
+    """A table of all commands with the first sentence of their help."""
+    lines = ["| command | what it does |", "| --- | --- |"]
+    for name, command in found.items():
+        sentence = re.split(r"(?<=[.;])\s", _line(command.help))[0].rstrip(".;")
+        lines.append(f"| [`{name}`](#{name.replace(' ', '-')}) | {sentence} |")
+    return "\n".join([*lines, ""])
 
 
 def _command(name: str, command: Any) -> str:
