@@ -41,7 +41,7 @@ Which command to use when is told in the [guides](../README.md#documentation). E
 `--help`.
 
 Exit codes: 0 success; 2 an error that you can fix, explained in one sentence; 1 a bug in cep;
-130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, each with the work so far kept, and the command that resumes it.
+130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, each with the work so far kept and the command that resumes it.
 """
 _SETTINGS = """\
 ## Settings
