@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -123,21 +122,11 @@ def test_replay_from_another_environment_is_identical(make):
     assert play(one, wander, options={"instance": instance}) == first
 
 
-@pytest.mark.parametrize("size", [(10, 12), (30, 60)])
-def test_made_games_make_fifty_steps_a_second_and_a_reset_in_a_tenth(make, size):
-    env = make("alfworld/heat", receptacles=size[0], objects=size[1])
-    rng, resets, steps = np.random.default_rng(0), [], []
-    env.reset(options={"instance": 0})
-    for _ in range(3):
-        start = time.process_time()
-        _, info = env.reset(options={"instance": 0})
-        resets.append(time.process_time() - start)
-        start = time.process_time()
-        for _ in range(30):
-            *_, info = env.step(info["actions"][rng.integers(len(info["actions"]))])
-        steps.append((time.process_time() - start) / 30)
-    assert min(resets) < 0.1, resets
-    assert min(steps) < 1 / 50, steps
+def test_a_game_that_was_played_is_neither_made_nor_read_again(make, monkeypatch):
+    env = make("alfworld/heat", receptacles=30, objects=60)
+    first = env.reset(options={"instance": 0})
+    monkeypatch.setattr(alfworld, "household_game", None)
+    assert env.reset(options={"instance": 0}) == first
 
 
 def test_the_seed_decides_which_games_are_drawn_and_splits_are_apart(make):

@@ -1,8 +1,7 @@
-"""The WebShop environment: contract, rewards, splits, the oracle, replay, speed."""
+"""The WebShop environment: contract, rewards, splits, the oracle, replay, cost."""
 
 import gc
 import json
-import time
 import weakref
 
 import numpy as np
@@ -15,7 +14,8 @@ from cepcli.envs.webshop.expert import Expert, picks
 from cepcli.envs.webshop.goals import searches
 from cepcli.envs.webshop.options import WebShopOptions
 from cepcli.envs.webshop.pages import Place
-from cepcli.envs.webshop.world import open_world
+from cepcli.envs.webshop.search import SearchEngine
+from cepcli.envs.webshop.world import World, open_world
 from cepcli.errors import ConfigError, EnvError
 from tests.envs.real_data import WEBSHOP
 from tests.envs.shops import ITEMS, KNOWN, item, option
@@ -266,16 +266,21 @@ def test_an_instance_that_there_is_not(make):
     assert error.value.hint == f"Ask for one from 0 to {count - 1}."
 
 
-def test_at_least_2000_steps_a_second(make):
-    """The best of five rounds, in time of the processor, on however busy a machine."""
+def test_a_query_is_searched_once_and_nothing_is_rewarded_before_it_is_bought(make, monkeypatch):
     env = make()
-    best = 0.0
+    searched, rewarded = [], []
+    search, reward = SearchEngine.search, World.reward
+    monkeypatch.setattr(
+        SearchEngine, "search", lambda self, *a: searched.append(a[0]) or search(self, *a)
+    )
+    monkeypatch.setattr(World, "reward", lambda self, *a: rewarded.append(a) or reward(self, *a))
+    bought, asked = 0, set()
     for seed in range(5):
-        choose, steps, start = wandering(seed), 0, time.process_time()
-        while steps < 600:
-            steps += len(play(env, choose)) - 1
-        best = max(best, steps / (time.process_time() - start))
-    assert best > 2000
+        for text, info, _ in play(env, wandering(seed), seed=seed):
+            bought += text.startswith("Thank you")
+            asked |= {action for action in info["actions"] if action.startswith("search[")}
+    assert len(searched) == len(set(searched)) <= len(asked)
+    assert len(rewarded) == bought > 0
 
 
 @pytest.mark.parametrize(
