@@ -232,6 +232,12 @@ def _leaves(values: Mapping[str, Any], where: str = "") -> Iterator[str]:
             yield where + key
 
 
+def setting(default: T, help: str, **more: float) -> T:
+    """A field of a configuration dataclass: its default, what it is for, and further metadata."""
+    field: Any = dataclasses.field(default=default, metadata={"help": help, **more})
+    return field
+
+
 def require(condition: bool, message: str) -> None:
     """Raise a `ConfigError` with `message` unless `condition`; for `__post_init__` checks."""
     if not condition:

@@ -1,9 +1,9 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import pytest
 
-from cepcli.config import build, resolve, to_dict, write_toml
+from cepcli.config import build, resolve, setting, to_dict, write_toml
 from cepcli.errors import ConfigError
 
 
@@ -91,3 +91,16 @@ def test_broken_toml_is_one_sentence(tmp_path):
         resolve(Outer, file=tmp_path / "c.toml")
     with pytest.raises(ConfigError, match="Cannot read"):
         resolve(Outer, file=tmp_path / "missing.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    rate: float = setting(0.5, "of learning", least=0)
+    name: str | None = setting(None, "what it is called")
+
+
+def test_a_setting_has_a_default_and_says_what_it_is_for():
+    assert Settings() == Settings(0.5, None)
+    assert [dict(each.metadata) for each in fields(Settings)] == [
+        {"help": "of learning", "least": 0}, {"help": "what it is called"},
+    ]  # fmt: skip
