@@ -5,12 +5,15 @@ errors that name the nearest known one.
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import typing_extensions
 
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
@@ -232,10 +235,76 @@ def _leaves(values: Mapping[str, Any], where: str = "") -> Iterator[str]:
             yield where + key
 
 
-def setting(default: T, help: str, **more: float) -> T:
-    """A field of a configuration dataclass: its default, what it is for, and further metadata."""
-    field: Any = dataclasses.field(default=default, metadata={"help": help, **more})
+class Range(NamedTuple):
+    """Which numbers a setting may have; infinity and NaN are in no range."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def allows(self, value: float) -> bool:
+        """Whether a value is in the range."""
+        above = self.low < value if self.low_open else self.low <= value
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below and math.isfinite(value)
+
+    @typing_extensions.override
+    def __str__(self) -> str:
+        if self == FINITE:
+            return "a finite number"
+        if self.high == math.inf:
+            return f"{'>' if self.low_open else '≥'} {self.low:g}"
+        ends = "(" if self.low_open else "[", ")" if self.high_open else "]"
+        return f"in {ends[0]}{self.low:g}, {self.high:g}{ends[1]}"
+
+
+FINITE = Range()
+AT_LEAST_ONE = Range(1)
+POSITIVE = Range(0, low_open=True)
+NOT_NEGATIVE = Range(0)
+SHARE = Range(0, 1)
+POSITIVE_SHARE = Range(0, 1, low_open=True)
+BELOW_ONE = Range(0, 1, high_open=True)
+
+
+def setting(default: T, help: str, bounds: Range | None = None, **more: float) -> T:
+    """A field of a configuration dataclass: its default, its help, and which numbers it may have.
+
+    The help ends with the bounds. A dataclass that is a `Settings` checks them; None is allowed.
+    `more` goes into the metadata.
+    """
+    metadata: dict[str, Any] = {"help": help, **more}
+    if bounds is not None:
+        metadata["bounds"] = bounds
+    if bounds not in (None, FINITE):
+        metadata["help"] += f"{';' if ':' in help else ','} {bounds}"
+    field: Any = dataclasses.field(default=default, metadata=metadata)
     return field
+
+
+class Settings:
+    """A configuration, or a section of one, whose fields are checked when it is made."""
+
+    __slots__ = ()
+    #: What stands before a field's name in messages, as "sac.".
+    SECTION = ""
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError where a value is out of bounds."""
+        check_bounds(self)
+
+
+def check_bounds(config: Any) -> None:
+    """Check every field that was made by `setting` with bounds; None is always allowed.
+
+    Raises:
+        ConfigError: naming the first that is out of bounds.
+    """
+    for each in dataclasses.fields(config):
+        bounds, value = each.metadata.get("bounds"), getattr(config, each.name)
+        if bounds is not None and value is not None and not bounds.allows(value):
+            raise ConfigError(f"{config.SECTION}{each.name} is {value}, expected {bounds}.")
 
 
 def require(condition: bool, message: str) -> None:

@@ -3,7 +3,18 @@ from typing import Literal
 
 import pytest
 
-from cepcli.config import build, resolve, setting, to_dict, write_toml
+from cepcli.config import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    FINITE,
+    POSITIVE,
+    Settings,
+    build,
+    resolve,
+    setting,
+    to_dict,
+    write_toml,
+)
 from cepcli.errors import ConfigError
 
 
@@ -94,13 +105,48 @@ def test_broken_toml_is_one_sentence(tmp_path):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Named:
     rate: float = setting(0.5, "of learning", least=0)
     name: str | None = setting(None, "what it is called")
 
 
 def test_a_setting_has_a_default_and_says_what_it_is_for():
-    assert Settings() == Settings(0.5, None)
-    assert [dict(each.metadata) for each in fields(Settings)] == [
+    assert Named() == Named(0.5, None)
+    assert [dict(each.metadata) for each in fields(Named)] == [
         {"help": "of learning", "least": 0}, {"help": "what it is called"},
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded(Settings):
+    SECTION = "learner."
+
+    rate: float = setting(0.5, "of Adam", POSITIVE)
+    share: float | None = setting(None, "of a batch", BELOW_ONE)
+    offset: float = setting(0.0, "of the reward: 0 by all", FINITE)
+    count: int = setting(2, "of networks: 2 by all", AT_LEAST_ONE)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"rate": 0.0}, "learner.rate is 0.0, expected > 0."),
+        ({"rate": float("inf")}, "learner.rate is inf, expected > 0."),
+        ({"share": 1.0}, "learner.share is 1.0, expected in [0, 1)."),
+        ({"offset": float("nan")}, "learner.offset is nan, expected a finite number."),
+        ({"count": 0}, "learner.count is 0, expected ≥ 1."),
+    ],
+)
+def test_a_value_out_of_bounds_is_named_with_its_section(values, said):
+    with pytest.raises(ConfigError) as error:
+        Bounded(**values)
+    assert error.value.message == said
+    assert Bounded(share=0.0).share == 0.0
+
+
+def test_the_help_of_a_setting_tells_its_bounds():
+    told = [each.metadata["help"] for each in fields(Bounded)]
+    assert told == [
+        "of Adam, > 0", "of a batch, in [0, 1)", "of the reward: 0 by all",
+        "of networks: 2 by all; ≥ 1",
     ]  # fmt: skip

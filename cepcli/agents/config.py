@@ -5,9 +5,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cepcli.agents.sac_config import SACConfig
+from typing_extensions import override
+
 from cepcli.cache.config import CacheConfig
-from cepcli.config import build, given, merge, require, to_dict
+from cepcli.config import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_SHARE,
+    SHARE,
+    Range,
+    Settings,
+    build,
+    check_bounds,
+    given,
+    merge,
+    setting,
+    to_dict,
+)
 from cepcli.errors import ConfigError
 from cepcli.prior.config import PriorConfig
 
@@ -73,168 +90,148 @@ _BY_HITS = ("hit-rate", "reliable-hit-rate")
 
 
 @dataclass(frozen=True, slots=True)
-class PosteriorConfig:
+class PosteriorConfig(Settings):
     """How prior and Q-values become a policy: π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ)."""
 
-    mode: Literal["exact", "k-candidates", "epsilon-greedy"] = field(
-        default="exact",
-        metadata={
-            "help": "exact: over all actions; k-candidates: over k drawn from the prior; "
-            "epsilon-greedy, dqn's: the best action, and with probability ε any"
-        },
-    )
-    candidates: int = field(default=5, metadata={"help": "k of k-candidates, ≥ 1"})
-    with_replacement: bool = field(
-        default=False,
-        metadata={"help": "draw candidates with replacement, weighing softmax(Q/τ) by count"},
-    )
-    schedule: Literal["hit-rate", "reliable-hit-rate", "linear", "constant"] = field(
-        default="hit-rate",
-        metadata={
-            "help": "τ = initial·exp(−decay·hit rate), over all hits or over those known to be "
-            "right (exact, or certified); or linear in steps, as under the uniform prior, which no "
-            "cache answers"
-        },
-    )
-    temperature: float = field(default=0.8, metadata={"help": "initial τ, > 0"})
-    decay: float = field(default=2.0, metadata={"help": "of the hit-rate schedule, ≥ 0"})
-    final_temperature: float = field(
-        default=0.05, metadata={"help": "τ at the end of the linear schedule, > 0"}
-    )
-    normalise_q: bool = field(
-        default=True,
-        metadata={"help": "divide Q by the running spread across actions before dividing by τ"},
-    )
-    q_range: float = field(
-        default=0.3, metadata={"help": "spread of Q across actions after normalising, > 0"}
-    )
-    epsilon: float = field(
-        default=1.0, metadata={"help": "epsilon-greedy: ε at the beginning, in [0, 1]"}
-    )
-    final_epsilon: float = field(
-        default=0.05,
-        metadata={"help": "epsilon-greedy: ε in the end, and in evaluations, in [0, 1]"},
-    )
-    exploration: float = field(
-        default=0.5,
-        metadata={"help": "epsilon-greedy: share of the steps in which ε falls, in (0, 1]"},
-    )
+    SECTION = "posterior."
 
-    def __post_init__(self) -> None:
-        """Raise a ConfigError where a value cannot work."""
-        require(self.candidates >= 1, f"posterior.candidates is {self.candidates}, expected ≥ 1.")
-        for name in ("epsilon", "final_epsilon"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"posterior.{name} is {value}, expected in [0, 1].")
-        require(
-            0 < self.exploration <= 1,
-            f"posterior.exploration is {self.exploration}, expected in (0, 1].",
-        )
-        for name in ("temperature", "final_temperature", "q_range"):
-            value = getattr(self, name)
-            require(value > 0, f"posterior.{name} is {value}, expected > 0.")
-        require(self.decay >= 0, f"posterior.decay is {self.decay}, expected ≥ 0.")
+    mode: Literal["exact", "k-candidates", "epsilon-greedy"] = setting(
+        "exact",
+        "exact: over all actions; k-candidates: over k drawn from the prior; epsilon-greedy, "
+        "dqn's: the best action, and with probability ε any",
+    )
+    candidates: int = setting(5, "k of k-candidates", AT_LEAST_ONE)
+    with_replacement: bool = setting(
+        False, "draw candidates with replacement, weighing softmax(Q/τ) by count"
+    )
+    schedule: Literal["hit-rate", "reliable-hit-rate", "linear", "constant"] = setting(
+        "hit-rate",
+        "τ = initial·exp(−decay·hit rate), over all hits or over those known to be right "
+        "(exact, or certified); or linear in steps, as under the uniform prior, which no "
+        "cache answers",
+    )
+    temperature: float = setting(0.8, "initial τ", POSITIVE)
+    decay: float = setting(2.0, "of the hit-rate schedule", NOT_NEGATIVE)
+    final_temperature: float = setting(0.05, "τ at the end of the linear schedule", POSITIVE)
+    normalise_q: bool = setting(
+        True, "divide Q by the running spread across actions before dividing by τ"
+    )
+    q_range: float = setting(0.3, "spread of Q across actions after normalising", POSITIVE)
+    epsilon: float = setting(1.0, "epsilon-greedy: ε at the beginning", SHARE)
+    final_epsilon: float = setting(0.05, "epsilon-greedy: ε in the end, and in evaluations", SHARE)
+    exploration: float = setting(
+        0.5, "epsilon-greedy: share of the steps in which ε falls", POSITIVE_SHARE
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class LearnerConfig:
+class LearnerConfig(Settings):
     """Double Q-learning on frozen text embeddings."""
 
-    discount: float = field(default=0.97, metadata={"help": "γ per decision, in [0, 1)"})
-    n_step: int = field(default=3, metadata={"help": "steps before bootstrapping, ≥ 1"})
-    backup: Literal["expected", "soft", "max", "max-candidates"] = field(
-        default="expected",
-        metadata={
-            "help": "value of the next state: expected, of the posterior; soft, with its entropy; "
-            "max, of the best action (double DQN); max-candidates, of the best of the candidates "
-            "drawn from its prior (arXiv 2410.07927)"
-        },
-    )
-    members: int = field(default=5, metadata={"help": "Q-networks in the ensemble, ≥ 1"})
-    doubt: float = field(
-        default=1.0, metadata={"help": "how much disagreement shrinks an advantage, ≥ 0"}
-    )
-    hidden: int = field(default=128, metadata={"help": "units of each hidden layer"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "of Adam"})
-    batch_size: int = field(default=64, metadata={"help": "transitions per gradient step"})
-    learning_starts: int = field(default=100, metadata={"help": "decisions before learning"})
-    gradient_steps: int = field(default=1, metadata={"help": "gradient steps per decision"})
-    target_interval: int = field(
-        default=200, metadata={"help": "gradient steps between copies into the target network"}
-    )
-    replay_capacity: int = field(default=100_000, metadata={"help": "transitions kept"})
-    max_grad_norm: float = field(
-        default=10.0, metadata={"help": "gradient norm is clipped to this"}
-    )
+    SECTION = "learner."
 
-    def __post_init__(self) -> None:
-        """Raise a ConfigError where a value cannot work."""
-        require(0 <= self.discount < 1, f"learner.discount is {self.discount}, expected in [0, 1).")
-        for name in (
-            "n_step", "members", "hidden", "batch_size", "learning_starts", "gradient_steps",
-            "target_interval", "replay_capacity",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            require(value >= 1, f"learner.{name} is {value}, expected ≥ 1.")
-        require(self.learning_rate > 0, "learner.learning_rate must be > 0.")
+    discount: float = setting(0.97, "γ per decision", BELOW_ONE)
+    n_step: int = setting(3, "steps before bootstrapping", AT_LEAST_ONE)
+    backup: Literal["expected", "soft", "max", "max-candidates"] = setting(
+        "expected",
+        "value of the next state: expected, of the posterior; soft, with its entropy; max, of "
+        "the best action (double DQN); max-candidates, of the best of the candidates drawn "
+        "from its prior (arXiv 2410.07927)",
+    )
+    members: int = setting(5, "Q-networks in the ensemble", AT_LEAST_ONE)
+    doubt: float = setting(1.0, "how much disagreement shrinks an advantage", NOT_NEGATIVE)
+    hidden: int = setting(128, "units of each hidden layer", AT_LEAST_ONE)
+    learning_rate: float = setting(1e-3, "of Adam", POSITIVE)
+    batch_size: int = setting(64, "transitions per gradient step", AT_LEAST_ONE)
+    learning_starts: int = setting(100, "decisions before learning", AT_LEAST_ONE)
+    gradient_steps: int = setting(1, "gradient steps per decision", AT_LEAST_ONE)
+    target_interval: int = setting(
+        200, "gradient steps between copies into the target network", AT_LEAST_ONE
+    )
+    replay_capacity: int = setting(100_000, "transitions kept", AT_LEAST_ONE)
+    max_grad_norm: float = setting(10.0, "gradient norm is clipped to this", POSITIVE)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class SACConfig(Settings):
+    """Soft actor-critic; the defaults are Stable-Baselines3's, two of them apart.
+
+    There the entropy weight begins at 1, so that HalfCheetah learns nothing before it has fallen,
+    some 20,000 steps; the learning rate is 3e-4, with which some seeds hardly leave that hollow.
+    """
+
+    SECTION = "sac."
+
+    discount: float = setting(0.99, "γ per control step", BELOW_ONE)
+    hidden: int = setting(256, "units of each of the two hidden layers", AT_LEAST_ONE)
+    learning_rate: float = setting(1e-3, "of Adam, for all parts", POSITIVE)
+    batch_size: int = setting(256, "transitions per gradient step", AT_LEAST_ONE)
+    envs: int = setting(
+        1, "environments that are stepped in turn, sharing calls to the LLM", AT_LEAST_ONE
+    )
+    learning_starts: int = setting(
+        100, "control steps with uniform controls before learning", AT_LEAST_ONE
+    )
+    gradient_steps: int = setting(1, "gradient steps per control step", AT_LEAST_ONE)
+    polyak: float = setting(0.005, "share of the critics that their targets take", POSITIVE_SHARE)
+    replay_capacity: int = setting(1_000_000, "transitions kept", AT_LEAST_ONE)
+    entropy_weight: float = setting(0.1, "α at the beginning, before it is learned", POSITIVE)
+    entropy_per_control: float = setting(
+        -1.0, "nats per number of a control that entropy is held to", FINITE
+    )
+    symbol_steps: int = setting(10, "control steps that a symbolic action is held", AT_LEAST_ONE)
+    relabel: float = setting(
+        0.0, "share of a batch that learns as if another symbol were held", SHARE
+    )
+    residual: float = setting(
+        0.2, "how far from a nominal control the actor may go", Range(0, 2, low_open=True)
+    )
+    residual_starts: int = setting(
+        10_000,
+        "control steps in which, with nominal controls, only the critics learn",
+        NOT_NEGATIVE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(Settings):
     """One training run: who, where, how long, with which prior behind which cache."""
 
-    env: str = field(default="babyai/goto-redball", metadata={"help": "see `cep envs list`"})
-    agent: AgentName = field(default="posterior-q", metadata={"help": "who acts and learns"})
-    prior: str = field(
-        default="embedded",
-        metadata={
-            "help": "embedded, gemma-3-270m, uniform, a tuned prior's name, a model's directory, "
-            "GGUF file or hub id, server:URL"
-        },
+    env: str = setting("babyai/goto-redball", "see `cep envs list`")
+    agent: AgentName = setting("posterior-q", "who acts and learns")
+    prior: str = setting(
+        "embedded",
+        "embedded, gemma-3-270m, uniform, a tuned prior's name, a model's directory, GGUF "
+        "file or hub id, server:URL",
     )
-    abstraction: str | None = field(
-        default=None,
-        metadata={
-            "help": "hybrid-sac: what describes states to the prior, FAMILY/NAME; "
-            "default: FAMILY/default"
-        },
+    abstraction: str | None = setting(
+        None, "hybrid-sac: what describes states to the prior, FAMILY/NAME; default: FAMILY/default"
     )
-    shuffled_prior: bool = field(
-        default=False,
-        metadata={
-            "help": "whether the prior's probabilities change round among each state's actions: a "
-            "wrong prior on purpose"
-        },
+    shuffled_prior: bool = setting(
+        False,
+        "whether the prior's probabilities change round among each state's actions: a wrong "
+        "prior on purpose",
     )
-    demos: str | None = field(
-        default=None,
-        metadata={"help": "demonstrations that the replay begins with: a name, or FILE.jsonl"},
+    demos: str | None = setting(
+        None, "demonstrations that the replay begins with: a name, or FILE.jsonl"
     )
-    steps: int = field(
-        default=2000, metadata={"help": "decisions to take, control steps in continuous control"}
+    steps: int = setting(
+        2000, "decisions to take, control steps in continuous control", AT_LEAST_ONE
     )
-    seed: int = field(default=0, metadata={"help": "of every random stream of the run"})
-    device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:N"})
-    threads: int = field(default=1, metadata={"help": "torch threads"})
-    eval_interval: int = field(default=500, metadata={"help": "steps between evaluations"})
-    eval_episodes: int = field(default=20, metadata={"help": "episodes of an evaluation"})
-    final_eval_episodes: int = field(default=50, metadata={"help": "episodes of the last one"})
-    eval_lanes: int = field(
-        default=10, metadata={"help": "evaluation episodes side by side, sharing LLM calls"}
+    seed: int = setting(0, "of every random stream of the run")
+    device: str = setting("cpu", "cpu, cuda or cuda:N")
+    threads: int = setting(1, "torch threads", AT_LEAST_ONE)
+    eval_interval: int = setting(500, "steps between evaluations", AT_LEAST_ONE)
+    eval_episodes: int = setting(20, "episodes of an evaluation", AT_LEAST_ONE)
+    final_eval_episodes: int = setting(50, "episodes of the last one", AT_LEAST_ONE)
+    eval_lanes: int = setting(
+        10, "evaluation episodes side by side, sharing LLM calls", AT_LEAST_ONE
     )
-    eval_greedy: bool = field(
-        default=False, metadata={"help": "evaluate the most probable action, not a sample"}
-    )
-    log_interval: int = field(default=50, metadata={"help": "steps between metric rows"})
-    checkpoint_interval: int = field(default=250, metadata={"help": "steps between checkpoints"})
-    journal: bool = field(
-        default=True,
-        metadata={"help": "answer repeated LLM questions from the workspace's journal"},
-    )
-    trace: bool = field(
-        default=False,
-        metadata={"help": "record every decision, to be replayed by `cep cache replay`"},
-    )
+    eval_greedy: bool = setting(False, "evaluate the most probable action, not a sample")
+    log_interval: int = setting(50, "steps between metric rows", AT_LEAST_ONE)
+    checkpoint_interval: int = setting(250, "steps between checkpoints", AT_LEAST_ONE)
+    journal: bool = setting(True, "answer repeated LLM questions from the workspace's journal")
+    trace: bool = setting(False, "record every decision, to be replayed by `cep cache replay`")
     env_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "options of the environment's family"}
     )
@@ -244,14 +241,9 @@ class TrainConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     llm: PriorConfig = field(default_factory=PriorConfig)
 
+    @override
     def __post_init__(self) -> None:
-        """Raise a ConfigError where values cannot work, alone or together."""
-        for name in (
-            "steps", "threads", "eval_interval", "eval_episodes", "final_eval_episodes",
-            "eval_lanes", "log_interval", "checkpoint_interval",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            require(value >= 1, f"{name} is {value}, expected ≥ 1.")
+        check_bounds(self)
         for name, shown_by in (("env", "cep envs list"), ("prior", "cep prior list")):
             if not getattr(self, name):
                 raise ConfigError(f"`{name}` is empty.", f"See what there is: {shown_by}")

@@ -52,9 +52,9 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from cepcli.agents.config import SACConfig
 from cepcli.agents.perceptrons import Perceptrons, Room, Rooms, VectorAdam
 from cepcli.agents.q_scale import RunningSpread
-from cepcli.agents.sac_config import SACConfig
 from cepcli.agents.squashed_gaussian import (
     SquashedSample,
     squashed_draw,

@@ -212,8 +212,8 @@ def _ours(symbols: int) -> Slice:
     import numpy as np
     import torch
 
+    from cepcli.agents.config import SACConfig
     from cepcli.agents.hybrid_sac import HybridSAC
-    from cepcli.agents.sac_config import SACConfig
     from cepcli.datasets.control_replay import ControlTransition
     from cepcli.device import flush_subnormals
     from cepcli.posterior import log_posterior, sample_action

@@ -12,9 +12,8 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from cepcli.agents.config import training_config
+from cepcli.agents.config import SACConfig, training_config
 from cepcli.agents.hybrid_sac import HybridSAC
-from cepcli.agents.sac_config import SACConfig
 from cepcli.datasets.control_replay import ControlBatch, ControlReplay
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control_episodes import ControlTracker

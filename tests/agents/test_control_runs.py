@@ -222,7 +222,7 @@ def test_another_abstraction_under_the_name_is_refused(point, tmp_path, monkeypa
         ({"steps": 3, "sac.envs": 8}, "cannot share evenly"),
         ({"sac.entropy_per_control": float("nan")}, "expected a finite number"),
         ({"sac.learning_rate": float("inf")}, "sac.learning_rate is inf"),
-        ({"sac.entropy_weight": 0.0}, "expected a finite number > 0"),
+        ({"sac.entropy_weight": 0.0}, "entropy_weight is 0.0, expected > 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(point, tmp_path, flags, message):
