@@ -128,9 +128,8 @@ def train(
             which `cep abstract train` makes.
     """
     from cepcli.report.curves import plot_run
-    from cepcli.runs.choices import chosen_config
-    from cepcli.runs.online import default_name, start_run
-    from cepcli.runs.training import Hooks
+    from cepcli.runs.engine import Hooks, default_name, start_run
+    from cepcli.runs.settings import chosen_config
 
     space = _workspace(workspace)
     named = {
@@ -180,7 +179,7 @@ def evaluate(
 
     space = _workspace(workspace)
     if is_offline(space, run):
-        from cepcli.runs import offline as offline_runs
+        from cepcli.runs.engine import evaluate_offline_run
 
         if frozen_cache or options:
             raise ConfigError(
@@ -188,8 +187,8 @@ def evaluate(
                 "options.",
                 "Leave out `frozen_cache` and `options`.",
             )
-        return offline_runs.evaluate_run(space, run, episodes, notify)
-    from cepcli.runs.online import evaluate_run
+        return evaluate_offline_run(space, run, episodes, notify)
+    from cepcli.runs.engine import evaluate_run
 
     return evaluate_run(
         space,

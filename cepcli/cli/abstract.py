@@ -113,7 +113,7 @@ def describe(
     from cepcli.cli.abstractions import observations_in, random_observations
     from cepcli.config import read_toml
     from cepcli.envs.catalog import control_spec
-    from cepcli.runs.choices import default_abstraction
+    from cepcli.runs.settings import default_abstraction
 
     space = open_workspace(workspace)
     if name is None:

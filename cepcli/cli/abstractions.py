@@ -39,7 +39,7 @@ def abstraction_for(
     from cepcli.abstraction.states import open_abstraction
     from cepcli.envs.catalog import control_spec
     from cepcli.keys.config import AbstractionConfig
-    from cepcli.runs.choices import default_abstraction
+    from cepcli.runs.settings import default_abstraction
     from cepcli.workspace.artifacts import read_json
 
     spec = control_spec(env)
@@ -71,7 +71,7 @@ def make_abstraction(
     from cepcli.annotate.records import open_annotations
     from cepcli.envs.catalog import control_ids, control_spec
     from cepcli.prior.load import prior_inputs
-    from cepcli.runs.choices import default_abstraction, prior_for
+    from cepcli.runs.settings import default_abstraction, prior_for
 
     say, spec = note(quiet), control_spec(control_ids(config.env)[0])
     name = default_abstraction(spec) if name is None else _of_family(name, spec)

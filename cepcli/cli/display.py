@@ -12,9 +12,9 @@ from cepcli.cli.live_warnings import LiveWarnings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cepcli.runs.parts import Parts
-    from cepcli.runs.progress import Progress
-    from cepcli.runs.training import Hooks
+    from cepcli.runs.engine import Hooks
+    from cepcli.runs.online import OnlineRun
+    from cepcli.runs.run import Progress
     from cepcli.workspace.artifacts import Workspace
 
 _REFRESH_SECONDS = 0.25
@@ -75,7 +75,7 @@ class RunDisplay:
 
     def hooks(self, requested: list[int]) -> "Hooks":
         """The loop's hooks that feed this display."""
-        from cepcli.runs.training import Hooks
+        from cepcli.runs.engine import Hooks
 
         return Hooks(
             on_step=self.step,
@@ -140,7 +140,7 @@ class RunDisplay:
                 highlight=False,
             )
 
-    def step(self, parts: "Parts", progress: "Progress") -> None:
+    def step(self, parts: "OnlineRun", progress: "Progress") -> None:
         """A decision was taken; redraws at most four times a second."""
 
         def figures(rate: float) -> dict[str, str]:
@@ -186,7 +186,7 @@ class RunDisplay:
             heartbeat.said()
 
     @staticmethod
-    def _asked(parts: "Parts", progress: "Progress") -> dict[str, str]:
+    def _asked(parts: "OnlineRun", progress: "Progress") -> dict[str, str]:
         """How the cache and the LLM did."""
         cache = parts.telemetry.summary()
         queries, hits = cache["queries"], cache["hits"]
@@ -201,21 +201,21 @@ class RunDisplay:
         }
 
     @staticmethod
-    def _recent(parts: "Parts", progress: "Progress") -> dict[str, str]:
+    def _recent(parts: "OnlineRun", progress: "Progress") -> dict[str, str]:
         """How the last training episodes went."""
         if parts.tracker.solvable:
             return {"success": f"{progress.recent_success:.2f}"}
         return {"return": f"{progress.recent_return:.1f}"}
 
     @staticmethod
-    def _certificate(parts: "Parts") -> list[str]:
+    def _certificate(parts: "OnlineRun") -> list[str]:
         """What the cache promises now; nothing if it never will."""
         from cepcli.cli.certificate import in_words
 
         promise = parts.control.promise if parts.control is not None else None
         return [] if promise is None else [f"certificate: {in_words(promise)}"]
 
-    def _warnings(self, parts: "Parts", progress: "Progress") -> list[str]:
+    def _warnings(self, parts: "OnlineRun", progress: "Progress") -> list[str]:
         """What goes wrong now, for a terminal; whatever is new is told once, and stays."""
         found = self._watch.judge(parts, progress)
         for warning in found:

@@ -55,8 +55,8 @@ def evaluate(
     With --set they are of the same environment under other options than the run's.
     """
     from cepcli.experiments.retention import retention
-    from cepcli.runs.evaluation import unwatched
-    from cepcli.runs.online import evaluate_run
+    from cepcli.runs.engine import evaluate_run
+    from cepcli.runs.online import unwatched
 
     notify = note(quiet)
     space = open_workspace(workspace)
@@ -75,7 +75,7 @@ def evaluate(
         summary = evaluate_run(
             space, run, episodes, frozen_cache=frozen_cache, notify=notify,
             watch=watch if show else unwatched, env_options=options,
-            on_round=lambda done, queries: advance(done, f"{queries} LLM queries"),
+            before_round=lambda done, queries: advance(done, f"{queries} LLM queries"),
         )  # fmt: skip
     shown = [{"episode": episode, "decisions": seen[episode]} for episode in sorted(seen)]
     if json:

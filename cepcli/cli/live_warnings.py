@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cepcli.report.warnings import RunWarning
-    from cepcli.runs.parts import Parts
-    from cepcli.runs.progress import Progress
+    from cepcli.runs.online import OnlineRun
+    from cepcli.runs.run import Progress
     from cepcli.workspace.artifacts import Workspace
 
 _APART = 25  # decisions between the rows that are kept, at first
@@ -34,16 +34,15 @@ class LiveWarnings:
         self._curves["curve"].append([step, summary["success_rate"]])
         self._curves["return_curve"].append([step, summary["return_mean"]])
 
-    def judge(self, parts: "Parts", progress: "Progress") -> "list[RunWarning]":
+    def judge(self, parts: "OnlineRun", progress: "Progress") -> "list[RunWarning]":
         """What there is to warn of now."""
         from cepcli.config import to_dict
         from cepcli.report.advice import Subject, as_typed
         from cepcli.report.warnings import LEAST, WARM_UP, answer_warnings, performance_warning
-        from cepcli.runs.metric_rows import answer_row
 
         if parts.cache is None or parts.cache.config.mode == "off":
             return []
-        self._keep(answer_row(parts), parts.telemetry.decisions)
+        self._keep(parts.prior_metrics(), parts.telemetry.decisions)
         if progress.decisions < WARM_UP + LEAST:
             return []
         mode = parts.cache.config.mode
@@ -69,7 +68,7 @@ class LiveWarnings:
             self._apart *= 2
             self._rows = [*self._rows[:-1:2], row]
 
-    def _so_far(self, parts: "Parts", mode: str) -> dict[str, Any]:
+    def _so_far(self, parts: "OnlineRun", mode: str) -> dict[str, Any]:
         """The part of a run's summary by which its score is judged."""
         config, (_, success) = parts.config, self._curves["curve"][-1]
         return {

@@ -117,7 +117,7 @@ def default_prior(env: str, space: "Workspace", quiet: bool) -> str:
     """The prior that is asked about an environment unless another is named."""
     from cepcli.envs.catalog import spec
     from cepcli.prior.local.embedded import EMBEDDED
-    from cepcli.runs.choices import prior_for
+    from cepcli.runs.settings import prior_for
 
     known = spec(env)
     if known.control is not None:
@@ -135,7 +135,7 @@ def _described(
     from cepcli.datasets.labelling import Words
     from cepcli.envs.catalog import spec
     from cepcli.prior.load import UNIFORM
-    from cepcli.runs.choices import default_abstraction
+    from cepcli.runs.settings import default_abstraction
 
     known = spec(env).control
     if known is None or config.prior == UNIFORM:

@@ -76,7 +76,7 @@ def _learn(
     """One run for each seed, and its summary."""
     from cepcli.agents.offline_config import PRESETS, OfflineConfig
     from cepcli.config import given, refuse_idle, resolve
-    from cepcli.runs.offline_idle import idle_settings
+    from cepcli.runs.settings import idle_offline_settings
 
     named = given(file=config, overrides=set_ or [])
     if named.get("algorithm", algorithm) != algorithm:
@@ -94,7 +94,7 @@ def _learn(
         OfflineConfig, file=config, overrides=set_ or [], flags=flags,
         presets=PRESETS, preset_key="algorithm",
     )  # fmt: skip
-    refuse_idle(given(overrides=set_ or []), idle_settings(first))
+    refuse_idle(given(overrides=set_ or []), idle_offline_settings(first))
     space = open_workspace(workspace)
     first = _labelled(first, space, quiet)
     summaries = []
@@ -143,9 +143,9 @@ def evaluate_offline(
     quiet: QuietOption = False,
 ) -> None:
     """Evaluate a finished offline run on held-out episodes; the run itself is not changed."""
-    from cepcli.runs.offline import evaluate_run
+    from cepcli.runs.engine import evaluate_offline_run
 
-    summary = evaluate_run(open_workspace(workspace), run, episodes, note(quiet))
+    summary = evaluate_offline_run(open_workspace(workspace), run, episodes, note(quiet))
     print_json(summary) if json else print_offline_summary(summary)
 
 
@@ -191,7 +191,7 @@ def _learn_one(
     overwrite: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    from cepcli.runs.offline import default_name, start_run
+    from cepcli.runs.engine import default_name, start_run
 
     name = default_name(config) if name is None else name
     return _with_display(
@@ -204,7 +204,7 @@ def _learn_one(
 
 def resume_offline(name: str, space: "Workspace", quiet: bool) -> dict[str, Any]:
     """Go on with an unfinished run of `cep offline`."""
-    from cepcli.runs.offline import resume_run
+    from cepcli.runs.engine import resume_run
 
     return _with_display(
         name, space, quiet, lambda hooks, notify: resume_run(space, name, hooks, notify)
@@ -216,7 +216,7 @@ def _with_display(
 ) -> dict[str, Any]:
     """Run `work(hooks, notify)`, showing how far it is; Ctrl-C ends with 130 and the way on."""
     from cepcli.cli.train import run_with_display
-    from cepcli.runs.offline_training import Hooks
+    from cepcli.runs.engine import Hooks
 
     def begin(display: Any, requested: list[bool]) -> Hooks:
         return Hooks(

@@ -115,7 +115,7 @@ def _own_values(run: str, workspace: Path | None, quiet: bool) -> "OwnValues":
     from cepcli.cli.prior_display import note
     from cepcli.errors import ConfigError
     from cepcli.prior.base import PriorAnswer
-    from cepcli.runs.online import finished_run
+    from cepcli.runs.engine import finished_run
     from cepcli.types import TextState
 
     parts, _ = finished_run(open_workspace(workspace), run, note(quiet))

@@ -164,7 +164,7 @@ def resume(
         summary = resume_offline(run, space, quiet)
         print_json(summary) if json else print_offline_summary(summary)
         return
-    from cepcli.runs.online import resume_run
+    from cepcli.runs.engine import resume_run
 
     summary = run_with_display(
         run, quiet, space, lambda hooks, notify: resume_run(space, run, hooks, notify)

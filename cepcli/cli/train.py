@@ -73,7 +73,7 @@ def train(
     from cepcli.agents.config import reads_descriptions
     from cepcli.cli.prior_display import accept_terms, note
     from cepcli.prior.load import find_prior
-    from cepcli.runs.choices import chosen_config
+    from cepcli.runs.settings import chosen_config
 
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
@@ -104,7 +104,7 @@ def train(
 def _train_one(
     config: Any, workspace: Any, name: str | None, resume: bool, overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
-    from cepcli.runs.online import default_name, start_run
+    from cepcli.runs.engine import default_name, start_run
 
     space = open_workspace(workspace)
     name = default_name(config) if name is None else name

@@ -169,19 +169,19 @@ def test_a_run_without_a_trace_says_how_to_record_one(train, cep):
 
 
 def test_a_killed_trace_goes_on_as_one_never_killed(train, cep, workspace_root, monkeypatch):
-    from cepcli.runs import training
+    from cepcli.runs.online import OnlineRun
 
-    real = training._decide_and_step
+    real = OnlineRun._text_step
 
-    def killed(parts, progress, tau, trace):
+    def killed(run, progress, tau):
         if progress.step == 33:
             raise SystemExit(9)
-        return real(parts, progress, tau, trace)
+        return real(run, progress, tau)
 
     train("--name", "whole", "--trace")
-    monkeypatch.setattr(training, "_decide_and_step", killed)
+    monkeypatch.setattr(OnlineRun, "_text_step", killed)
     assert train("--name", "cut", "--trace").code == 9
-    monkeypatch.setattr(training, "_decide_and_step", real)
+    monkeypatch.setattr(OnlineRun, "_text_step", real)
     assert cep("runs", "resume", "cut_s0").code == 0
     traces = [workspace_root / "run" / name / "trace.jsonl" for name in ("whole_s0", "cut_s0")]
     assert traces[0].read_bytes() == traces[1].read_bytes()

@@ -124,7 +124,7 @@ def test_a_server_that_fails_from_the_first_is_not_taken_for_one_that_cannot(cep
 
 def test_unfinished_run_is_named_by_the_model():
     from cepcli.agents.config import TrainConfig
-    from cepcli.runs.online import default_name
+    from cepcli.runs.engine import default_name
 
     for address, label in (("http://h:8000/v1#org/m-7B", "m-7B"), ("http://h:8000", "h-8000")):
         name = default_name(TrainConfig(prior=f"server:{address}"))

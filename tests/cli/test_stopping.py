@@ -29,9 +29,9 @@ COMMANDS = [
     ("bench sb3 --steps 10", "cepcli.experiments.sb3_run.train_sb3", "--resume"),
     ("cache train-head r -o h", "cepcli.cli.replay.find_trace", "do the rest anew"),
     ("cache replay r", "cepcli.cli.replay.find_trace", "do the rest anew"),
-    ("eval r", "cepcli.runs.online.evaluate_run", "do the rest anew"),
+    ("eval r", "cepcli.runs.engine.evaluate_run", "do the rest anew"),
     ("ablate cache --prior goto-redball", "cepcli.experiments.sweep.make", "to go on"),
-    ("train --agent random --steps 10", "cepcli.runs.online.build_parts", "type the command again"),
+    ("train --agent random --steps 10", "cepcli.runs.online.make_env", "type the command again"),
 ]  # fmt: skip
 
 

@@ -159,20 +159,20 @@ def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch, stop):
-    from cepcli.runs import training
+    from cepcli.runs.online import OnlineRun
 
-    real = training._decide_and_step
+    real = OnlineRun._text_step
 
-    def interrupted(parts, progress, tau, trace):
+    def interrupted(run, progress, tau):
         if progress.step == 25:
             signal.raise_signal(stop)
-        return real(parts, progress, tau, trace)
+        return real(run, progress, tau)
 
-    monkeypatch.setattr(training, "_decide_and_step", interrupted)
+    monkeypatch.setattr(OnlineRun, "_text_step", interrupted)
     done = train("--name", "r")
     assert done.code == 128 + stop
     assert "cep runs resume r_s0" in done.err
-    monkeypatch.setattr(training, "_decide_and_step", real)
+    monkeypatch.setattr(OnlineRun, "_text_step", real)
     way_on = "r_s0 stopped at step 26 of 60: cep runs resume r_s0"
     assert way_on in cep("runs", "list").out
     assert way_on in cep("runs", "show", "r_s0").out
