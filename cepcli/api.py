@@ -3,7 +3,7 @@
 Everything here calls what the command of the same name calls, with the same defaults.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +11,14 @@ from cepcli.config import build
 from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.control import ControlEnv
-from cepcli.listener import Listener, Notify
 from cepcli.prior import load
 from cepcli.prior.base import Prior
 from cepcli.prior.config import PriorConfig
 from cepcli.report.frames import SavedRun, load_run
 from cepcli.workspace.artifacts import Workspace, workspace_root
 from cepcli.workspace.run_directory import is_offline
+
+Notify = Callable[[str], None]
 
 
 def _unheard(text: str) -> None:
@@ -87,12 +88,11 @@ def load_prior(
 
 
 def train(
-    env: str | None = None,
+    env: str,
     *,
     agent: str | None = None,
     prior: str | None = None,
     cache: str | None = None,
-    dataset: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -104,19 +104,14 @@ def train(
     workspace: str | Path | None = None,
     notify: Notify = _unheard,
 ) -> SavedRun:
-    """Train an agent as `cep train` or `cep offline` does, to the end, and return its run.
-
-    What the run needs and does not find is made first: the default abstraction of continuous
-    control, and the labels of a dataset for cql-prior.
+    """Train an agent as `cep train` does, to the end, and return its run.
 
     Args:
-        env: the environment's id; a dataset knows its own.
-        agent: default posterior-q, hybrid-sac in continuous control; one of cql, cql-prior, bc,
-            iql and td3-bc learns from a dataset alone.
+        env: the environment's id.
+        agent: default posterior-q, hybrid-sac in continuous control.
         prior: default the agent's.
         cache: off, exact, lru, fifo, surrogate or certified.
-        dataset: for agents that learn from one: d4rl (the default), a name, a file, a Minari id.
-        steps: decisions to take, control steps, or gradient steps on a dataset.
+        steps: decisions to take, or control steps.
         seed: of every random stream.
         device: cpu, cuda or cuda:N.
         settings: other settings by dotted key, as `{"posterior.temperature": 0.5}`.
@@ -129,42 +124,27 @@ def train(
 
     Raises:
         CepError: in one sentence: settings that cannot work, a name that is taken, a prior or an
-            environment that is not there.
+            environment that is not there. Continuous control under an LLM needs an abstraction,
+            which `cep abstract train` makes.
     """
-    from cepcli.agents.offline_config import PRESETS
-    from cepcli.errors import ConfigError
     from cepcli.report.curves import plot_run
-    from cepcli.runs import offline, offline_training, online, preparation, training
-    from cepcli.runs.choices import chosen_config
+    from cepcli.runs.engine import Hooks, default_name, start_run
+    from cepcli.runs.settings import chosen_config
 
-    space, listener = _workspace(workspace), Listener(notify=notify)
-    given = {
-        "env": env, "prior": prior, "cache.mode": cache, "dataset": dataset, "steps": steps,
+    space = _workspace(workspace)
+    named = {
+        "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
         "seed": seed, "device": device,
     }  # fmt: skip
-    flags = {**(settings or {}), **{k: v for k, v in given.items() if v is not None}}
-    file = None if config is None else Path(config)
-    if agent in PRESETS:
-        chosen = preparation.chosen_offline_config(agent, file=file, flags=flags)
-        chosen, _ = preparation.prepare_offline(chosen, space, listener)
-        label = name or offline.default_name(chosen)
-        offline.start_run(
-            chosen, space, label, resume=resume, overwrite=overwrite,
-            hooks=offline_training.Hooks(on_finish=plot_run), notify=notify,
-        )  # fmt: skip
-        return load_run(label, space.root)
-    if dataset is not None:
-        raise ConfigError(
-            "`dataset` is only for agents that learn from one.",
-            f"Choose an agent: {', '.join(PRESETS)}.",
-        )
-    flags |= {} if agent is None else {"agent": agent}
-    chosen = chosen_config(space, file=file, flags=flags, resume=resume, notify=notify)
-    preparation.prepare(chosen, space, listener)
-    label = name or online.default_name(chosen)
-    online.start_run(
+    flags = {**(settings or {}), **{k: v for k, v in named.items() if v is not None}}
+    chosen = chosen_config(
+        space, file=None if config is None else Path(config), flags=flags, resume=resume,
+        notify=notify,
+    )  # fmt: skip
+    label = name or default_name(chosen)
+    start_run(
         chosen, space, label, resume=resume, overwrite=overwrite,
-        hooks=training.Hooks(on_finish=plot_run), notify=notify,
+        hooks=Hooks(on_finish=plot_run), notify=notify,
     )  # fmt: skip
     return load_run(label, space.root)
 
@@ -199,7 +179,7 @@ def evaluate(
 
     space = _workspace(workspace)
     if is_offline(space, run):
-        from cepcli.runs import offline as offline_runs
+        from cepcli.runs.engine import evaluate_offline_run
 
         if frozen_cache or options:
             raise ConfigError(
@@ -207,8 +187,8 @@ def evaluate(
                 "options.",
                 "Leave out `frozen_cache` and `options`.",
             )
-        return offline_runs.evaluate_run(space, run, episodes, notify)
-    from cepcli.runs.online import evaluate_run
+        return evaluate_offline_run(space, run, episodes, notify)
+    from cepcli.runs.engine import evaluate_run
 
     return evaluate_run(
         space,

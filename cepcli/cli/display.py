@@ -4,24 +4,38 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cepcli.cli import heartbeat
-from cepcli.cli.summaries import certificate, duration, outcome
+from cepcli.cli.live_warnings import LiveWarnings
 
 if TYPE_CHECKING:
-    from cepcli.report.warnings import RunWarning
-    from cepcli.runs.parts import Parts
-    from cepcli.runs.progress import Progress
+    from pathlib import Path
+
+    from cepcli.runs.engine import Hooks
+    from cepcli.runs.online import OnlineRun
+    from cepcli.runs.run import Progress
     from cepcli.workspace.artifacts import Workspace
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 4.0
 _SILENT_SECONDS = 1.0
-#: Rows that `LiveWarnings` remembers: decisions between two of them at first, and at most how many.
-_APART = 25
-_MOST_ROWS = 256
+
+
+def duration(seconds: float) -> str:
+    """So many seconds, as people say it."""
+    if seconds < 1.0:
+        return "under 1 s"
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60.0)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def outcome(evaluation: dict[str, Any]) -> str:
+    """How held-out episodes went, in words; success only where there is such a thing."""
+    success, score = evaluation["success_rate"], f"return {evaluation['return_mean']:.2f}"
+    return score if success is None else f"success {success:.2f}, {score}"
 
 
 class RunDisplay:
@@ -42,6 +56,7 @@ class RunDisplay:
         self._shown_at = self._round_at = 0.0
         self._began = time.monotonic()
         self._first_step: int | None = None
+        self._last_eval = ""
         self._watch = LiveWarnings(name, workspace)
         self._warned: set[str] = set()
         self._live: Live | None = None
@@ -58,13 +73,12 @@ class RunDisplay:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def hooks(self, requested: list[int], *, offline: bool = False) -> Any:
-        """The hooks of a training loop that feed this display; signals stop the loop."""
-        from cepcli.runs import offline_training, training
+    def hooks(self, requested: list[int]) -> "Hooks":
+        """The loop's hooks that feed this display."""
+        from cepcli.runs.engine import Hooks
 
-        hooks: Any = offline_training.Hooks if offline else training.Hooks
-        return hooks(
-            on_step=self.gradient_step if offline else self.step,
+        return Hooks(
+            on_step=self.step,
             on_round=self.round,
             on_evaluation=self.evaluation,
             on_finish=self.finish,
@@ -118,6 +132,7 @@ class RunDisplay:
     def evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """An evaluation has ended."""
         self._watch.evaluated(step, summary)
+        self._last_eval = f"{outcome(summary)} over {summary['episodes']} episodes at {step}"
         if not self._quiet:
             self._now("Training")
             self._console.print(
@@ -125,29 +140,17 @@ class RunDisplay:
                 highlight=False,
             )
 
-    def step(self, parts: "Parts", progress: "Progress") -> None:
-        """A decision was taken, or a control step."""
+    def step(self, parts: "OnlineRun", progress: "Progress") -> None:
+        """A decision was taken; redraws at most four times a second."""
 
         def figures(rate: float) -> dict[str, str]:
-            shown = {"return": f"{progress.recent_return:.1f}"}
-            if parts.tracker.solvable:
-                shown = {"success": f"{progress.recent_success:.2f}"}
-            if parts.cache is None:
-                return {**shown, "steps/s": f"{rate:.0f}"}
-            return {**shown, **self._asked(parts, progress)}
+            asked = None if parts.cache is None else self._asked(parts, progress)
+            return {**self._recent(parts, progress), **(asked or {"steps/s": f"{rate:.0f}"})}
 
         def notes() -> list[str]:
-            promise = parts.control.promise if parts.control is not None else None
-            promised = [] if promise is None else [f"certificate: {certificate(promise)}"]
-            return [*promised, *self._warnings(parts, progress)]
+            return [*self._certificate(parts), *self._warnings(parts, progress)]
 
         self.advance(progress.step, parts.config.steps, figures, notes)
-
-    def gradient_step(self, parts: Any, progress: Any) -> None:
-        """A gradient step of an offline run was taken."""
-        self.advance(
-            progress.step, parts.config.steps, lambda rate: {"gradient steps/s": f"{rate:.1f}"}
-        )
 
     def advance(
         self,
@@ -183,7 +186,7 @@ class RunDisplay:
             heartbeat.said()
 
     @staticmethod
-    def _asked(parts: "Parts", progress: "Progress") -> dict[str, str]:
+    def _asked(parts: "OnlineRun", progress: "Progress") -> dict[str, str]:
         """How the cache and the LLM did."""
         cache = parts.telemetry.summary()
         queries, hits = cache["queries"], cache["hits"]
@@ -197,7 +200,22 @@ class RunDisplay:
             "LLM s saved": f"{saved:.0f}",
         }
 
-    def _warnings(self, parts: "Parts", progress: "Progress") -> list[str]:
+    @staticmethod
+    def _recent(parts: "OnlineRun", progress: "Progress") -> dict[str, str]:
+        """How the last training episodes went."""
+        if parts.tracker.solvable:
+            return {"success": f"{progress.recent_success:.2f}"}
+        return {"return": f"{progress.recent_return:.1f}"}
+
+    @staticmethod
+    def _certificate(parts: "OnlineRun") -> list[str]:
+        """What the cache promises now; nothing if it never will."""
+        from cepcli.cli.certificate import in_words
+
+        promise = parts.control.promise if parts.control is not None else None
+        return [] if promise is None else [f"certificate: {in_words(promise)}"]
+
+    def _warnings(self, parts: "OnlineRun", progress: "Progress") -> list[str]:
         """What goes wrong now, for a terminal; whatever is new is told once, and stays."""
         found = self._watch.judge(parts, progress)
         for warning in found:
@@ -229,86 +247,3 @@ class RunDisplay:
         table.add_row(*figures.values())
         bar = ProgressBar(total=1.0, completed=done, width=60)
         return [table, *map(Text, notes), bar]
-
-
-class LiveWarnings:
-    """Gathers rows and evaluations of a run, and judges them.
-
-    Args:
-        run: its name.
-        workspace: where it trains, and where the same run without a cache may be.
-    """
-
-    def __init__(self, run: str, workspace: "Workspace") -> None:
-        self._run = run
-        self._workspace = workspace
-        self._rows: list[dict[str, Any]] = []
-        self._apart = _APART
-        self._curves: dict[str, list[list[Any]]] = {"curve": [], "return_curve": []}
-        self._uncached: dict[str, Any] | None = None
-        self._sought = False
-
-    def evaluated(self, step: int, summary: dict[str, Any]) -> None:
-        """An evaluation has ended."""
-        self._curves["curve"].append([step, summary["success_rate"]])
-        self._curves["return_curve"].append([step, summary["return_mean"]])
-
-    def judge(self, parts: "Parts", progress: "Progress") -> "list[RunWarning]":
-        """What there is to warn of now."""
-        from cepcli.config import to_dict
-        from cepcli.report.advice import Subject, as_typed
-        from cepcli.report.warnings import LEAST, WARM_UP, answer_warnings, performance_warning
-        from cepcli.runs.metric_rows import answer_row
-
-        if parts.cache is None or parts.cache.config.mode == "off":
-            return []
-        self._keep(answer_row(parts), parts.telemetry.decisions)
-        if progress.decisions < WARM_UP + LEAST:
-            return []
-        mode = parts.cache.config.mode
-        # where it lies once the run has ended, which is when the next command is typed
-        config = as_typed(self._workspace.directory("run", self._run) / "config.toml")
-        subject = Subject(self._run, mode, self._rows, to_dict(parts.config), config)
-        found = answer_warnings(subject)
-        uncached = self._until(progress.step, mode)
-        if uncached is not None and self._curves["curve"]:
-            lost = performance_warning(
-                self._run, [self._so_far(parts, mode)], [uncached], config
-            )  # fmt: skip
-            found += [lost] if lost else []
-        return found
-
-    def _keep(self, row: dict[str, Any], decisions: int) -> None:
-        """Add a row in place of the last one, unless that is far enough from the one before."""
-        row["decisions"] = decisions
-        if len(self._rows) > 1 and decisions - self._rows[-2]["decisions"] < self._apart:
-            self._rows.pop()
-        self._rows.append(row)
-        if len(self._rows) > _MOST_ROWS:
-            self._apart *= 2
-            self._rows = [*self._rows[:-1:2], row]
-
-    def _so_far(self, parts: "Parts", mode: str) -> dict[str, Any]:
-        """The part of a run's summary by which its score is judged."""
-        config, (_, success) = parts.config, self._curves["curve"][-1]
-        return {
-            "run": self._run, "env": config.env, "agent": config.agent, "prior": config.prior,
-            "cache": mode, "seed": config.seed, "steps": config.steps,
-            "eval": {"success_rate": success, **self._curves},
-        }  # fmt: skip
-
-    def _until(self, step: int, mode: str) -> dict[str, Any] | None:
-        """The same run without a cache, as it stood after as many steps; None without one."""
-        from cepcli.report.warnings import uncached_of
-
-        if not self._sought:
-            self._sought = True
-            self._uncached = uncached_of(self._workspace, self._run, mode)
-        if self._uncached is None:
-            return None
-        evaluation = self._uncached["eval"]
-        curves = {
-            name: [point for point in evaluation[name] if point[0] <= step]
-            for name in self._curves
-        }  # fmt: skip
-        return {**self._uncached, "eval": {**evaluation, **curves}}

@@ -1,14 +1,14 @@
-"""Shows that a command is still at work: a spinner in a terminal, elsewhere a line now and then.
+"""That a command is still at work: a spinner in a terminal, elsewhere a line now and then.
 
-The root command starts one for every command; whoever prints something tells it, so that it shows
-only when nothing else was printed for a while.
+The root command starts one for every command; whoever shows something tells it, so that it speaks
+only where nothing else was said for a while.
 """
 
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -120,7 +120,12 @@ def said(doing: str | None = None) -> None:
         heartbeat.said(doing)
 
 
-def paused() -> AbstractContextManager[None]:
+@contextmanager
+def paused() -> Iterator[None]:
     """Let the heartbeat of the running command be silent; see `Heartbeat.paused`."""
     heartbeat = _CURRENT.get()
-    return nullcontext() if heartbeat is None else heartbeat.paused()
+    if heartbeat is None:
+        yield
+        return
+    with heartbeat.paused():
+        yield

@@ -17,11 +17,10 @@ from cepcli.envs.catalog import make_control_env, spec
 from cepcli.envs.control_episodes import ControlTracker
 from cepcli.envs.parallel_episodes import Tracker
 from cepcli.errors import ArtifactError, DataError
-from cepcli.runs.online import finished_run, summary_of
-from cepcli.runs.parts import Parts
-from cepcli.runs.progress import Progress
-from cepcli.runs.run_settings import read_config
-from cepcli.runs.training import current_temperature
+from cepcli.runs.engine import finished_run, summary_of
+from cepcli.runs.online import OnlineRun
+from cepcli.runs.run import Progress
+from cepcli.runs.settings import read_config
 from cepcli.workspace.artifacts import Input, Workspace
 
 
@@ -35,10 +34,10 @@ class TrainedBehaviour(Behaviour):
         greedy: whether it does what it finds best, as an expert; else it acts as it explored.
     """
 
-    def __init__(self, parts: Parts, progress: Progress, name: str, *, greedy: bool) -> None:
+    def __init__(self, parts: OnlineRun, progress: Progress, name: str, *, greedy: bool) -> None:
         self._config = parts.config
         self._policy = parts.eval_policy(CacheTelemetry(parts.config.cache.hit_rate_decay))
-        self._tau = current_temperature(parts, progress)
+        self._tau = parts.temperature(progress)
         self._greedy = greedy
         self._about = f"the run {name} ({parts.config.agent}, {progress.step} steps)"
 
@@ -163,7 +162,7 @@ def _replay_plan(config: CollectConfig, workspace: Workspace, notify: Notify) ->
 
 def _loaded(
     config: CollectConfig, run: str | None, workspace: Workspace, notify: Notify
-) -> tuple[str, Parts, Progress]:
+) -> tuple[str, OnlineRun, Progress]:
     """A finished run of the environment: the named one, or the only one."""
     if run is None:
         run = _only_run(config, workspace)

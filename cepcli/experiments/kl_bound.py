@@ -29,7 +29,7 @@ from cepcli.experiments.visits import Visit, Visits, heldout_visits
 from cepcli.keys.encoder import unit
 from cepcli.keys.key_encoder import make_key_encoder
 from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
-from cepcli.runs.parts import Notify
+from cepcli.runs.run import Notify
 from cepcli.seeding import generator
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Workspace
@@ -152,9 +152,11 @@ def _flipped(
     random: np.random.Generator,
 ) -> Iterator[Disturbed]:
     """Each slot gets another phrase with some probability."""
-    key = visits.parts.key
-    if not visits.parts.config.cache.keyed:
+    opened = visits.parts.opened
+    if opened is None or not visits.parts.config.cache.keyed:
         key = make_key_encoder("hash", focus=True).key
+    else:
+        key = opened.key
     for probability in flips:
         for visit in chosen:
             codes = _codes(abstraction, visit)

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from cepcli.report.statistics import Estimate
-from cepcli.runs.online import evaluate_pair
-from cepcli.runs.parts import Notify
+from cepcli.runs.engine import evaluate_pair
+from cepcli.runs.run import Notify
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.run_directory import summary_of
 

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.agents.config import TrainConfig
-from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.replay.play import TracePrior
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.trace import FILE, Trace, read_trace
@@ -27,8 +26,9 @@ from cepcli.config import require
 from cepcli.errors import CacheError, ConfigError
 from cepcli.experiments.visits import Visit, Visits, heldout_visits
 from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
-from cepcli.runs.parts import Notify, Parts, build_parts
-from cepcli.runs.run_settings import read_config
+from cepcli.runs.online import OnlineRun
+from cepcli.runs.run import Notify
+from cepcli.runs.settings import read_config
 from cepcli.workspace.artifacts import Workspace
 
 #: What only training tells moves the cache of this mode.
@@ -107,7 +107,7 @@ def staleness(
     visits = heldout_visits(workspace, states_of or name, episodes, notify)
     notify(f"Playing {len(trace.decisions)} decisions of `{name}` again")
     moments = [len(trace.decisions) * (number + 1) // points for number in range(points)]
-    parts = build_parts(config, workspace, notify)
+    parts = OnlineRun.build(config, workspace, notify)
     found = list(_played(parts, trace, visits, moments, as_in=again))
     unaudited: list[Moment | None] = [None] * points
     if config.cache.mode in _FIXED:
@@ -115,7 +115,7 @@ def staleness(
         if config.cache.refresh_rate > 0:
             notify("The same without audits")
             without = replace(config, cache=replace(config.cache, refresh_rate=0.0))
-            bare = build_parts(without, workspace, notify)
+            bare = OnlineRun.build(without, workspace, notify)
             unaudited = [*_played(bare, trace, visits, moments)]
     rows = [
         {
@@ -179,7 +179,7 @@ def _check(config: TrainConfig, name: str, again: _Command) -> None:
 
 
 def _played(
-    parts: Parts,
+    parts: OnlineRun,
     trace: Trace,
     visits: Visits,
     moments: Sequence[int],
@@ -229,12 +229,11 @@ def _fresh(visits: Visits, trace: Trace) -> TracePrior:
     return TracePrior(Trace(trace.env, trace.namespace, trace.shape, [], known))
 
 
-def _moment(parts: Parts, visits: Visits, fresh: TracePrior, decisions: int) -> Moment:
+def _moment(parts: OnlineRun, visits: Visits, fresh: TracePrior, decisions: int) -> Moment:
     """What the cache answers now, read-only."""
-    assert parts.cache is not None
+    assert parts.opened is not None
     telemetry = CacheTelemetry(parts.config.cache.hit_rate_decay)
-    unused = np.random.default_rng(0)
-    cached = CachedPrior(fresh, parts.cache.frozen(), parts.key, unused, telemetry)
+    cached = parts.opened._replace(inner=fresh).frozen(telemetry)
     errors = []
     for visit in visits.decisions:
         (answer,) = cached.log_probs([visit.state])
@@ -244,7 +243,7 @@ def _moment(parts: Parts, visits: Visits, fresh: TracePrior, decisions: int) -> 
     total = max(len(visits.decisions), 1)
     counts = telemetry.counts
     return Moment(
-        decisions, len(parts.cache), counts["exact"] / total, counts["semantic"] / total,
+        decisions, len(parts.opened.cache), counts["exact"] / total, counts["semantic"] / total,
         kl, posterior, bound, 0, 0,
     )  # fmt: skip
 

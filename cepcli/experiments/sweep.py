@@ -23,7 +23,7 @@ import tomli_w
 from cepcli.config import merge, read_toml, to_dict
 from cepcli.errors import ArtifactError, CepError
 from cepcli.experiments.tasks import Job, Task
-from cepcli.runs.run_settings import read_config
+from cepcli.runs.settings import read_config
 from cepcli.whole_files import write_whole
 from cepcli.workspace.artifacts import Workspace, writing
 

@@ -10,10 +10,9 @@ from numpy import ndarray
 from cepcli.agents.control_policy import Describer
 from cepcli.agents.policy import Decision
 from cepcli.errors import ConfigError
-from cepcli.runs.evaluation import evaluate
-from cepcli.runs.online import finished_run, switch_off
-from cepcli.runs.parts import Notify, Parts
-from cepcli.runs.training import current_temperature
+from cepcli.runs.engine import finished_run
+from cepcli.runs.online import OnlineRun
+from cepcli.runs.run import Notify
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Workspace
 
@@ -43,7 +42,7 @@ class Visits(NamedTuple):
 
     decisions: list[Visit]
     temperature: float
-    parts: Parts
+    parts: OnlineRun
 
 
 class _Recording:
@@ -81,7 +80,7 @@ def heldout_visits(workspace: Workspace, run: str, episodes: int, notify: Notify
     recording = None if parts.describer is None else _Recording(parts.describer)
     if recording is not None:
         parts.describer = recording
-    switch_off(parts)
+    parts.switch_cache_off()
     found: list[Visit] = []
 
     def watch(episode: int, state: TextState, decision: Decision) -> None:
@@ -92,9 +91,9 @@ def heldout_visits(workspace: Workspace, run: str, episodes: int, notify: Notify
             Visit(episode, state, observation, answer.scores, answer.log_prior, np.array(q_values))
         )
 
-    tau = current_temperature(parts, progress)
+    tau = parts.temperature(progress)
     notify(f"Playing {episodes} held-out episodes with `{run}`, asking for every decision")
-    evaluate(parts, episodes, tau, watch=watch)
+    parts.evaluate(progress, episodes, watch=watch)
     if recording is not None:
         parts.describer = recording.inner
     return Visits(found, tau, parts)

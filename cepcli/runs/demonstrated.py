@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 
 from cepcli.agents.policy import Policy
 from cepcli.agents.q_learner import QLearner
-from cepcli.cache.cached_prior import CachedPrior
+from cepcli.cache.open import OpenCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.datasets.demonstrations import demos_decisions, open_demos
 from cepcli.datasets.text_replay import StateRows
 from cepcli.errors import ArtifactError, Interrupted
-from cepcli.prior.base import PriorAnswer
+from cepcli.prior.base import Prior, PriorAnswer
 from cepcli.prior.tuning.decisions import Decision, episodes, read_decisions
 from cepcli.prior.tuning.evaluate import ask
-from cepcli.runs.parts import Parts
 from cepcli.workspace.artifacts import Input, Workspace, sha256
 
 
@@ -73,8 +72,10 @@ def _check_order(name: str, number: int, steps: Sequence[int]) -> None:
 
 
 def begin_with(
-    parts: Parts,
     demos: Demonstrated,
+    learner: QLearner,
+    policy: Policy,
+    prior: OpenCache | Prior,
     temperature: float,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -83,23 +84,18 @@ def begin_with(
     Raises:
         Interrupted: when `stop_requested()`, between two episodes.
     """
-    learner, policy = parts.learner, parts.policy
-    assert isinstance(learner, QLearner)
-    assert isinstance(policy, Policy)
-    telemetry = CacheTelemetry(parts.config.cache.hit_rate_decay)
-    prior = parts.bare_prior
-    if parts.cache is not None:
-        prior = CachedPrior(prior, parts.cache, parts.key, parts.auditing, telemetry, parts.control)
+    telemetry = CacheTelemetry(0.0)
+    asked = prior.prior(telemetry) if isinstance(prior, OpenCache) else prior
     decisions = 0
     for episode in demos.episodes:
         if stop_requested():
             raise Interrupted
-        _remember(learner, policy, episode, ask(prior, episode))
+        _remember(learner, policy, episode, ask(asked, episode))
         decisions += len(episode)
     for _ in range(decisions):
         learner.learn(temperature)
-    if parts.control is not None and parts.cache is not None:
-        parts.control.recount(parts.cache, parts.telemetry)
+    if isinstance(prior, OpenCache):
+        prior.control.recount(prior.cache, prior.telemetry)
     cost = telemetry.summary()
     return {
         "name": demos.source.name,

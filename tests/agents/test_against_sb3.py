@@ -17,8 +17,7 @@ from cepcli.agents.hybrid_sac import HybridSAC
 from cepcli.datasets.control_replay import ControlBatch, ControlReplay
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control_episodes import ControlTracker
-from cepcli.runs.online import start_run
-from cepcli.runs.training import Hooks
+from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 
 FEATURES, CONTROLS, ROWS, STEPS = 5, 2, 64, 30

@@ -4,14 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cepcli.cli.summaries import outcome
+from cepcli.cli.display import outcome
 from cepcli.envs.control_episodes import ControlTracker
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.experiments.retention import retention
 from cepcli.report.comparison import area_under_curve
 from cepcli.report.curves import plot_run
-from cepcli.runs.online import start_run
-from cepcli.runs.training import Hooks
+from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace, sha256
 from tests.agents import control_worlds
 from tests.killed import killed
@@ -206,7 +205,7 @@ def test_a_run_of_an_earlier_version_is_told_what_is_new(point, tmp_path):
 
 
 def test_another_abstraction_under_the_name_is_refused(point, tmp_path, monkeypatch):
-    from cepcli.runs.online import evaluate_run
+    from cepcli.runs.engine import evaluate_run
 
     point.run(tmp_path, "a")
     monkeypatch.setattr(point.Describer, "sha256", "another")
@@ -232,7 +231,7 @@ def test_settings_that_cannot_work_are_refused(point, tmp_path, flags, message):
 
 
 def test_where_no_llm_is_asked_what_is_for_one_is_left_out(point, tmp_path):
-    from cepcli.runs.run_settings import read_config
+    from cepcli.runs.settings import read_config
 
     point.run(tmp_path, "a", agent="sac", trace=True, abstraction="walker2d/mine",
               **{"cache.mode": "lru"})  # fmt: skip
@@ -251,7 +250,7 @@ def test_a_run_that_ends_before_its_actor_learns_says_so(point, tmp_path, told):
 
 
 def test_an_evaluation_does_not_speak_of_learning(point, tmp_path):
-    from cepcli.runs.online import evaluate_run
+    from cepcli.runs.engine import evaluate_run
 
     waiting = {"env_options.nominal": True, "sac.residual_starts": 1000}
     point.run(tmp_path, "a", **waiting)
@@ -269,23 +268,23 @@ def test_a_run_that_chose_no_symbol_is_held_against_off(point, tmp_path):
 def test_a_prior_that_reads_needs_words_for_states(tmp_path):
     from cepcli.agents.config import TrainConfig
     from cepcli.cache.config import CacheConfig
-    from cepcli.runs.parts import build_parts
+    from cepcli.runs.online import OnlineRun
 
     config = TrainConfig(env="walker2d", agent="hybrid-sac", abstraction="walker2d/mine")
     with pytest.raises(ArtifactError, match="walker2d/mine") as error:
-        build_parts(config, Workspace(tmp_path), lambda line: None)
+        OnlineRun.build(config, Workspace(tmp_path), lambda line: None)
     assert "cep abstract train --env walker2d --name walker2d/mine" in error.value.hint
-    parts = build_parts(
+    run = OnlineRun.build(
         TrainConfig(env="walker2d", agent="hybrid-sac", prior="uniform", eval_lanes=1,
                     cache=CacheConfig(mode="off")),
         Workspace(tmp_path),
         lambda line: None,
     )  # fmt: skip
-    assert parts.describer is None
+    assert run.describer is None
 
 
 def test_a_run_can_be_evaluated_afterwards(point, tmp_path):
-    from cepcli.runs.online import evaluate_run
+    from cepcli.runs.engine import evaluate_run
 
     trained = point.run(tmp_path, "a", eval_episodes=4)
     again = evaluate_run(

@@ -75,16 +75,16 @@ def test_a_killed_run_goes_on_without_the_cache_it_started_from(corridor, tmp_pa
 def test_a_run_resumed_before_its_first_checkpoint_starts_from_the_cache_again(
     corridor, tmp_path, warm, monkeypatch
 ):
-    from cepcli.runs import training
+    from cepcli.runs.online import OnlineRun
 
     start = {"cache.mode": "lru", "cache.start": str(warm)}
     whole = corridor.run(tmp_path / "whole", "a", **start)
 
-    def killed(parts, progress, tau, trace):
+    def killed(run, progress, tau):
         raise SystemExit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_decide_and_step", killed)
+        patch.setattr(OnlineRun, "_text_step", killed)
         with pytest.raises(SystemExit):
             corridor.run(tmp_path / "w", "a", **start)
     assert timeless(corridor.run(tmp_path / "w", "a", resume=True, **start)) == timeless(whole)

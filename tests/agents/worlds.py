@@ -11,7 +11,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-import cepcli.runs.parts as parts_module
+import cepcli.runs.online as parts_module
 from cepcli.agents.config import training_config
 from cepcli.datasets import demonstrations
 from cepcli.envs import catalog
@@ -24,8 +24,7 @@ from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.prior.thinking import ThinkingPrior
-from cepcli.runs.online import start_run
-from cepcli.runs.training import Hooks
+from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.fakes import FakeScorer
 

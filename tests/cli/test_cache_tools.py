@@ -119,7 +119,7 @@ def test_a_resampled_replay_that_a_signal_ended_goes_on(traced, cep, workspace_r
     monkeypatch.setattr(resampling, "_figures", ended)
     done = cep(*judged)
     assert done.code == 143
-    kept = "The runs so far are saved; type the same command again to go on."
+    kept = "The runs played so far are kept; type the same command again to go on."
     assert f"cep: interrupted. {kept}" in done.err
     assert len(list((workspace_root / "replays").iterdir())) == 1
     played.append("the signal")
@@ -169,19 +169,19 @@ def test_a_run_without_a_trace_says_how_to_record_one(train, cep):
 
 
 def test_a_killed_trace_goes_on_as_one_never_killed(train, cep, workspace_root, monkeypatch):
-    from cepcli.runs import training
+    from cepcli.runs.online import OnlineRun
 
-    real = training._decide_and_step
+    real = OnlineRun._text_step
 
-    def killed(parts, progress, tau, trace):
+    def killed(run, progress, tau):
         if progress.step == 33:
             raise SystemExit(9)
-        return real(parts, progress, tau, trace)
+        return real(run, progress, tau)
 
     train("--name", "whole", "--trace")
-    monkeypatch.setattr(training, "_decide_and_step", killed)
+    monkeypatch.setattr(OnlineRun, "_text_step", killed)
     assert train("--name", "cut", "--trace").code == 9
-    monkeypatch.setattr(training, "_decide_and_step", real)
+    monkeypatch.setattr(OnlineRun, "_text_step", real)
     assert cep("runs", "resume", "cut_s0").code == 0
     traces = [workspace_root / "run" / name / "trace.jsonl" for name in ("whole_s0", "cut_s0")]
     assert traces[0].read_bytes() == traces[1].read_bytes()
@@ -209,8 +209,8 @@ def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
     from cepcli.agents.config import TrainConfig
     from cepcli.cache import trace
     from cepcli.cache.replay import heads
+    from cepcli.cli import replay
     from cepcli.config import resolve
-    from cepcli.experiments import replaying
 
     class Found:
         def save(self, path):
@@ -219,7 +219,7 @@ def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
         sha256 = "ab"
 
     figures = {"keys": "with head", "dim": 2, "lipschitz_q99": 1.0, "hit_rate": 0.5, "key_us": 1.0}
-    monkeypatch.setattr(replaying, "find_trace", lambda *given: tmp_path)
+    monkeypatch.setattr(replay, "find_trace", lambda *given: tmp_path)
     monkeypatch.setattr(trace, "read_trace", lambda path: None)
     for found, written in ((0.97, 0.97), (None, 1.0)):
         rows = [{**figures, "threshold": 0.5}, {**figures, "threshold": found}]
@@ -266,4 +266,4 @@ def test_the_bound_is_held_by_the_posteriors_of_the_runs_own_learner(train, cep)
     assert (together.code, "`--resample` asks no learner" in together.err) == (2, True)
     train("--name", "chance", "--agent", "random")
     without = cep("cache", "replay", "t_s0", *flags, "--learner", "chance_s0")
-    assert (without.code, "has no Q-function of texts" in without.err) == (2, True)
+    assert (without.code, "has no Q of text" in without.err) == (2, True)

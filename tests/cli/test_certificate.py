@@ -7,7 +7,7 @@ import pytest
 from cepcli.cache.controllers import certificate
 from cepcli.cache.disk import storage
 from cepcli.cli import display
-from cepcli.cli.summaries import certificate as in_words
+from cepcli.cli.certificate import in_words
 from tests.cli.test_train import train
 
 __all__ = ["train"]
@@ -82,19 +82,19 @@ def test_the_closing_text_and_the_cache_say_what_the_summary_does(train, cep, wo
 
 
 def test_an_unfinished_run_shows_its_certificate(train, cep, monkeypatch):
-    from cepcli.runs import training
+    from cepcli.runs.online import OnlineRun
 
-    real = training._decide_and_step
+    real = OnlineRun._text_step
 
-    def killed(parts, progress, tau, trace):
+    def killed(run, progress, tau):
         if progress.step == 45:
             raise SystemExit(9)
-        return real(parts, progress, tau, trace)
+        return real(run, progress, tau)
 
-    monkeypatch.setattr(training, "_decide_and_step", killed)
+    monkeypatch.setattr(OnlineRun, "_text_step", killed)
     assert train("--name", "cut", *PROVEN).code == 9
     assert SAID in cep("cache", "stats", "cut_s0").out
-    monkeypatch.setattr(training, "_decide_and_step", real)
+    monkeypatch.setattr(OnlineRun, "_text_step", real)
     assert SAID in cep("runs", "resume", "cut_s0").out
 
 

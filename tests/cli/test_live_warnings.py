@@ -2,10 +2,11 @@ from itertools import pairwise
 
 import pytest
 
-from cepcli.cli.display import _MOST_ROWS, LiveWarnings, RunDisplay
+from cepcli.cli.display import RunDisplay
+from cepcli.cli.live_warnings import _MOST_ROWS, LiveWarnings
 from cepcli.report.warnings import LEAST, WARM_UP
-from cepcli.runs.parts import build_parts
-from cepcli.runs.progress import Progress
+from cepcli.runs.online import OnlineRun
+from cepcli.runs.run import Progress
 from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
@@ -18,7 +19,7 @@ def space(tmp_path):
 @pytest.fixture
 def decide(corridor, space):
     """Tell a display of many decisions, as if they had been answered so."""
-    parts = build_parts(corridor.config(**{"cache.mode": "lru"}), space, lambda message: None)
+    parts = OnlineRun.build(corridor.config(**{"cache.mode": "lru"}), space, lambda message: None)
     progress = Progress()
 
     def decide(look, count, kind):

@@ -109,7 +109,7 @@ def test_labelling_says_how_it_goes_on_after_its_server_failed(cep, server):
     assert stopped.code == 2
     assert "asked once: it answered 500" in stopped.err
     assert stopped.err.strip().endswith(
-        "The answers so far are saved; type the command again to go on."
+        "What was answered is kept; type the command again to go on."
     )
     server.troubles = []
     assert cep(*words).code == 0
@@ -124,7 +124,7 @@ def test_a_server_that_fails_from_the_first_is_not_taken_for_one_that_cannot(cep
 
 def test_unfinished_run_is_named_by_the_model():
     from cepcli.agents.config import TrainConfig
-    from cepcli.runs.online import default_name
+    from cepcli.runs.engine import default_name
 
     for address, label in (("http://h:8000/v1#org/m-7B", "m-7B"), ("http://h:8000", "h-8000")):
         name = default_name(TrainConfig(prior=f"server:{address}"))

@@ -119,7 +119,7 @@ def test_evaluation_shows_every_decision_and_what_it_was_made_from(train, cep):
     assert shown.count("Action: ") == len(decisions)
     assert shown.count("   Q: ") == len(decisions)
     train("--agent", "expert", "--name", "e")
-    assert "agent `expert` uses no prior" in cep("eval", "e_s0", "--show").err
+    assert "agent `expert` decides without a prior" in cep("eval", "e_s0", "--show").err
     refused = cep("eval", "r_s0", "--show", "--against", "off")
     assert "exclude each other" in refused.err
 
@@ -159,20 +159,20 @@ def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch, stop):
-    from cepcli.runs import training
+    from cepcli.runs.online import OnlineRun
 
-    real = training._decide_and_step
+    real = OnlineRun._text_step
 
-    def interrupted(parts, progress, tau, trace):
+    def interrupted(run, progress, tau):
         if progress.step == 25:
             signal.raise_signal(stop)
-        return real(parts, progress, tau, trace)
+        return real(run, progress, tau)
 
-    monkeypatch.setattr(training, "_decide_and_step", interrupted)
+    monkeypatch.setattr(OnlineRun, "_text_step", interrupted)
     done = train("--name", "r")
     assert done.code == 128 + stop
     assert "cep runs resume r_s0" in done.err
-    monkeypatch.setattr(training, "_decide_and_step", real)
+    monkeypatch.setattr(OnlineRun, "_text_step", real)
     way_on = "r_s0 stopped at step 26 of 60: cep runs resume r_s0"
     assert way_on in cep("runs", "list").out
     assert way_on in cep("runs", "show", "r_s0").out
@@ -278,12 +278,12 @@ def test_a_workspace_that_is_not_there_is_said_to_be_none(cep, workspace_root, t
         0,
         [
             f"There is no workspace `{away}`.",
-            f"A first run makes it: cep train --env ID --workspace '{away}'",
+            f"Make one by a first run: cep train --env ID --workspace '{away}'",
         ],
     )
     nothing = {"finished": [], "unfinished": [], "broken": {}}
     assert cep("runs", "list", "--workspace", away, "--json").json == nothing
-    assert cep("runs", "list").out.endswith("A first run makes it: cep train --env ID\n")
+    assert cep("runs", "list").out.endswith("first run: cep train --env ID\n")
     workspace_root.mkdir()
     assert cep("runs", "list").out.startswith(f"Runs in {workspace_root}\n")
 

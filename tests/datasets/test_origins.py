@@ -9,8 +9,7 @@ from cepcli.datasets.labelling import LabelConfig, label
 from cepcli.datasets.minari_data import write_minari
 from cepcli.datasets.origins import inputs_of
 from cepcli.errors import ArtifactError, Interrupted
-from cepcli.runs.offline import evaluate_run, start_run
-from cepcli.runs.offline_training import Hooks
+from cepcli.runs.engine import Hooks, evaluate_offline_run, start_run
 from cepcli.workspace.artifacts import Artifact, Workspace, sha256
 from tests.datasets.data import d4rl_file, walker
 
@@ -104,4 +103,4 @@ def test_a_finished_run_is_not_evaluated_with_other_data(tmp_path):
     learn(space, dataset=str(path), env="walker2d")
     d4rl_file(path, walker(seed=1))
     with pytest.raises(ArtifactError, match="learns from the dataset"):
-        evaluate_run(space, "a", 1, lambda text: None)
+        evaluate_offline_run(space, "a", 1, lambda text: None)

@@ -10,9 +10,8 @@ from cepcli.agents.offline_config import PRESETS, OfflineConfig
 from cepcli.config import resolve
 from cepcli.datasets.dataset import ControlData, PriorLabels, TextData
 from cepcli.envs import catalog
-from cepcli.runs import offline_parts as parts_module
-from cepcli.runs.offline import start_run
-from cepcli.runs.offline_training import Hooks
+from cepcli.runs import offline as parts_module
+from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.agents import control_worlds, worlds
 

@@ -6,18 +6,18 @@ import pytest
 
 from cepcli.agents.config import LearnerConfig, PosteriorConfig, TrainConfig
 from cepcli.cache.config import CacheConfig
-from cepcli.runs import idle
+from cepcli.runs.settings import _OF_MODES, _OF_POSTERIORS, _OF_SCHEDULES, idle_training_settings
 
 
 def cache_keys(**cache):
     config = TrainConfig(prior="llm", cache=CacheConfig(**cache))
-    return {key.removeprefix("cache.") for key in idle.idle_settings(config) if "cache." in key}
+    return {key.removeprefix("cache.") for key in idle_training_settings(config) if "cache." in key}
 
 
 def test_every_key_of_the_tables_is_a_setting():
-    assert idle._OF_MODES.keys() <= {field.name for field in fields(CacheConfig)}
+    assert _OF_MODES.keys() <= {field.name for field in fields(CacheConfig)}
     posterior = {field.name for field in fields(PosteriorConfig)}
-    assert idle._OF_POSTERIORS.keys() | idle._OF_SCHEDULES.keys() <= posterior
+    assert _OF_POSTERIORS.keys() | _OF_SCHEDULES.keys() <= posterior
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_an_index_can_be_chosen_where_there_is_no_gate():
 
 def test_candidates_count_where_the_backup_draws_some():
     posterior, learner = PosteriorConfig(mode="exact"), LearnerConfig(backup="max-candidates")
-    found = idle.idle_settings(TrainConfig(posterior=posterior, learner=learner))
+    found = idle_training_settings(TrainConfig(posterior=posterior, learner=learner))
     assert not {"posterior.candidates", "posterior.with_replacement"} & found.keys()
     assert {"posterior.epsilon", "posterior.exploration"} <= found.keys()
-    assert "posterior.candidates" in idle.idle_settings(TrainConfig(posterior=posterior))
+    assert "posterior.candidates" in idle_training_settings(TrainConfig(posterior=posterior))

@@ -6,7 +6,7 @@ from cepcli.agents.offline_config import OfflineConfig
 from cepcli.errors import ArtifactError, ConfigError, DataError, Interrupted
 from cepcli.report.comparison import FIGURES, comparison, load_groups
 from cepcli.report.curves import plot_comparison, plot_run
-from cepcli.runs.offline import default_name, evaluate_run
+from cepcli.runs.engine import default_name, evaluate_offline_run
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.checkpoint_files import checkpoints
 from cepcli.workspace.metrics import read_metrics
@@ -70,7 +70,7 @@ def test_every_algorithm_leaves_a_run_that_is_listed_and_evaluated(algorithm, da
     rows = [row for row in read_metrics(run / "metrics.jsonl") if "eval/episodes" not in row]
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert plot_run(run).exists()
-    again = evaluate_run(space, "a_s0", 3, lambda text: None)
+    again = evaluate_offline_run(space, "a_s0", 3, lambda text: None)
     for key in ("return_mean", "success_rate", "length_mean", "episodes"):
         assert again["eval"][key] == summary["eval"][key]
 
@@ -141,7 +141,7 @@ def test_labels_of_another_prior_are_refused(tmp_path):
 def test_uniform_prior_needs_no_labels(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from cepcli.runs import offline_parts as parts
+    from cepcli.runs import offline as parts
 
     bare = lambda *given, **more: replace(worlds.point_data(), labels=None)  # noqa: E731
     monkeypatch.setattr(parts, "load_dataset", bare)

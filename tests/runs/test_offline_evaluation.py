@@ -1,8 +1,8 @@
 import pytest
 
 from cepcli.datasets.text_batches import KnownTexts
-from cepcli.runs.offline_evaluation import play
-from cepcli.runs.offline_parts import build_parts, make_eval_envs
+from cepcli.runs.offline import OfflineRun
+from cepcli.runs.run import Progress
 from cepcli.workspace.artifacts import Workspace
 from tests.agents.worlds import HashEncoder
 from tests.datasets import worlds
@@ -24,42 +24,43 @@ def _worlds(monkeypatch):
     worlds.install(monkeypatch.setattr)
 
 
-def built(root, encoder=None, **flags):
-    config = worlds.config(**flags)
-    space = Workspace(root)
-    parts = build_parts(config, space, lambda text: None, encoder)
-    return parts, make_eval_envs(parts, space, lambda text: None)
+def built(root, **flags):
+    return OfflineRun.build(worlds.config(**flags), Workspace(root), lambda text: None)
 
 
-def test_the_prior_is_asked_about_a_state_of_every_lane_at_once(tmp_path, monkeypatch):
-    parts, envs = built(tmp_path, algorithm="cql-prior", dataset="corridor", eval_lanes=3)
-    asked, ask = [], type(parts.prior).log_probs
+def test_the_prior_is_asked_about_a_state_of_every_episode_at_once(tmp_path, monkeypatch):
+    run = built(tmp_path, algorithm="cql-prior", dataset="corridor", eval_lanes=3)
+    kind = type(run.world.prior)
+    asked, ask = [], kind.log_probs
 
     def counted(prior, states):
         asked.append(len(states))
         return ask(prior, states)
 
-    monkeypatch.setattr(type(parts.prior), "log_probs", counted)
-    found = play(parts, envs, 4)
+    monkeypatch.setattr(kind, "log_probs", counted)
+    found = run.evaluate(Progress(), 4)
     assert max(asked) == 3
     assert sum(asked) == sum(found.lengths) == found.telemetry.queries
 
 
 @pytest.mark.parametrize("algorithm", ["cql", "cql-prior", "bc"])
-def test_lanes_change_no_episode(algorithm, tmp_path):
+def test_no_episode_changes_another(algorithm, tmp_path):
     one, many = (
-        play(*built(tmp_path, algorithm=algorithm, dataset="corridor", eval_lanes=lanes), 5)
-        for lanes in (1, 4)
+        built(tmp_path, algorithm=algorithm, dataset="corridor", eval_lanes=count).evaluate(
+            Progress(), 5
+        )
+        for count in (1, 4)
     )
     assert (one.returns, one.lengths, one.successes) == (many.returns, many.lengths, many.successes)
 
 
-def test_a_text_is_embedded_once_over_all_evaluations(tmp_path):
+def test_a_text_is_embedded_once_over_all_evaluations(tmp_path, monkeypatch):
     encoder = Counting()
-    parts, envs = built(tmp_path, encoder, algorithm="cql", dataset="corridor")
+    monkeypatch.setattr("cepcli.runs.offline.MiniLM", lambda device: encoder)
+    run = built(tmp_path, algorithm="cql", dataset="corridor")
     encoder.asked.clear()
-    play(parts, envs, 3)
-    play(parts, envs, 3)
+    for _ in range(2):
+        run.evaluate(Progress(), 3)
     assert encoder.asked == []  # the corridor's texts are all in the dataset
 
 
@@ -73,8 +74,8 @@ def test_what_the_dataset_lacks_is_encoded_once():
 
 
 def test_a_run_that_was_evaluated_nowhere_asks_its_prior_when_it_is(tmp_path):
-    from cepcli.runs.offline import evaluate_run
+    from cepcli.runs.engine import evaluate_offline_run
 
     worlds.run(tmp_path, "a", algorithm="cql-prior", dataset="corridor", steps=4, eval_env=False)
-    found = evaluate_run(Workspace(tmp_path), "a", 2, lambda text: None)
+    found = evaluate_offline_run(Workspace(tmp_path), "a", 2, lambda text: None)
     assert found["eval"]["queries"] > 0

@@ -7,7 +7,7 @@ import pytest
 from cepcli.cache.disk.storage import key_head_of
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted, PriorError
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
-from cepcli.runs import parts
+from cepcli.runs import online as parts
 from cepcli.workspace.checkpoint_files import checkpoints
 from tests.fakes import FakeScorer
 from tests.killed import killed
@@ -232,7 +232,6 @@ def test_evaluation_does_not_depend_on_how_many_episodes_run_side_by_side(corrid
 @pytest.mark.parametrize("moment", ["rmtree", "replace"])
 def test_kill_while_a_checkpoint_replaces_the_last_one(corridor, tmp_path, monkeypatch, moment):
     """Whatever the save had got to, a complete checkpoint is there to go on from."""
-    from cepcli.runs import training
     from cepcli.workspace import checkpoint_files
 
     whole = corridor.run(tmp_path / "whole", "a")
@@ -251,7 +250,7 @@ def test_kill_while_a_checkpoint_replaces_the_last_one(corridor, tmp_path, monke
     with pytest.raises(SystemError):
         corridor.run(tmp_path / "w", "a")
     monkeypatch.setattr(checkpoint_files, "discard", real)
-    assert training.checkpoints(tmp_path / "w/run/a.partial")
+    assert checkpoints(tmp_path / "w/run/a.partial")
     assert timeless(corridor.run(tmp_path / "w", "a", resume=True)) == timeless(whole)
 
 
@@ -298,7 +297,7 @@ def test_full_disk_while_training_is_one_sentence_and_the_run_goes_on(
 
 
 def test_default_posterior_corrects_a_prior_that_misleads(corridor, tmp_path, monkeypatch):
-    from cepcli.runs import parts
+    from cepcli.runs import online as parts
     from tests.fakes import FakePrior
 
     class Misled(FakePrior):

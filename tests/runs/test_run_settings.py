@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from cepcli.errors import ArtifactError, ConfigError, Interrupted
-from cepcli.runs.online import resume_run
-from cepcli.runs.run_settings import read_config
-from cepcli.runs.training import Hooks
+from cepcli.runs.engine import Hooks, resume_run
+from cepcli.runs.settings import read_config
 from cepcli.workspace.artifacts import Workspace, sha256
 
 RECORD = Path(__file__).resolve().parents[2] / "results/run/reach-off_s0"
