@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import fnmatch
+import functools
 import hashlib
 import json
 import os
@@ -181,6 +182,12 @@ def sha256(path: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of cep, Python and the libraries that results depend on; nothing is imported."""
     found = {"cep": __version__, "python": platform.python_version()}
+    return found | _library_versions()
+
+
+@functools.cache
+def _library_versions() -> dict[str, str]:
+    found = {}
     for library in LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
