@@ -1,8 +1,10 @@
 """No command is silent for long, and one that speaks for itself is not talked over."""
 
 import sys
+import threading
 import time
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,53 +13,70 @@ from cepcli.cli.heartbeat import Heartbeat
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Patience of tenths of seconds."""
-    monkeypatch.setattr(heartbeat, "FIRST_SECONDS", 0.2)
-    monkeypatch.setattr(heartbeat, "NEXT_SECONDS", 0.3)
-    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
+def clock(monkeypatch):
+    """The heartbeat's time, which stands still until a test moves it."""
+    found = SimpleNamespace(now=100.0, monotonic=lambda: found.now)
+    monkeypatch.setattr(heartbeat, "time", found)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.005)
+    return found
 
 
-def waits(capsys, seconds=1.5):
-    """The lines of the next moments, until there is one."""
-    until = time.monotonic() + seconds
-    said = ""
-    while not said and time.monotonic() < until:
-        time.sleep(0.02)
-        said = capsys.readouterr().err
-    return said.splitlines()
+def soon(happened):
+    """Wait for something that another thread does."""
+    until = time.monotonic() + 60.0
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.005)
 
 
-@pytest.mark.usefixtures("quick")
-def test_silence_is_broken_by_what_is_done(capsys):
+def line(capsys):
+    """The next line."""
+    said = []
+    soon(lambda: said.append(capsys.readouterr().err) or said[-1].endswith("\n"))
+    return "".join(said)
+
+
+def test_silence_is_broken_by_what_is_done(clock, capsys):
     with Heartbeat("cep train"):
-        assert waits(capsys)[0].startswith("cep train … ")
+        clock.now += 3.0
+        assert line(capsys) == "cep train … 3 s\n"
         heartbeat.said("Loading the prior")
-        assert waits(capsys)[0].startswith("Loading the prior … ")
-        assert waits(capsys)[0].startswith("Loading the prior … "), "again and again"
-    assert waits(capsys, 0.6) == []
+        clock.now += 5.0
+        assert line(capsys) == "Loading the prior … 5 s\n"
+        clock.now += 5.0
+        assert line(capsys) == "Loading the prior … 10 s\n", "again and again"
+    clock.now += 100.0
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.usefixtures("quick")
-def test_nothing_is_said_beside_what_is_said(capsys):
+def test_nothing_is_said_beside_what_is_said(clock, capsys):
     with Heartbeat("cep train"):
         for _ in range(20):
             heartbeat.said()
-            time.sleep(0.03)
+            clock.now += 1.9
+            time.sleep(0.01)
         with heartbeat.paused():
-            time.sleep(0.6)
+            clock.now += 60.0
+            time.sleep(0.1)
             assert capsys.readouterr().err == ""
-        assert waits(capsys), "a pause ends"
+        clock.now += 5.0
+        assert line(capsys), "a pause ends"
 
 
 def test_a_long_command_names_what_takes_long(cep, monkeypatch):
-    monkeypatch.setattr(heartbeat, "FIRST_SECONDS", 0.2)
-    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
+    spoke = threading.Event()
+
+    def heard(*given, **where):
+        print(*given, **where)
+        spoke.set()
 
     def slow(*given):
-        time.sleep(1.0)
+        assert spoke.wait(60.0)
         return []
 
+    monkeypatch.setattr(heartbeat, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "print", heard, raising=False)
     monkeypatch.setattr("cepcli.envs.catalog.env_ids", slow)
     assert cep("envs", "list").err.startswith("cep envs list … ")
 
@@ -89,9 +108,7 @@ def test_a_terminal_gets_a_spinner_that_ends(monkeypatch):
     monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(heartbeat, "_spinner", Live)
     with Heartbeat("cep train"):
-        until = time.monotonic() + 2.0
-        while not texts and time.monotonic() < until:
-            time.sleep(0.02)
+        soon(lambda: texts)
         heartbeat.said("Loading")
     assert started[:2] == [True, False]
     assert started[-1] is False
@@ -134,7 +151,9 @@ def test_an_evaluation_says_how_far_it_is(workspace_root, monkeypatch, capsys):
     ]
 
 
-def test_a_terminal_is_told_what_is_done_while_figures_stand_still(workspace_root, monkeypatch):
+def test_a_terminal_is_told_what_is_done_while_figures_stand_still(
+    workspace_root, monkeypatch, clock
+):
     from rich.console import Console
 
     from cepcli.workspace.artifacts import Workspace
@@ -142,13 +161,12 @@ def test_a_terminal_is_told_what_is_done_while_figures_stand_still(workspace_roo
     drawn = StringIO()
     console = Console(file=drawn, force_terminal=True, width=100)
     monkeypatch.setattr("rich.console.Console", lambda **given: console)
-    monkeypatch.setattr(display, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(display, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(display, "time", clock)
     with display.RunDisplay("a", quiet=False, workspace=Workspace(workspace_root)) as shown:
         shown.notify("Loading the prior")
-        until = time.monotonic() + 3.0
-        while "Loading the prior … under 1 s" not in drawn.getvalue() and time.monotonic() < until:
-            time.sleep(0.05)
+        clock.now += 0.9
+        soon(lambda: "Loading the prior … under 1 s" in drawn.getvalue())
         shown.round(0, 3, 20, 120)
         shown.advance(1, 10, lambda rate: {"queries": "7"})
-    assert "Loading the prior … under 1 s" in drawn.getvalue()
     assert "queries" in drawn.getvalue()

@@ -77,6 +77,7 @@ def test_the_second_signal_stops_at_once():
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_ends_its_commands_with_their_state_kept(tmp_path):
     code = """
 import sys
@@ -115,11 +116,9 @@ except KeyboardInterrupt as error:
 def test_processes_side_by_side_end_with_an_interruption():
     def interrupted():
         with _side_by_side(2) as run_all:
-            run_all(time.sleep, [500, 500])
+            run_all(time.sleep, [5000, 5000])  # far beyond the time limit of a test
             raise KeyboardInterrupt
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert time.monotonic() - began < 250
     assert active_children() == []

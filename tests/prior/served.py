@@ -183,6 +183,7 @@ class Served:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer, in two writes, would wait for 40 ms
     served: Served
 
     def log_message(self, *args):
