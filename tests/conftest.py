@@ -45,6 +45,27 @@ def subnormal_numbers():
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture
+def made_once(tmp_path_factory):
+    """Call `made_once(name, root, make)`: what `make()` leaves in `root`, later copies of it."""
+
+    def made_once(name, root, make):
+        stored = tmp_path_factory.getbasetemp() / f"made-once-{name}"
+        if stored.exists():
+            shutil.copytree(stored, root, dirs_exist_ok=True)
+            return
+        make()
+        shutil.copytree(root, stored)
+
+    return made_once
+
+
+@pytest.fixture
+def short_search(monkeypatch):
+    """Gaits of walkers are searched for in one round: enough where nobody needs to get ahead."""
+    monkeypatch.setattr("cepcli.annotate.gaits._BUDGET", 1)
+
+
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium of this machine."""

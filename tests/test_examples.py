@@ -32,6 +32,7 @@ def number(pattern, text):
     return float(found.group(1))
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_is_mostly_answered_by_a_certified_cache(tmp_path):
     printed = run("own_loop.py", tmp_path)
     solved, decisions = number(r"(\d+) of", printed), number(r"(\d+) decisions", printed)
@@ -45,6 +46,7 @@ def test_a_loop_of_ones_own_is_mostly_answered_by_a_certified_cache(tmp_path):
     assert 0.5 <= number(r"Certificate\(.*threshold=([\d.]+)", printed) < 1.0
 
 
+@pytest.mark.slow
 def test_an_agent_of_another_library_learns_behind_the_cache(tmp_path):
     printed = run("sb3_agent.py", tmp_path)
     without, alone, both = (

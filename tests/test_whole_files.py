@@ -108,6 +108,7 @@ def test_a_run_has_a_whole_checkpoint_whatever_the_moment_of_the_kill(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_written_again_is_never_missing(tmp_path):
     expected = {("checkpoint-00000010", 10.0), ("checkpoint-00000010", 11.0)}
     killed_at_every_step(
@@ -123,6 +124,7 @@ def store(root, content, *, overwrite=False):
         space.finish("dataset", "x", seed=0)
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_overwritten_is_never_missing(tmp_path):
     def check(root):
         space = Workspace(root)

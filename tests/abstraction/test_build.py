@@ -187,15 +187,15 @@ def test_the_artifact_says_the_same_as_what_was_trained(tmp_path, trained, repor
 
 
 def test_what_was_made_so_is_known(tmp_path):
-    workspace = Workspace(tmp_path)
-    assert not is_made_so(workspace, NAME, CONFIG, INPUTS)
-    build(workspace)
-    assert is_made_so(workspace, NAME, CONFIG, INPUTS)
+    workspace, config = Workspace(tmp_path), replace(CONFIG, steps=5)
+    assert not is_made_so(workspace, NAME, config, INPUTS)
+    build(workspace, config=config)
+    assert is_made_so(workspace, NAME, config, INPUTS)
     assert not is_made_so(workspace, NAME, AbstractionConfig(seed=1), INPUTS)
-    assert not is_made_so(workspace, NAME, CONFIG, [INPUTS[0]._replace(sha256="d" * 64)])
+    assert not is_made_so(workspace, NAME, config, [INPUTS[0]._replace(sha256="d" * 64)])
     with pytest.raises(ArtifactError, match="exists already"):
-        build(workspace)
-    build(workspace, overwrite=True)
+        build(workspace, config=config)
+    build(workspace, config=config, overwrite=True)
 
 
 def test_too_little_or_foreign_is_refused(tmp_path):
@@ -221,11 +221,10 @@ def test_settings_that_cannot_work_are_refused(settings, message):
         AbstractionConfig(**settings)
 
 
-def test_wrong_labels_are_learned_from_but_do_not_judge(report):
+def test_wrong_labels_are_learned_from_but_do_not_judge(trained, report):
     config = replace(CONFIG, wrong_labels=0.5)
     spoilt = train_abstraction(sources(), config, HashEncoder(), ask)
-    true = train_abstraction(sources(), CONFIG, HashEncoder(), ask)
-    assert spoilt.heldout.annotated.texts == true.heldout.annotated.texts
+    assert spoilt.heldout.annotated.texts == trained.heldout.annotated.texts
     worse = judge(spoilt.abstraction, spoilt.heldout, CONFIG.margin)
     assert worse["prior_kl"]["mean"] > 2 * report["prior_kl"]["mean"]
 

@@ -26,7 +26,11 @@ def point(monkeypatch):
 
 @pytest.mark.parametrize(
     ("agent", "cache", "envs"),
-    [("hybrid-sac", "lru", 1), ("sac", "off", 1), ("hybrid-sac", "lru", 4)],
+    [
+        pytest.param("hybrid-sac", "lru", 1, marks=pytest.mark.slow),
+        ("sac", "off", 1),
+        ("hybrid-sac", "lru", 4),
+    ],
 )
 def test_run_killed_at_any_moment_ends_as_if_never_killed(point, tmp_path, agent, cache, envs):
     flags = point.several(agent, cache, envs)
@@ -39,7 +43,7 @@ def test_run_killed_at_any_moment_ends_as_if_never_killed(point, tmp_path, agent
     assert metrics(root, "a") == metrics(tmp_path / "whole", "a")
 
 
-@pytest.mark.parametrize("stop_at", [31, 33])
+@pytest.mark.parametrize("stop_at", [31, pytest.param(33, marks=pytest.mark.slow)])
 def test_interrupted_inside_a_hold_or_between_two_it_ends_the_same(point, tmp_path, stop_at):
     flags = {"cache.mode": "exact", "env_options": {"nominal": True}}
     whole = point.run(tmp_path / "whole", "a", **flags)
@@ -293,6 +297,7 @@ def test_a_run_can_be_evaluated_afterwards(point, tmp_path):
     assert again["eval"]["return_mean"] == trained["eval"]["return_mean"]
 
 
+@pytest.mark.slow
 def test_sac_learns_to_bring_the_point_to_rest(point, tmp_path):
     trained = point.run(
         tmp_path, "a", agent="sac", steps=1500, eval_interval=1500, final_eval_episodes=20,

@@ -198,9 +198,8 @@ def test_a_uniform_prior_leaves_what_a_preset_or_the_user_has_set():
 # -- the error of a cached prior -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tau", [0.8, 0.3, 0.11])
 @pytest.mark.parametrize("backup", ["expected", "soft"])
-def test_the_kl_of_two_priors_posteriors_keeps_to_span_squared_over_eight(corridor, tau, backup):
+def test_the_kl_of_two_priors_posteriors_keeps_to_span_squared_over_eight(corridor, backup):
     learned = Learned(corridor, "posterior-q", **{"learner.backup": backup})
     assert learned.learner.updates > 100
     random, moved = learned.random, 0
@@ -210,8 +209,9 @@ def test_the_kl_of_two_priors_posteriors_keeps_to_span_squared_over_eight(corrid
         cached, fresh = learned.state(number % 20, nearly), learned.state(number % 20, scores)
         priors = [torch.tensor(s.log_prior, dtype=torch.float64) for s in (cached, fresh)]
         values = [learned.learner.q_values(s).double() for s in (cached, fresh)]
-        pair = [log_posterior(p, q, tau) for p, q in zip(priors, values, strict=True)]
-        assert kl_divergence(*pair) <= kl_bound(span(*priors)) + 1e-9
+        for tau in (0.8, 0.3, 0.11):
+            pair = [log_posterior(p, q, tau) for p, q in zip(priors, values, strict=True)]
+            assert kl_divergence(*pair) <= kl_bound(span(*priors)) + 1e-9
         moved += float(values[0].max() - values[0].min()) > 0.01
     assert moved > 100, "Q says something"
 

@@ -10,6 +10,8 @@ from cepcli.datasets.text_replay import NO_ACTION
 from tests.agents.worlds import HashEncoder
 from tests.datasets import slow_cql
 
+LATER = [pytest.param(algorithm, marks=pytest.mark.slow) for algorithm in ("cql", "iql")]
+
 
 def test_conservative_loss_is_that_of_a_slow_plain_version():
     rng = np.random.default_rng(0)
@@ -111,7 +113,7 @@ def scores(made, batches, log_prior=(-0.7, -0.7)):
     return made.scores(states)
 
 
-@pytest.mark.parametrize("algorithm", ["cql", "cql-prior", "iql"])
+@pytest.mark.parametrize("algorithm", ["cql-prior", *LATER])
 def test_learns_from_chance_behaviour_what_is_best(algorithm):
     found = scores(*learned(algorithm, world(), steps=400, weight=0.1))
     assert (found.argmax(-1) == 1).all()

@@ -11,6 +11,7 @@ from cepcli.annotate.states import State
 from cepcli.envs.catalog import make_control_env
 from tests.annotate.worlds import observation
 
+pytestmark = pytest.mark.usefixtures("short_search")
 PNG = b"\x89PNG"
 needs_gl = pytest.mark.skipif(
     ctypes.util.find_library("EGL") is None, reason="no libEGL on this machine to draw with"
@@ -61,6 +62,7 @@ def test_without_gl_it_says_so_once_and_goes_on(monkeypatch):
     assert told == [why]
 
 
+@pytest.mark.slow
 @needs_gl
 def test_a_state_that_the_simulator_cannot_take_ends_no_other_picture():
     (good,) = sample_states("walker2d", 1, pool=1)

@@ -110,6 +110,7 @@ def test_a_reload_loses_neither_the_answers_nor_what_is_being_typed(site, open_t
     assert len(people(site)) == 1
 
 
+@pytest.mark.slow
 def test_two_tabs_on_one_state_lose_no_answer(site, open_tab):
     first = site.session.order[0]
     one, other = open_tab(first), open_tab(first)
@@ -129,6 +130,7 @@ def test_two_tabs_on_one_state_lose_no_answer(site, open_tab):
     assert [text for text, _ in people(site)] == ["from the other"]
 
 
+@pytest.mark.slow
 def test_the_other_tabs_answer_can_be_kept(site, open_tab):
     first = site.session.order[0]
     one, other = open_tab(first), open_tab(first)
@@ -145,6 +147,7 @@ def test_the_other_tabs_answer_can_be_kept(site, open_tab):
     assert [text for text, _ in people(site)] == ["from one tab"]
 
 
+@pytest.mark.slow
 def test_two_tabs_on_two_states_both_save(site, open_tab):
     one, other = open_tab(site.session.order[0]), open_tab(site.session.order[3])
     one.keyboard.press("Enter")
@@ -155,6 +158,7 @@ def test_two_tabs_on_two_states_both_save(site, open_tab):
     expect(one.locator("#progress")).to_have_text("2 of 5 answered")
 
 
+@pytest.mark.slow
 def test_the_file_edited_by_hand_meanwhile_is_shown(site, open_tab):
     page = open_tab()
     write(page, "typed on the page")
@@ -177,6 +181,7 @@ def test_the_file_edited_by_hand_meanwhile_is_shown(site, open_tab):
     assert '"person"' in lines[7]
 
 
+@pytest.mark.slow
 def test_an_older_copy_saved_by_an_editor_costs_no_answer(site, open_tab):
     page = open_tab()
     opened = site.path.read_text()
@@ -206,6 +211,7 @@ def test_after_the_last_state_it_says_so(site, open_tab):
     assert len(people(site)) == 5
 
 
+@pytest.mark.slow
 def test_without_a_server_it_says_so_and_keeps_what_was_typed(site, open_tab, errors):
     page = open_tab()
     write(page, "typed too late")

@@ -48,7 +48,14 @@ def test_whatever_the_phrases_are_there_is_a_primitive_and_each_is_called_for(en
 
 @pytest.mark.parametrize(
     "task",
-    ["reach", "push", "drawer-open", "button-press", "door-open", "pick-place", "window-open"],
+    [
+        "push",
+        "door-open",
+        *(
+            pytest.param(task, marks=pytest.mark.slow)
+            for task in ("reach", "drawer-open", "button-press", "pick-place", "window-open")
+        ),
+    ],
 )
 def test_who_does_what_the_rules_say_solves_the_task(task):
     env = make_control_env(f"metaworld/{task}", options={"terminate_on_success": True})

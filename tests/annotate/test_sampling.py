@@ -41,7 +41,10 @@ def test_standardised_features_have_mean_0_deviation_1_and_constants_do_not_coun
     assert standardised(np.array([[0.0]] * 99 + [[1000.0]])).max() == 3.0
 
 
-@pytest.mark.parametrize("env_id", ["walker2d", "metaworld/push"])
+@pytest.mark.usefixtures("short_search")
+@pytest.mark.parametrize(
+    "env_id", ["walker2d", pytest.param("metaworld/push", marks=pytest.mark.slow)]
+)
 def test_the_same_seed_samples_the_same_states(env_id):
     one, two = (sample_states(env_id, 12, pool=6, seed=1) for _ in range(2))
     assert one == two
@@ -56,6 +59,7 @@ def test_walkers_are_not_only_seen_falling():
     assert len(named) >= 6
 
 
+@pytest.mark.slow
 def test_a_search_finds_gaits_better_than_chance():
     env = make_control_env("walker2d")
     env.reset(seed=0)

@@ -39,6 +39,7 @@ def command(monkeypatch, *flags):
     return exit_.value.code
 
 
+@pytest.mark.slow
 def test_every_capacity_is_measured(no_gptcache):
     result = bench_cache((1, 20), dim=8, actions=3, repeats=5)
     for name in NAMES:

@@ -29,6 +29,7 @@ def command(monkeypatch):
     return exit_.value.code
 
 
+@pytest.mark.slow
 def test_both_ways_agree_and_are_timed(monkeypatch, capsys):
     assert command(monkeypatch) == 0
     result = json.loads(capsys.readouterr().out)
@@ -38,6 +39,7 @@ def test_both_ways_agree_and_are_timed(monkeypatch, capsys):
     assert (result["repeats"], result["dtype"]) == (1, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "named"), [(1e-3, "1.0e-03"), (float("nan"), "nan")])
 def test_a_difference_fails_the_command(monkeypatch, capsys, error, named):
     naive = module.naive_log_likelihoods

@@ -14,6 +14,7 @@ def ours_alone(monkeypatch):
     monkeypatch.setattr(bench_sac.importlib.util, "find_spec", lambda name: None)
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_is_named_and_left_out(ours_alone):
     done = CliRunner().invoke(app, ["bench", "sac", "--steps", "60", "--rounds", "1", "--json"])
     assert done.exit_code == 0, done.output

@@ -507,7 +507,7 @@ def bytes_per_entry(policy, count):
 def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte():
     bytes_per_entry("lru", 100)  # what the first one ever brings along is no entry's
     for policy in ("lru", "fifo", "lfu", "utility"):
-        assert bytes_per_entry(policy, 3000) < 1024, policy
+        assert bytes_per_entry(policy, 1500) < 1024, policy
 
 
 def test_an_entry_set_aside_answers_its_own_text_and_is_nobodys_nearest():

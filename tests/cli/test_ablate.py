@@ -175,6 +175,7 @@ def table(monkeypatch):
     return lambda one: monkeypatch.setitem(ABLATIONS, "tiny", one)
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_its_runs_once_and_leaves_table_data_and_picture(
     cep, table, monkeypatch, workspace_root
 ):

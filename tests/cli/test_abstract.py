@@ -8,6 +8,7 @@ import pytest
 from cepcli.workspace.artifacts import Workspace
 from tests.fakes import FakeScorer
 
+pytestmark = pytest.mark.usefixtures("short_search")
 QUICK = ("--set=encoder=hash", "--set=steps=20", "--set=rollout_states=60", "--quiet")
 
 
@@ -51,6 +52,16 @@ def scorers(monkeypatch):
     )
     monkeypatch.setattr("cepcli.prior.local.hf.HFScorer", scorer)
     return made
+
+
+@pytest.fixture
+def trained(cep, annotations, made_once):
+    """An abstraction under the uniform prior, and what it was made of, in the workspace."""
+
+    def make():
+        assert cep("abstract", "train", "--prior", "uniform", *QUICK).code == 0
+
+    made_once("abstraction", annotations.root, make)
 
 
 def test_train_leaves_an_abstraction_and_says_how_good_it_is(cep, annotations, scorers):
@@ -105,8 +116,7 @@ def test_what_was_made_so_is_taken_as_it_is(cep, annotations, scorers):
     assert asked[1:] == [0]  # the journal answers
 
 
-def test_describe_says_states_in_words(cep, annotations, tmp_path):
-    cep("abstract", "train", "--prior", "uniform", *QUICK)
+def test_describe_says_states_in_words(cep, trained, tmp_path):
     shown = cep("abstract", "describe", "--steps", "3")
     assert shown.code == 0
     assert shown.out.count("The walker is leaning") == 3
@@ -129,8 +139,7 @@ def test_describe_says_states_in_words(cep, annotations, tmp_path):
     [("[1, 2]", "expected 17 numbers each"), ("{", "Cannot read observations"),
      (json.dumps([float("nan")] * 17), "Observation 0 of"), ('"x"', "Cannot read observations")],
 )  # fmt: skip
-def test_observations_that_are_none_are_refused(cep, annotations, tmp_path, content, message):
-    cep("abstract", "train", "--prior", "uniform", *QUICK)
+def test_observations_that_are_none_are_refused(cep, trained, tmp_path, content, message):
     file = tmp_path / "o.json"
     file.write_text(content)
     done = cep("abstract", "describe", "--observation", file)
@@ -138,8 +147,7 @@ def test_observations_that_are_none_are_refused(cep, annotations, tmp_path, cont
     assert message in done.err
 
 
-def test_an_abstraction_of_other_states_is_refused(cep, annotations):
-    cep("abstract", "train", "--prior", "uniform", *QUICK)
+def test_an_abstraction_of_other_states_is_refused(cep, trained):
     done = cep("abstract", "describe", "walker2d/default", "--env", "ant")
     assert done.code == 2
     assert "was trained on walker2d, not on ant" in done.err

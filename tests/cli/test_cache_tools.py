@@ -16,10 +16,14 @@ __all__ = ["train"]
 
 
 @pytest.fixture
-def traced(train):
+def traced(train, made_once, workspace_root):
     """A run with a fresh score for every decision."""
-    done = train("--name", "t", "--cache", "off", "--trace")
-    assert done.code == 0, done.err
+
+    def make():
+        done = train("--name", "t", "--cache", "off", "--trace")
+        assert done.code == 0, done.err
+
+    made_once("traced", workspace_root, make)
     return "t_s0"
 
 

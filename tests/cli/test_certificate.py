@@ -60,6 +60,7 @@ def test_plain_progress_says_when_there_is_no_proof_and_when_there_is(train, mon
     assert "certificate" not in train("--cache", "lru").err
 
 
+@pytest.mark.slow
 def test_the_live_display_holds_the_certificate(train, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(display, "_REFRESH_SECONDS", 0.0)

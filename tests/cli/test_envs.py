@@ -102,6 +102,7 @@ def test_show_tells_what_every_number_of_a_control_environment_means():
     assert "move to the goal" in invoke("show", "metaworld/hammer").stdout
 
 
+@pytest.mark.slow
 def test_check_takes_control_environments_and_tasks_that_are_not_listed():
     result = invoke("check", "metaworld/handle-pull", "--episodes", "1")
     assert result.stdout == "metaworld/handle-pull: ok\n", result.output

@@ -9,12 +9,15 @@ def results(tmp_path):
 
 
 @pytest.fixture
-def run(corridor, cep):
-    done = cep(
-        "train", "--env", "test/corridor", "--steps", 40, "--name", "r", "--quiet",
-        "--set", "eval_episodes=2", "--set", "final_eval_episodes=2",
-    )  # fmt: skip
-    assert done.code == 0, done.err
+def run(corridor, cep, made_once, workspace_root):
+    def make():
+        done = cep(
+            "train", "--env", "test/corridor", "--steps", 40, "--name", "r", "--quiet",
+            "--set", "eval_episodes=2", "--set", "final_eval_episodes=2",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+
+    made_once("recorded", workspace_root, make)
     return "r_s0"
 
 

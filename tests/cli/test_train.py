@@ -26,6 +26,18 @@ def train(cep, corridor):
     return call
 
 
+@pytest.fixture
+def finished(train, made_once, workspace_root):
+    """In the workspace is the run `r_s0`."""
+    made_once("finished", workspace_root, lambda: train("--name", "r"))
+
+
+@pytest.fixture
+def cached(train, made_once, workspace_root):
+    """In the workspace is the run `r_s0`, of a cache that compares texts."""
+    made_once("cached", workspace_root, lambda: train("--name", "r", "--cache", "lru"))
+
+
 def test_last_line_under_json_is_the_summary(train):
     done = train("--json", "--quiet")
     assert done.code == 0, done.err
@@ -39,8 +51,7 @@ def test_last_line_under_json_is_the_summary(train):
     assert done.err == ""
 
 
-def test_run_directory_holds_everything(train, workspace_root):
-    assert train("--name", "r").code == 0
+def test_run_directory_holds_everything(finished, workspace_root):
     run = workspace_root / "run" / "r_s0"
     files = {path.name for path in run.iterdir()}
     assert files >= {
@@ -60,8 +71,7 @@ def test_seeds_make_a_run_each_and_compare_gives_one_row(train, cep, tmp_path):
     assert "r" in cep("runs", "compare", "r_s0", "r_s1").out
 
 
-def test_runs_are_listed_and_shown_with_the_command_that_made_them(train, cep):
-    train("--name", "r")
+def test_runs_are_listed_and_shown_with_the_command_that_made_them(finished, cep):
     assert "r_s0" in cep("runs", "list").out
     shown = cep("runs", "show", "r_s0")
     assert "made by: cep train" in shown.out
@@ -77,8 +87,7 @@ def test_progress_tells_of_the_llm_only_where_there_is_one(train):
     assert "LLM" not in alone
 
 
-def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
-    train("--name", "r", "--cache", "lru")
+def test_evaluation_leaves_the_run_alone(cached, cep, workspace_root):
     files = sorted(p for p in (workspace_root / "run/r_s0").rglob("*") if p.is_file())
     before = {p: p.read_bytes() for p in files}
     live = cep("eval", "r_s0", "--episodes", "4", "--json").json
@@ -101,8 +110,7 @@ def test_evaluation_leaves_the_run_alone(train, cep, workspace_root):
     assert {p: p.read_bytes() for p in before} == before
 
 
-def test_evaluation_shows_every_decision_and_what_it_was_made_from(train, cep):
-    train("--name", "r", "--cache", "lru")
+def test_evaluation_shows_every_decision_and_what_it_was_made_from(cached, train, cep):
     plain = cep("eval", "r_s0", "--episodes", "2", "--json").json
     found = cep("eval", "r_s0", "--episodes", "2", "--show", "--json").json
     assert found["eval"] == plain["eval"], "looking on changes nothing"
@@ -135,8 +143,7 @@ def test_react_thinks_before_each_decision_and_shows_its_thoughts(train, cep):
     assert "thinks by an LLM" in refused.err
 
 
-def test_evaluation_against_another_run_plays_its_agent_without_its_cache(train, cep):
-    train("--name", "r", "--cache", "lru")
+def test_evaluation_against_another_run_plays_its_agent_without_its_cache(cached, train, cep):
     train("--name", "other", "--cache", "off", "--steps", "20")
     alone = cep("eval", "other_s0", "--episodes", "4", "--json").json
     both = cep("eval", "r_s0", "--episodes", "4", "--against", "other_s0", "--json").json
@@ -148,8 +155,7 @@ def test_evaluation_against_another_run_plays_its_agent_without_its_cache(train,
     assert both["training_query_reduction"] == pytest.approx(saved)
 
 
-def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
-    train("--name", "r", "--cache", "lru")
+def test_evaluation_against_a_run_of_other_episodes_is_refused(cached, train, cep):
     train("--name", "other", "--seed", "1")
     found = cep("eval", "r_s0", "--against", "other_s1")
     assert found.code == 2
@@ -157,7 +163,14 @@ def test_evaluation_against_a_run_of_other_episodes_is_refused(train, cep):
     assert "There is no run" in cep("eval", "r_s0", "--against", "othre_s1").err
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch, stop):
     from cepcli.runs.online import OnlineRun
 
@@ -227,8 +240,7 @@ def test_unknown_environment_and_prior_suggest_the_nearest(cep):
     assert (done.code, "no/such/model" in done.err) == (2, True)
 
 
-def test_finished_run_is_not_overwritten_unasked(train):
-    assert train("--name", "r").code == 0
+def test_finished_run_is_not_overwritten_unasked(finished, train):
     again = train("--name", "r")
     assert again.code == 2
     assert "--overwrite" in again.err
@@ -260,8 +272,7 @@ def test_doctor_reports_every_part(cep):
     )
 
 
-def test_comparison_shows_the_columns_asked_for_as_markdown(train, cep):
-    train("--name", "r")
+def test_comparison_shows_the_columns_asked_for_as_markdown(finished, cep):
     done = cep("runs", "compare", "r_s0", "--columns", "success,queries", "--markdown")
     header, rule, row = done.out.splitlines()[:3]
     assert header == "| run | seeds | success | LLM queries |"
@@ -298,14 +309,12 @@ def test_one_broken_run_does_not_hide_the_others(train, cep, workspace_root):
     assert "bad_s0" in cep("runs", "list").out
 
 
-def test_a_run_named_twice_is_one_seed(train, cep):
-    train("--name", "r")
+def test_a_run_named_twice_is_one_seed(finished, cep):
     assert cep("runs", "compare", "r_s0", "r_s0", "--json").json["rows"][0]["seeds"] == 1
 
 
 @pytest.mark.parametrize("target", ["picture.txt", "folder.png"])
-def test_pictures_replace_nothing_but_pictures(train, cep, tmp_path, target):
-    train("--name", "r")
+def test_pictures_replace_nothing_but_pictures(finished, cep, tmp_path, target):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "picture.txt").write_text("mine")
     done = cep("runs", "compare", "r_s0", "-o", tmp_path / target)
@@ -370,7 +379,7 @@ def test_a_misspelt_prior_is_said_before_an_abstraction_is_made_for_it(cep, work
     assert not (workspace_root / "abstraction").exists()
 
 
-def test_eval_takes_options_of_the_environment(train, cep, monkeypatch):
+def test_eval_takes_options_of_the_environment(finished, cep, monkeypatch):
     from cepcli.runs import parts
     from tests.agents.worlds import Corridor
 
@@ -380,7 +389,6 @@ def test_eval_takes_options_of_the_environment(train, cep, monkeypatch):
         made.append((split, options))
         return Corridor(first=0 if split == "train" else 1000)
 
-    train("--name", "r")
     monkeypatch.setattr(parts, "make_env", longer)
     done = cep("eval", "r_s0", "--episodes", "2", "--set", "length=9")
     assert done.code == 0, done.err

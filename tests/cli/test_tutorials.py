@@ -2,8 +2,8 @@
 
 Console lines run in order, in this process; a block with a file's name is written to that file;
 other Python blocks run one after another in one namespace; a block of text is what the commands
-before it print, up to the numbers in it. Runs are made short (`SHORT`). By default stand-ins take
-the place of the language models; marked slow, the same pages run with the real ones.
+before it print, up to the numbers in it. Runs are made short (`SHORT`). Stand-ins take the
+place of the language models; marked slow, the same pages run with the real ones.
 """
 
 import contextlib
@@ -220,8 +220,15 @@ def refresh():
     catalog.plugins.cache_clear()
 
 
-@pytest.mark.usefixtures("stand_ins")
-@pytest.mark.parametrize("page", [*TUTORIALS, DOCS / "api.md"], ids=label)
+QUICK = [DOCS / "tutorials/first-run.md", DOCS / "api.md"]
+
+
+@pytest.mark.usefixtures("stand_ins", "short_search")
+@pytest.mark.parametrize(
+    "page",
+    [*QUICK, *(pytest.param(p, marks=pytest.mark.slow) for p in TUTORIALS if p not in QUICK)],
+    ids=label,
+)
 def test_tutorial_runs(page, cep, capsys, folder, packages):
     with contextlib.closing(Served()) as server:
         Reader(cep, capsys, folder, lambda words: server.url, unpack(packages)).follow(

@@ -29,8 +29,11 @@ def scorers(monkeypatch):
 
 
 @pytest.fixture
-def traced(train):
-    assert train("--name", "t", "--cache", "off", "--trace", *STEADY).code == 0
+def traced(train, made_once, workspace_root):
+    def make():
+        assert train("--name", "t", "--cache", "off", "--trace", *STEADY).code == 0
+
+    made_once("traced-steady", workspace_root, make)
     return "t_s0"
 
 

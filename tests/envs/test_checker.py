@@ -7,6 +7,7 @@ from cepcli.envs.checker import check_env
 from cepcli.errors import EnvError
 from tests.envs.toys import ToyEnv
 
+pytestmark = pytest.mark.usefixtures("quick_makers")
 HOUSEHOLD = [i for i in catalog.env_ids() if i.startswith("alfworld")]
 BABYAI = [i for i in catalog.env_ids() if i.startswith("babyai/")]
 #: Options whose games are quick to make, or made by other tests anyway.
@@ -17,6 +18,11 @@ SMALL = {
     "textworld/simple": {},
     "textworld/custom": {"rooms": 1, "objects": 2, "quest_length": 2},
 }
+
+OTHERS_MAKE_THEM = ["textworld/coin", "textworld/cooking", "textworld/custom"]
+OTHERS_DO_NOT = [
+    pytest.param(i, marks=pytest.mark.slow) for i in SMALL if i not in OTHERS_MAKE_THEM
+]
 
 #: Checked where their own tests are.
 ELSEWHERE = {"webshop"}
@@ -32,7 +38,7 @@ def test_every_listed_babyai_level_keeps_the_contract(env_id, tmp_path):
     check_env(make(env_id, tmp_path, **limit), heldout=make(env_id, tmp_path, "heldout", **limit))
 
 
-@pytest.mark.parametrize("env_id", sorted(SMALL))
+@pytest.mark.parametrize("env_id", [*OTHERS_MAKE_THEM, *OTHERS_DO_NOT])
 def test_every_textworld_family_keeps_the_contract(env_id, games):
     env = make(env_id, games, **SMALL[env_id], games=1, max_episode_steps=15)
     check_env(env, episodes=1)

@@ -47,7 +47,14 @@ def test_what_takes_too_long_is_a_sentence_and_nothing_goes_on(tmp_path, monkeyp
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_the_making_of_a_game(tmp_path, stop):
     command = [
         "prior", "demos", "--env", "textworld/custom", "--workspace", str(tmp_path),
@@ -97,7 +104,11 @@ def session(leader):
     return found
 
 
-@pytest.mark.parametrize(("also", "limit"), [("", "300"), (UNTOLD, "1")], ids=["told", "untold"])
+@pytest.mark.parametrize(
+    ("also", "limit"),
+    [("", "300"), pytest.param(UNTOLD, "1", marks=pytest.mark.slow)],
+    ids=["told", "untold"],
+)
 def test_a_process_that_was_killed_leaves_nothing_that_makes_games(tmp_path, also, limit):
     (tmp_path / "sitecustomize.py").write_text(SLOW_MAKER + also)
     code = (

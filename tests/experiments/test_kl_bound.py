@@ -42,10 +42,11 @@ def abstraction():
 
 
 @pytest.fixture
-def space(tmp_path, monkeypatch):
+def space(tmp_path, monkeypatch, made_once):
     monkeypatch.setattr(control_worlds, "Describer", abstraction)
     control_worlds.install(monkeypatch.setattr)
-    control_worlds.run(tmp_path, "a", **{"cache.mode": "lru", "cache.threshold": 0.9})
+    flags = {"cache.mode": "lru", "cache.threshold": 0.9}
+    made_once("point", tmp_path, lambda: control_worlds.run(tmp_path, "a", **flags))
     return Workspace(tmp_path)
 
 

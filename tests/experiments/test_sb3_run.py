@@ -29,6 +29,7 @@ def train(root, notify=lambda line: None, *, resume=False, **flags):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint_and_is_compared_like_ours(tmp_path):
     def die(line):
         if line.startswith("step 120"):

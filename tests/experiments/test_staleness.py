@@ -10,14 +10,13 @@ from cepcli.workspace.artifacts import Workspace
 
 
 @pytest.fixture
-def space(tmp_path, corridor):
+def space(tmp_path, corridor, made_once):
     def run(name, mode, **flags):
         own = {"steps": 80, "trace": True, "cache.mode": mode, "cache.gate": "off", **flags}
         return corridor.run(tmp_path, name, **own)
 
-    space = Workspace(tmp_path)
-    run("off", "off")
-    return space, run
+    made_once("off", tmp_path, lambda: run("off", "off"))
+    return Workspace(tmp_path), run
 
 
 def test_the_cache_is_filled_again_as_it_was_and_told_apart_over_time(space):

@@ -93,6 +93,7 @@ def test_a_scorer_that_writes_no_text_says_so():
         thinker(Silent()).log_probs([STATE])
 
 
+@pytest.mark.slow
 def test_the_model_writes_one_line_and_always_the_same(embedded_model):
     from cepcli.prior.local.hf import HFScorer
 

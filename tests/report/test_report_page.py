@@ -134,6 +134,7 @@ def ground(page):
     return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
+@pytest.mark.slow
 def test_the_theme_follows_the_system_until_it_is_chosen(open_page):
     page = open_page(color_scheme="light")
     light = ground(page)
@@ -160,6 +161,7 @@ def test_a_narrow_window_needs_no_scrolling_sideways(open_page):
     assert page.evaluate(MISDRAWN) == []
 
 
+@pytest.mark.slow
 def test_pointing_and_arrow_keys_tell_values(open_page):
     page = open_page()
     figure = page.locator("[data-name=s1-learning-curve]")
@@ -184,6 +186,7 @@ def saved(page, figure, kind):
     return waiting.value.suggested_filename, waiting.value.path().read_bytes()
 
 
+@pytest.mark.slow
 def test_a_figure_is_saved_as_it_looks(open_page):
     page = open_page(color_scheme="dark")
     figure = page.locator("[data-name$=answers]").first
@@ -220,6 +223,7 @@ def test_what_runs_are_called_is_text_and_nothing_else(open_page):
     assert page.locator("img:not(.chart > img)").count() == 0
 
 
+@pytest.mark.slow
 def test_print_leaves_out_what_cannot_be_pressed_and_is_light(open_page):
     page = open_page(color_scheme="dark")
     dark = ground(page)

@@ -69,7 +69,14 @@ def test_an_agent_without_a_prior_knows_more_before_its_first_step(corridor, dem
     assert shown["eval"]["curve"][0][1] > alone["eval"]["curve"][0][1]
 
 
-@pytest.mark.parametrize("cache", ["exact", "surrogate", "certified"])
+@pytest.mark.parametrize(
+    "cache",
+    [
+        pytest.param("exact", marks=pytest.mark.slow),
+        pytest.param("surrogate", marks=pytest.mark.slow),
+        "certified",
+    ],
+)
 def test_interrupted_it_goes_on_though_they_are_gone(corridor, demos, tmp_path, cache):
     mine = tmp_path / "mine.jsonl"
     mine.write_bytes((demos.path / "train.jsonl").read_bytes())

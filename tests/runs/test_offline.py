@@ -18,6 +18,7 @@ KINDS = [
     ("td3-bc", "point"), ("cql", "corridor"), ("cql-prior", "corridor"), ("iql", "corridor"),
     ("bc", "corridor"),
 ]  # fmt: skip
+LATER = [pytest.param(*KINDS[number], marks=pytest.mark.slow) for number in (0, 3)]
 TIMES = ("wall_seconds", "learning_seconds", "gradient_steps_per_s")
 
 
@@ -47,7 +48,7 @@ def artifacts(root, name):
     )
 
 
-@pytest.mark.parametrize(("algorithm", "dataset"), [KINDS[0], KINDS[1], KINDS[3], KINDS[6]])
+@pytest.mark.parametrize(("algorithm", "dataset"), [KINDS[1], KINDS[6], *LATER])
 def test_killed_and_resumed_run_ends_as_if_never_stopped(algorithm, dataset, tmp_path):
     worlds.run(tmp_path / "whole", "a", algorithm=algorithm, dataset=dataset)
     killed(worlds.run_and_die, tmp_path / "parts", "a", algorithm, dataset, 37)

@@ -39,11 +39,11 @@ def test_same_seed_twice_gives_the_same_metrics_and_another_seed_does_not(corrid
 @pytest.mark.parametrize(
     ("agent", "cache"),
     [
-        ("posterior-q", "lru"),
         ("posterior-q", "certified"),
         ("yan", "exact"),
-        ("dqn", "off"),
-        ("expert", "off"),
+        pytest.param("posterior-q", "lru", marks=pytest.mark.slow),
+        pytest.param("dqn", "off", marks=pytest.mark.slow),
+        pytest.param("expert", "off", marks=pytest.mark.slow),
     ],
 )
 def test_run_killed_at_any_moment_ends_as_if_never_killed(corridor, tmp_path, agent, cache):
@@ -98,10 +98,10 @@ def test_no_state_is_saved_twice(corridor, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("agent", "cache", "more"),
     [
-        ("posterior-q", "off", {}),
-        ("posterior-q", "exact", {"cache.capacity": 2}),
+        pytest.param("posterior-q", "off", {}, marks=pytest.mark.slow),
+        pytest.param("posterior-q", "exact", {"cache.capacity": 2}, marks=pytest.mark.slow),
         ("posterior-q", "lru", {"cache.capacity": 2, "cache.refresh_rate": 0.5}),
-        ("direct-llm", "certified", {"cache.capacity": 3}),
+        pytest.param("direct-llm", "certified", {"cache.capacity": 3}, marks=pytest.mark.slow),
         ("react", "lru", {}),
     ],
 )
@@ -199,6 +199,7 @@ def test_finished_run_is_neither_repeated_nor_overwritten(corridor, tmp_path):
         corridor.run(tmp_path, "a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "flags"),
     [
@@ -223,13 +224,14 @@ def test_expert_needs_no_llm_and_always_succeeds(corridor, tmp_path):
     assert summary["queries"]["total"] == 0
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_how_many_episodes_run_side_by_side(corridor, tmp_path):
     one = corridor.run(tmp_path / "1", "a", eval_lanes=1)
     many = corridor.run(tmp_path / "2", "a", eval_lanes=4)
     assert timeless(one) == timeless(many)
 
 
-@pytest.mark.parametrize("moment", ["rmtree", "replace"])
+@pytest.mark.parametrize("moment", ["rmtree", pytest.param("replace", marks=pytest.mark.slow)])
 def test_kill_while_a_checkpoint_replaces_the_last_one(corridor, tmp_path, monkeypatch, moment):
     """Whatever the save had got to, a complete checkpoint is there to go on from."""
     from cepcli.workspace import checkpoint_files
@@ -296,6 +298,7 @@ def test_full_disk_while_training_is_one_sentence_and_the_run_goes_on(
     assert timeless(corridor.run(tmp_path, "a", resume=True)) == timeless(whole)
 
 
+@pytest.mark.slow
 def test_default_posterior_corrects_a_prior_that_misleads(corridor, tmp_path, monkeypatch):
     from cepcli.runs import online as parts
     from tests.fakes import FakePrior

@@ -10,6 +10,8 @@ from cepcli.cache.controllers.config import CertifiedConfig
 from cepcli.cache.controllers.controllers import CertifiedController, Signals
 
 GRID = (0.99, 0.95, 0.9, 0.8)
+#: Of many seeds: every hit is audited.
+SLOW_AUDITS = pytest.param(1.0, marks=pytest.mark.slow)
 WRONG, RIGHT = 4.0, 0.1  # spans: span²/8 is 2.0 and 0.00125
 
 
@@ -144,7 +146,10 @@ def steady(random, *, steps, window, rate=0.01, far=0.4, confidence=0.95):
             yield made.certificate()
 
 
-@pytest.mark.parametrize(("window", "steps", "hand_overs"), [(2000, 8000, 4), (10_000, 22_000, 2)])
+@pytest.mark.parametrize(
+    ("window", "steps", "hand_overs"),
+    [(2000, 8000, 4), pytest.param(10_000, 22_000, 2, marks=pytest.mark.slow)],
+)
 def test_a_certificate_stays_in_force_over_hand_overs_while_nothing_changes(
     window, steps, hand_overs
 ):
@@ -157,6 +162,7 @@ def test_a_certificate_stays_in_force_over_hand_overs_while_nothing_changes(
     assert np.mean(shares) >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.105, 0.15])
 def test_over_hand_overs_an_unsafe_threshold_is_in_force_for_few_processes_only(rate):
     """With a confidence of 95 % per process, six processes may err in three of ten runs."""
@@ -327,10 +333,15 @@ def play(random, *, rate_near, rate_far, audited, steps):
     return seen
 
 
-@pytest.mark.parametrize("audited", [1.0, 0.1])
+@pytest.mark.parametrize("audited", [SLOW_AUDITS, 0.1])
 @pytest.mark.parametrize(
     ("rate_near", "rate_far", "unsafe"),
-    [(0.12, 0.08, {0.95, 0.9}), (0.02, 0.19, {0.9}), (0.0, 0.2, {0.9}), (0.1, 0.1, {0.95, 0.9})],
+    [
+        pytest.param(0.12, 0.08, {0.95, 0.9}, marks=pytest.mark.slow),
+        pytest.param(0.02, 0.19, {0.9}, marks=pytest.mark.slow),
+        (0.0, 0.2, {0.9}),
+        pytest.param(0.1, 0.1, {0.95, 0.9}, marks=pytest.mark.slow),
+    ],
 )
 def test_an_unsafe_threshold_is_ever_in_force_in_hardly_more_runs_than_stated(
     audited, rate_near, rate_far, unsafe
@@ -349,7 +360,7 @@ def test_an_unsafe_threshold_is_ever_in_force_in_hardly_more_runs_than_stated(
     assert deceived <= 8  # 95 % in each run: more than 8 of 60 has a chance of 0.4 %
 
 
-@pytest.mark.parametrize("audited", [1.0, 0.1])
+@pytest.mark.parametrize("audited", [SLOW_AUDITS, 0.1])
 @pytest.mark.parametrize(("rate_far", "expected"), [(0.5, 0.95), (0.02, 0.9)])
 def test_the_loosest_safe_threshold_is_soon_in_force(audited, rate_far, expected):
     certified = 0

@@ -82,6 +82,7 @@ def test_certified_reuses_much_where_similar_texts_have_similar_priors(random):
     assert found.summary()["share_bound_over_kappa"] <= 0.1
 
 
+@pytest.mark.slow
 def test_certified_withstands_near_identical_keys_with_opposite_priors_and_fixed_does_not(random):
     keys, scores = adversarial_world(random)
     fixed = played(

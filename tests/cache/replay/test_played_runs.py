@@ -183,6 +183,7 @@ def children(parent):
     return found
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_keep_their_runs_and_end_with_a_killed_parent(world, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", SIDE_BY_SIDE, str(tmp_path)],

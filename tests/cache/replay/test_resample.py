@@ -139,6 +139,7 @@ def test_certified_notices_a_changed_model_and_a_fixed_threshold_does_not():
     assert proven["semantic_hits_late"] > 0.5 * calm["semantic_hits_late"]
 
 
+@pytest.mark.slow
 def test_coverage_holds_across_hand_overs_while_hits_are_audited_only_now_and_then():
     keys, scores = smooth_world(np.random.default_rng(0), clusters=60, members=60)
     trace, found = world(keys, scores, order=np.random.default_rng(1).permutation(3600))

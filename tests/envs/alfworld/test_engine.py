@@ -17,6 +17,7 @@ from cepcli.envs.alfworld.facts import Facts
 from cepcli.envs.alfworld.homes import OPENABLE
 from cepcli.envs.alfworld.household import TASK_TYPES, Household, household_file
 
+pytestmark = pytest.mark.usefixtures("quick_makers")
 STEPS = 20
 
 
@@ -77,6 +78,7 @@ def assert_same_as_stock(files, engine, games, home):
     return walks, ours
 
 
+@pytest.mark.slow
 def test_transcripts_of_made_games_are_those_of_the_unmodified_engine(
     household_files, engine, games, tmp_path
 ):
@@ -93,6 +95,7 @@ def test_transcripts_of_official_games_are_those_of_the_unmodified_engine(
     assert_same_as_stock(sorted(official.rglob("*.tw-pddl")), engine, games, tmp_path)
 
 
+@pytest.mark.slow
 def test_transcripts_of_one_official_game_are_those_of_the_unmodified_engine(
     official, engine, games, tmp_path
 ):
@@ -145,6 +148,7 @@ def test_a_compiled_game_is_read_and_not_compiled_again(household_files, games, 
     assert compiled_game(household_files["heat"], games, None) == before
 
 
+@pytest.mark.slow
 def test_the_plan_is_as_short_as_the_official_walkthrough(official, engine, games):
     smallest = {}
     for file in sorted(official.rglob("*.tw-pddl"), key=lambda file: -file.stat().st_size):

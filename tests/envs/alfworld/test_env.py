@@ -14,7 +14,9 @@ from cepcli.envs.catalog import full_options, make_env
 from cepcli.envs.checker import check_env
 from cepcli.errors import ArtifactError, ConfigError, EnvError
 
+pytestmark = pytest.mark.usefixtures("quick_makers")
 SMALL = {"receptacles": 8, "objects": 4, "games": 2, "heldout_games": 2}
+LATER = [pytest.param(k, marks=pytest.mark.slow) for k in sorted(TASK_TYPES) if k != "pick"]
 OFFICIAL = {"source": "official", "heldout": "valid_seen"}
 
 
@@ -246,7 +248,7 @@ def test_an_instance_of_official_games_is_none_of_ours(make):
     assert "source=official" in error.value.hint
 
 
-@pytest.mark.parametrize("kind", sorted(TASK_TYPES))
+@pytest.mark.parametrize("kind", ["pick", *LATER])
 def test_official_games_are_played_and_won(official, games, monkeypatch, kind):
     monkeypatch.setenv("ALFWORLD_DATA", str(official))
     for split in ("train", "heldout"):

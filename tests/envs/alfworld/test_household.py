@@ -27,6 +27,7 @@ from cepcli.envs.alfworld.household import (
 )
 from cepcli.errors import EnvError
 
+pytestmark = pytest.mark.usefixtures("quick_makers")
 KINDS = sorted(TASK_TYPES)
 
 

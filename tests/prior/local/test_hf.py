@@ -74,6 +74,7 @@ def test_empty_prompt_is_an_error(scorer):
         scorer.score([Prompt("", "")], [["toggle"]])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -16,13 +16,17 @@ UP = "model.layers.0.mlp.up_proj.weight"
 
 
 @pytest.fixture
-def tiny(tmp_path):
+def tiny(tmp_path, made_once):
     """A directory with a tiny causal language model whose output layer is tied."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path / "tiny"
-    LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(embedded_path()).save_pretrained(folder)
+
+    def make():
+        LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(embedded_path()).save_pretrained(folder)
+
+    made_once("tied", folder, make)
     return folder
 
 

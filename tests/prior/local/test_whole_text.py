@@ -61,7 +61,14 @@ class Kind:
         return replace(self.model, borders=Borders("tiny"))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+#: Of tokenizers that resemble another one.
+LATER = {"byte-level, BOS", "sentencepiece, prefix blank", "merges over the border"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(k, marks=pytest.mark.slow) if k in LATER else k for k in KINDS],
+)
 def kind(request, tmp_path_factory):
     return Kind(request.param, tmp_path_factory.mktemp("tiny"))
 

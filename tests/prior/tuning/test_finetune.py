@@ -1,5 +1,7 @@
 """Tuning: schedules by hand, two real steps, and a killed tuning that goes on exactly."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,7 @@ from cepcli.prior.tuning.lessons import (
 )
 from cepcli.prior.tuning.lora import read_checkpoint, write_checkpoint
 from cepcli.types import TextState
+from tests.prior.tiny import KINDS, save_tiny
 
 ACTIONS = ("turn left", "turn right", "go forward")
 TEXTS = ("You see a red ball 2 steps left.", "You see a red ball 3 steps forward.")
@@ -116,12 +119,21 @@ def test_a_demonstration_longer_than_the_context_is_not_learned_from(embedded_mo
         candidate_loss(embedded_model, [long], FinetuneConfig())
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The folder of a language model with random weights, which takes long prompts."""
+    folder = save_tiny(tmp_path_factory.mktemp("tiny"), KINDS["byte-level"]())
+    shape = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(shape | {"max_position_embeddings": 4096}))
+    return str(folder)
+
+
 def interrupt(*args, **kwargs):
     raise KeyboardInterrupt
 
 
 @WARNINGS
-def test_killed_tuning_goes_on_exactly(tmp_path):
+def test_killed_tuning_goes_on_exactly(tmp_path, tiny):
     from cepcli.prior.local.language_model import load_language_model
 
     config = FinetuneConfig(
@@ -130,7 +142,7 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
     )  # fmt: skip
 
     def tuner(path):
-        model = load_language_model("embedded", dtype="float32")
+        model = load_language_model(tiny, dtype="float32")
         return Tuner(model, LESSONS, LESSONS[:4], config, path)
 
     whole = tuner(tmp_path / "whole")
@@ -180,7 +192,7 @@ def test_killed_tuning_goes_on_exactly(tmp_path):
 
 
 @pytest.fixture
-def tunable(workspace_root):
+def tunable(workspace_root, tiny):
     """Data of two families, and a configuration that is quick."""
     from cepcli.workspace.artifacts import Workspace
 
@@ -193,7 +205,8 @@ def tunable(workspace_root):
         TuningData("test/other", "textworld", DECISIONS, *halves, demos),
     ]
     config = FinetuneConfig(
-        shots=2, rank=2, max_steps=2, batch_decisions=2, evaluate_every=1, validation_decisions=2,
+        model=tiny, shots=2, rank=2, max_steps=2, batch_decisions=2, evaluate_every=1,
+        validation_decisions=2,
         dtype="float32", targets=("v_proj",),
     )  # fmt: skip
     return space, data, config
@@ -251,6 +264,7 @@ def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(tunable):
         load_prior("mine", family="alfworld", workspace=space, config=PriorConfig(), device="cpu")
 
 
+@pytest.mark.slow
 @WARNINGS
 def test_a_prior_that_is_worse_than_chance_is_kept_only_by_force(tunable):
     """It is judged by the contrary of what it was told."""
@@ -265,7 +279,7 @@ def test_a_prior_that_is_worse_than_chance_is_kept_only_by_force(tunable):
     )
 
     space, [one, _], config = tunable
-    config = replace(config, max_steps=5, evaluate_every=5, learning_rate=0.03)
+    config = replace(config, model="embedded", max_steps=5, evaluate_every=5, learning_rate=0.03)
     contrary = [replace(d, action=ACTIONS[1]) for d in one.test]
     data = [replace(one, test=contrary)]
     before = measure_untuned(reporting_lessons(data), config, "cpu")
