@@ -15,8 +15,9 @@ from cepcli.prior import load
 from cepcli.prior.base import Prior
 from cepcli.prior.config import PriorConfig
 from cepcli.report.frames import SavedRun, load_run
-from cepcli.workspace.artifacts import Workspace, workspace_root
+from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.run_directory import is_offline
+from cepcli.workspace.variables import workspace_root
 
 Notify = Callable[[str], None]
 

@@ -115,7 +115,8 @@ def _figures(
 
 def _data() -> Any:
     from cepcli.datasets.dataset import load_dataset
-    from cepcli.workspace.artifacts import Workspace, shipped_root
+    from cepcli.workspace.artifacts import Workspace
+    from cepcli.workspace.variables import shipped_root
 
     return load_dataset(
         f"{_ENV}-{_SPLIT}", env=_ENV, workspace=Workspace(shipped_root()), notify=lambda line: None

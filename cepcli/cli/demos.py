@@ -55,8 +55,7 @@ def annotated_states(
 
 def _annotated_lessons(env: str, name: str | None, shots: int, space: "Workspace") -> "TuningData":
     from cepcli.envs.catalog import spec
-    from cepcli.prior.tuning.lessons import TuningData
-    from cepcli.prior.tuning.shots import check_shots, split_labelled
+    from cepcli.prior.tuning.lessons import TuningData, check_shots, split_labelled
 
     artifact, labelled = annotated_states(env, name, space)
     split = split_labelled(labelled, env)

@@ -96,7 +96,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _workspace(option: Any) -> list[dict[str, Any]]:
-    from cepcli.workspace.artifacts import Workspace, shipped_root, workspace_root
+    from cepcli.workspace.artifacts import Workspace
+    from cepcli.workspace.variables import shipped_root, workspace_root
 
     space = Workspace(workspace_root(option))
     folder = next(p for p in (space.root, *space.root.parents) if p.is_dir())
@@ -119,7 +120,7 @@ def _data_folders() -> list[dict[str, Any]]:
     """Published data that two families of environments read where the user has it."""
     from cepcli.envs.alfworld.official import DOWNLOAD, FOLDER
     from cepcli.envs.webshop.products import FETCH
-    from cepcli.workspace.artifacts import data_folder
+    from cepcli.workspace.variables import data_folder
 
     alfworld, webshop = data_folder("ALFWORLD_DATA"), data_folder("WEBSHOP_DATA")
     games = None if alfworld is None else alfworld / FOLDER

@@ -199,7 +199,7 @@ def _make(
     spec: "EnvSpec", split: Any, workspace: Path | None, options: dict[str, Any]
 ) -> "SymbolicEnv":
     from cepcli.envs.catalog import make_env
-    from cepcli.workspace.artifacts import workspace_root
+    from cepcli.workspace.variables import workspace_root
 
     root = workspace_root(workspace)
     return make_env(spec.id, split=split, workspace=root, options=options, progress=note(False))

@@ -179,7 +179,7 @@ def _print_card(name: str, path: Any, card: dict[str, Any], *, json: bool) -> No
 def _datasets(space: "Workspace") -> tuple[list[dict[str, Any]], dict[str, str]]:
     """What is known of every dataset, and what is wrong with those of which nothing is."""
     from cepcli.datasets.stored import card_of
-    from cepcli.workspace.artifacts import shipped_root
+    from cepcli.workspace.variables import shipped_root
 
     rows, broken = [], {}
     for name in space.names("dataset"):

@@ -58,7 +58,8 @@ def env_options_of(overrides: list[str] | None) -> dict[str, Any]:
 
 def open_workspace(option: Path | None) -> Any:
     """The workspace that `--workspace` names, or the default one."""
-    from cepcli.workspace.artifacts import Workspace, workspace_root
+    from cepcli.workspace.artifacts import Workspace
+    from cepcli.workspace.variables import workspace_root
 
     return Workspace(workspace_root(option))
 

@@ -20,7 +20,7 @@ from cepcli.envs.base import Split, SymbolicEnv, text_state
 from cepcli.envs.catalog import full_options, make_env, spec
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.prior.tuning.decisions import (
-    Decision,
+    ExpertDecision,
     from_line,
     read_decisions,
     to_line,
@@ -66,7 +66,7 @@ class DemosConfig:
 class Recording:
     """Labelled decisions of so many solved episodes, and how many episodes were not solved."""
 
-    decisions: list[Decision]
+    decisions: list[ExpertDecision]
     solved: int = 0
     failures: int = 0
 
@@ -266,7 +266,7 @@ def open_demos(workspace: Workspace, name: str, env_id: str) -> Artifact:
     return demos
 
 
-def demos_decisions(artifact: Artifact, split: Split) -> list[Decision]:
+def demos_decisions(artifact: Artifact, split: Split) -> list[ExpertDecision]:
     """The decisions of one split of a "demos" artifact."""
     return read_decisions(artifact.path / (TRAIN_FILE if split == "train" else HELDOUT_FILE))
 
@@ -285,7 +285,7 @@ def _canonical(env_id: str) -> str:
 
 def _play(
     env: SymbolicEnv, number: int, noise: float, random: np.random.Generator
-) -> list[Decision]:
+) -> list[ExpertDecision]:
     """One episode's decisions with the expert's labels; empty when it was not solved."""
     _, info = env.reset()
     steps = []
@@ -301,7 +301,7 @@ def _play(
     if not info["success"]:
         return []
     return [
-        Decision(number, int(info["instance"]), step, state, label, total, played, reward)
+        ExpertDecision(number, int(info["instance"]), step, state, label, total, played, reward)
         for step, (state, label, played, reward) in enumerate(steps)
     ]
 

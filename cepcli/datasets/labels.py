@@ -17,7 +17,8 @@ from numpy import ndarray
 
 from cepcli.datasets.dataset import ControlData, PriorLabels, TextData
 from cepcli.errors import ArtifactError, DataError
-from cepcli.workspace.artifacts import Artifact, Workspace, read_json, shipped_root
+from cepcli.workspace.artifacts import Artifact, Workspace, read_json
+from cepcli.workspace.variables import shipped_root
 
 LABELS_CARD, LABELS_FILE = "labels.json", "labels.npz"
 #: Rows of a column that are hashed at once: a mapped column is never in memory as a whole.

@@ -29,7 +29,8 @@ from cepcli.envs.catalog import env_ids
 from cepcli.errors import DataError
 from cepcli.extras import require_minari
 from cepcli.registry import suggest
-from cepcli.workspace.artifacts import Workspace, data_folder
+from cepcli.workspace.artifacts import Workspace
+from cepcli.workspace.variables import data_folder
 
 #: What is written about a dataset, beside its data.
 _ABOUT = "metadata.json"

@@ -13,7 +13,8 @@ from cepcli.datasets.stored import card_of, read_stored
 from cepcli.envs.catalog import spec
 from cepcli.errors import ArtifactError, DataError
 from cepcli.registry import suggest
-from cepcli.workspace.artifacts import Artifact, Workspace, data_folder
+from cepcli.workspace.artifacts import Artifact, Workspace
+from cepcli.workspace.variables import data_folder
 
 D4RL = "d4rl"
 DEFAULT_ENV, DEFAULT_SPLIT = "walker2d", "medium-replay"

@@ -18,7 +18,7 @@ from typing import Any
 
 from cepcli.child_processes import end_with_parent
 from cepcli.errors import CepError, EnvError
-from cepcli.workspace.artifacts import game_seconds
+from cepcli.workspace.variables import game_seconds
 
 #: What can be made: the module whose `make_game(folder, request)` does.
 _MAKERS = {

@@ -20,8 +20,9 @@ from numpy import ndarray
 from cepcli.errors import PriorError
 from cepcli.keys.encoder import MINILM, MiniLM, TextEncoder, unit
 from cepcli.keys.sentences import SentenceSums
-from cepcli.workspace.artifacts import cache_home, sha256
+from cepcli.workspace.artifacts import sha256
 from cepcli.workspace.packaged_models import folder_made_once
+from cepcli.workspace.variables import cache_home
 
 _RECIPE = 1  # of the distillation: part of the directory's name
 _DIM = 256

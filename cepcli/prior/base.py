@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from cepcli.errors import PriorError
 from cepcli.types import TextState
@@ -95,13 +96,9 @@ class ActionScores:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a language model wrote after a prompt, up to the end of its line.
+    """What a language model wrote after a prompt, up to the end of its line, and what it cost.
 
-    Attributes:
-        text: without the line break, stripped.
-        tokens: tokens the LLM evaluated for it, the prompt's included.
-        seconds: what the LLM took when it wrote this, though that was perhaps earlier.
-        live_seconds: what was spent on it just now; 0 when it came from the journal.
+    `text` is stripped; `tokens` includes the prompt's; the rest is as in `ActionScores`.
     """
 
     text: str
@@ -123,12 +120,9 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReadTokens:
-    """What a scorer reads.
+    """What a scorer reads: the prompt's tokens, and those of each action that are scored.
 
-    Attributes:
-        prompt: the tokens of the prompt alone.
-        actions: the scored tokens of each action.
-        dropped: how many of the prompt's last tokens are joined to an action's first.
+    `dropped` is how many of the prompt's last tokens are joined to an action's first.
     """
 
     prompt: list[Token]
@@ -137,35 +131,32 @@ class ReadTokens:
 
 
 class Scorer(ABC):
-    """Anything that can say how likely the LLM finds an action after a prompt."""
+    """Anything that can say how likely the LLM finds an action after a prompt.
 
-    @property
-    @abstractmethod
-    def fingerprint(self) -> ScorerFingerprint:
-        """What the scores depend on."""
+    Attributes:
+        fingerprint: what the scores depend on.
+        prompts_at_once: how many prompts it takes well in one call; so many are recorded together.
+            That is what a kill can lose, and what keeps it busy: about a second's worth.
+        lines_at_once: the same for prompts after which a line is to be written.
+    """
+
+    fingerprint: ScorerFingerprint
+    prompts_at_once: int = 64
+    lines_at_once: int = 1
 
     @abstractmethod
     def score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
-        """Raw scores of every action of every prompt, in one call."""
+        """Summed token log-likelihoods of every action of every prompt, in one call.
+
+        Raises:
+            PriorError: if a prompt does not fit the model, or an answer cannot be used.
+        """
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:
-        """How many tokens the model reads in a text."""
-
-    @property
-    def prompts_at_once(self) -> int:
-        """How many prompts it takes well in one call: so many are recorded together.
-
-        That is what a kill can lose, and what keeps it busy: about a second's worth.
-        """
-        return 64
-
-    @property
-    def lines_at_once(self) -> int:
-        """The same of prompts that a line is to be written after."""
-        return 1
+        """How many tokens the model reads in a text, special ones not counted."""
 
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
         """What the model most likely writes after each prompt, one token after the other.
@@ -174,7 +165,7 @@ class Scorer(ABC):
             PriorError: if it can only score.
         """
         raise PriorError(
-            f"A scorer of kind `{self.fingerprint.backend}` writes no text.",
+            f"A scorer of kind `{self.fingerprint.backend}` cannot write text.",
             "Use a local model or a server, or an agent that does not think.",
         )
 
@@ -254,14 +245,11 @@ class UniformPrior(Prior):
     """Every admissible action alike: what an agent without an LLM believes."""
 
     @property
+    @override
     def shape(self) -> PriorShape:
-        """No temperature matters for equal scores."""
         return PriorShape(smoothing=0.0)
 
+    @override
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
-        """−log n for each of n actions."""
-        answers = []
-        for state in states:
-            n = len(state.actions)
-            answers.append(PriorAnswer(np.full(n, -np.log(n)), np.zeros(n), "free"))
-        return answers
+        sizes = [len(state.actions) for state in states]
+        return [PriorAnswer(np.full(n, -np.log(n)), np.zeros(n), "free") for n in sizes]

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cepcli.config import require
+from cepcli.config import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Settings,
+    check_bounds,
+    require,
+    setting,
+)
 
 Normalisation = Literal["sum", "mean", "pmi"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -14,178 +23,94 @@ _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 @dataclass(frozen=True, slots=True)
-class ServerConfig:
+class ServerConfig(Settings):
     """How a server that scores for us is asked; changes no score."""
 
-    concurrency: int = field(
-        default=8, metadata={"help": "requests under way at the same time, >= 1"}
-    )
-    batch: int = field(
-        default=16,
-        metadata={"help": "actions in one request, where the server takes several; >= 1"},
-    )
-    timeout: float = field(default=120.0, metadata={"help": "seconds for one answer, > 0"})
-    retries: int = field(
-        default=5, metadata={"help": "further attempts where there is none or it is unusable, >= 0"}
-    )
-    backoff: float = field(
-        default=0.5, metadata={"help": "seconds before the first of them; doubles; >= 0"}
-    )
-    insecure: bool = field(
-        default=False,
-        metadata={"help": "whether CEP_SERVER_KEY may go to another machine over plain http"},
-    )
+    SECTION = "server."
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("concurrency", "batch"):
-            value = getattr(self, name)
-            require(value >= 1, f"`server.{name}` is {value}, expected at least 1.")
-        for name in ("retries", "backoff"):
-            value = getattr(self, name)
-            require(value >= 0, f"`server.{name}` is {value}, expected 0 or more.")
-        require(self.timeout > 0, f"`server.timeout` is {self.timeout}, expected above 0.")
+    concurrency: int = setting(8, "requests under way at the same time", AT_LEAST_ONE)
+    batch: int = setting(16, "actions in one request, where the server takes several", AT_LEAST_ONE)
+    timeout: float = setting(120.0, "seconds for one answer", POSITIVE)
+    retries: int = setting(
+        5, "further attempts where there is no answer or it is unusable", NOT_NEGATIVE
+    )
+    backoff: float = setting(0.5, "seconds before the first of them; doubles", NOT_NEGATIVE)
+    insecure: bool = setting(
+        False, "whether CEP_SERVER_KEY may go to another machine over plain http"
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class PriorConfig:
+class PriorConfig(Settings):
     """How a language model's scores become a prior."""
 
-    normalisation: Normalisation | None = field(
-        default=None,
-        metadata={
-            "help": "sum of token log-likelihoods, mean over tokens, or pmi (minus the score after "
-            "a neutral prompt); default: what the adapter was tuned with, else mean"
-        },
+    normalisation: Normalisation | None = setting(
+        None,
+        "sum of token log-likelihoods, mean over tokens, or pmi (minus the score after a neutral "
+        "prompt); default: what the adapter was tuned with, else mean",
     )
-    temperature: float | None = field(
-        default=None,
-        metadata={"help": "divides the scores, > 0; default: the adapter's fitted one, else 1"},
+    temperature: float | None = setting(
+        None, "divides the scores; default: the adapter's fitted one, else 1", POSITIVE
     )
-    smoothing: float = field(
-        default=0.05,
-        metadata={"help": "share of the uniform distribution in the prior, 0 to 1"},
+    smoothing: float = setting(0.05, "share of the uniform distribution in the prior", SHARE)
+    template: str | None = setting(
+        None,
+        "prompt template: default, bare, question, or a family's; default: that of the "
+        "environment's family. A tuned prior knows only the one it was tuned with",
     )
-    template: str | None = field(
-        default=None,
-        metadata={
-            "help": "prompt template: default, bare, question, or a family's; default: that of the "
-            "environment's family. A tuned prior knows only the one it was tuned with"
-        },
+    dtype: Dtype = setting(
+        "auto", "precision; auto: bfloat16 where the device has it, else float32"
     )
-    dtype: Dtype = field(
-        default="auto",
-        metadata={"help": "precision; auto: bfloat16 where the device has it, else float32"},
+    row_tokens: int = setting(512, "tokens per forward pass, several states packed", AT_LEAST_ONE)
+    text_tokens: int | None = setting(
+        None,
+        "tokens of a state's text at most, its middle is left out; default: what the adapter was "
+        "tuned with, else 512",
+        AT_LEAST_ONE,
     )
-    row_tokens: int = field(
-        default=512, metadata={"help": "tokens per forward pass, several states packed, >= 1"}
-    )
-    text_tokens: int | None = field(
-        default=None,
-        metadata={
-            "help": "tokens of a state's text at most, its middle is left out; default: what the "
-            "adapter was tuned with, else 512"
-        },
-    )
-    thought_tokens: int = field(
-        default=32, metadata={"help": "tokens of a thought of agent react at most, >= 1"}
-    )
+    thought_tokens: int = setting(32, "tokens of a thought of agent react at most", AT_LEAST_ONE)
     server: ServerConfig = field(default_factory=ServerConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(
-            self.temperature is None or self.temperature > 0,
-            f"`temperature` is {self.temperature}, expected a number above 0.",
-        )
-        require(
-            0 <= self.smoothing <= 1,
-            f"`smoothing` is {self.smoothing}, expected a number from 0 to 1.",
-        )
-        for name in ("row_tokens", "thought_tokens", "text_tokens"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"`{name}` is {value}, expected at least 1.")
 
 
 @dataclass(frozen=True, slots=True)
-class FinetuneConfig:
+class FinetuneConfig(Settings):
     """Few-shot tuning of a language model by LoRA on expert demonstrations."""
 
-    shots: int = field(
-        default=5,
-        metadata={"help": "demonstrated episodes of each environment to learn from, >= 1"},
+    shots: int = setting(5, "demonstrated episodes of each environment to learn from", AT_LEAST_ONE)
+    choice: Choice = setting(
+        "random", "which: random, diverse (in words), stratified (actions come evenly)"
     )
-    choice: Choice = field(
-        default="random",
-        metadata={"help": "which: random, diverse (in words), stratified (actions come evenly)"},
+    model: str = setting(
+        "embedded", "embedded, gemma-3-270m, a directory, a GGUF file, or a hub id"
     )
-    model: str = field(
-        default="embedded",
-        metadata={"help": "embedded, gemma-3-270m, a directory, a GGUF file, or a hub id"},
+    normalisation: Literal["sum", "mean"] = setting(
+        "sum", "of the scores inside the loss, and of the prior made"
     )
-    normalisation: Literal["sum", "mean"] = field(
-        default="sum", metadata={"help": "of the scores inside the loss, and of the prior made"}
+    rank: int = setting(4, "rank of the adapter", AT_LEAST_ONE)
+    alpha: float = setting(8.0, "scale of the adapter is alpha / rank", POSITIVE)
+    targets: tuple[str, ...] = setting(_ALL_LINEAR, "linear layers that get an adapter")
+    learning_rate: float = setting(3e-3, "peak, after warm-up; then linear to 0", POSITIVE)
+    warmup_steps: int = setting(5, "steps of linear warm-up", NOT_NEGATIVE)
+    epochs: float = setting(4.0, "passes over the decisions, within the next two", POSITIVE)
+    min_steps: int = setting(24, "gradient steps at least", AT_LEAST_ONE)
+    max_steps: int = setting(
+        140, "gradient steps at most, also where min_steps is more", AT_LEAST_ONE
     )
-    rank: int = field(default=4, metadata={"help": "rank of the adapter, >= 1"})
-    alpha: float = field(default=8.0, metadata={"help": "scale of the adapter is alpha / rank"})
-    targets: tuple[str, ...] = field(
-        default=_ALL_LINEAR, metadata={"help": "linear layers that get an adapter"}
+    batch_decisions: int = setting(8, "decisions per step", AT_LEAST_ONE)
+    evaluate_every: int = setting(12, "steps between validations", AT_LEAST_ONE)
+    patience: int = setting(4, "validations without a better one before stopping", AT_LEAST_ONE)
+    validation_decisions: int = setting(
+        64, "held-out decisions per validation at most", AT_LEAST_ONE
     )
-    learning_rate: float = field(
-        default=3e-3, metadata={"help": "peak, after warm-up; then linear to 0; > 0"}
+    smoothing: float = setting(0.05, "smoothing under which the temperature is fitted", SHARE)
+    dtype: Dtype = setting("auto", "precision of the frozen model; the adapter is float32")
+    row_tokens: int = setting(512, "tokens per forward and backward pass", AT_LEAST_ONE)
+    text_tokens: int = setting(
+        TEXT_TOKENS, "tokens of a state's text at most, as of the prior", AT_LEAST_ONE
     )
-    warmup_steps: int = field(default=5, metadata={"help": "steps of linear warm-up, >= 0"})
-    epochs: float = field(
-        default=4.0, metadata={"help": "passes over the decisions, within the next two; > 0"}
-    )
-    min_steps: int = field(default=24, metadata={"help": "gradient steps at least, >= 1"})
-    max_steps: int = field(
-        default=140, metadata={"help": "gradient steps at most, also where min_steps is more; >= 1"}
-    )
-    batch_decisions: int = field(default=8, metadata={"help": "decisions per step, >= 1"})
-    evaluate_every: int = field(default=12, metadata={"help": "steps between validations, >= 1"})
-    patience: int = field(
-        default=4, metadata={"help": "validations without a better one before stopping, >= 1"}
-    )
-    validation_decisions: int = field(
-        default=64, metadata={"help": "held-out decisions per validation at most, >= 1"}
-    )
-    smoothing: float = field(
-        default=0.05, metadata={"help": "smoothing under which the temperature is fitted, 0 to 1"}
-    )
-    dtype: Dtype = field(
-        default="auto", metadata={"help": "precision of the frozen model; the adapter is float32"}
-    )
-    row_tokens: int = field(
-        default=512, metadata={"help": "tokens per forward and backward pass, >= 1"}
-    )
-    text_tokens: int = field(
-        default=TEXT_TOKENS, metadata={"help": "tokens of a state's text at most, as of the prior"}
-    )
-    seed: int = field(default=0, metadata={"help": "of shot choice, initialisation and batches"})
+    seed: int = setting(0, "of shot choice, initialisation and batches")
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in _AT_LEAST_ONE:
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
-        require(self.alpha > 0, f"`alpha` is {self.alpha}, expected a number above 0.")
-        require(self.epochs > 0, f"`epochs` is {self.epochs}, expected a number above 0.")
-        require(
-            self.learning_rate > 0,
-            f"`learning_rate` is {self.learning_rate}, expected a number above 0.",
-        )
-        require(
-            self.warmup_steps >= 0, f"`warmup_steps` is {self.warmup_steps}, expected 0 or more."
-        )
+        """Raise a ConfigError where a value is out of bounds, or nothing is to be tuned."""
+        check_bounds(self)
         require(bool(self.targets), "`targets` is empty, expected the names of linear layers.")
-        require(
-            0 <= self.smoothing <= 1,
-            f"`smoothing` is {self.smoothing}, expected a number from 0 to 1.",
-        )
-
-
-_AT_LEAST_ONE = (
-    "shots", "rank", "min_steps", "max_steps", "batch_decisions", "evaluate_every", "patience",
-    "validation_decisions", "row_tokens", "text_tokens",
-)  # fmt: skip

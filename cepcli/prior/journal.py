@@ -8,12 +8,13 @@ recorded is authoritative, also between processes that share the file.
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from cepcli.errors import CacheError, PriorError
 from cepcli.prior.base import (
@@ -54,6 +55,7 @@ CREATE TABLE IF NOT EXISTS completions (
   PRIMARY KEY (scorer, prompt, most_tokens)
 ) WITHOUT ROWID
 """
+_COLUMNS = {"scores": 7, "completions": 6}
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_READONLY: "it is read-only",
@@ -69,17 +71,6 @@ class Record(NamedTuple):
 
     log_likelihood: float
     length: int
-    tokens: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStats:
-    """What a journal holds of one scorer."""
-
-    fingerprint: str
-    prompts: int
-    answers: int
     tokens: float
     seconds: float
 
@@ -106,7 +97,10 @@ class Journal:
         self.path = path
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        _check_header(path)
+        if path.is_file() and path.stat().st_size:  # before SQLite opens it
+            with writing(path), path.open("rb") as file:
+                if file.read(16) != b"SQLite format 3\0":
+                    raise self._foreign("is not a score journal")
         with self._errors():
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
@@ -140,93 +134,81 @@ class Journal:
         self, fingerprint: ScorerFingerprint, answers: Mapping[bytes, Mapping[str, Record]]
     ) -> None:
         """Record the answers of one call, in one durable commit; what is known already stays."""
-        with self._errors(), self._transaction():
-            scorer = self._number_of(fingerprint)
-            self._db.executemany(
-                "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                [
-                    (scorer, prompt, action, *record)
-                    for prompt, records in answers.items()
-                    for action, record in records.items()
-                ],
-            )
+        rows = [
+            (prompt, action, *record)
+            for prompt, records in answers.items()
+            for action, record in records.items()
+        ]
+        self._insert("scores", fingerprint, rows)
 
-    def read_completion(
-        self, fingerprint: ScorerFingerprint, prompt: bytes, most_tokens: int
-    ) -> Completion | None:
-        """What was recorded as written after a prompt under that limit; None if nothing was."""
+    def read_completions(
+        self, fingerprint: ScorerFingerprint, most_tokens: int, prompts: Iterable[bytes]
+    ) -> dict[bytes, Completion]:
+        """What was recorded as written after prompts under that limit, where something was."""
+        found = {}
         with self._errors():
-            row = self._db.execute(
-                "SELECT text, tokens, seconds FROM completions JOIN scorers "
-                "ON scorers.id = completions.scorer "
-                "WHERE fingerprint = ? AND prompt = ? AND most_tokens = ?",
-                (str(fingerprint), prompt, most_tokens),
-            ).fetchone()
-        return None if row is None else Completion(*row, live_seconds=0.0)
+            for prompt in prompts:
+                row = self._db.execute(
+                    "SELECT text, tokens, seconds FROM completions JOIN scorers "
+                    "ON scorers.id = completions.scorer "
+                    "WHERE fingerprint = ? AND prompt = ? AND most_tokens = ?",
+                    (str(fingerprint), prompt, most_tokens),
+                ).fetchone()
+                if row is not None:
+                    found[prompt] = Completion(*row, live_seconds=0.0)
+        return found
 
     def write_completions(
         self, fingerprint: ScorerFingerprint, most_tokens: int, lines: Mapping[bytes, Completion]
     ) -> None:
         """Record what was written, in one durable commit; what is known already stays."""
-        with self._errors(), self._transaction():
-            scorer = self._number_of(fingerprint)
-            self._db.executemany(
-                "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                [
-                    (scorer, prompt, most_tokens, line.text, line.tokens, line.seconds)
-                    for prompt, line in lines.items()
-                ],
-            )
+        rows = [
+            (prompt, most_tokens, line.text, line.tokens, line.seconds)
+            for prompt, line in lines.items()
+        ]
+        self._insert("completions", fingerprint, rows)
 
-    def _number_of(self, fingerprint: ScorerFingerprint) -> int:
-        """The row of a scorer, made if it is new; within a transaction."""
+    def _insert(
+        self, table: str, fingerprint: ScorerFingerprint, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
         name = str(fingerprint)
-        self._db.execute("INSERT OR IGNORE INTO scorers (fingerprint) VALUES (?)", (name,))
-        query = "SELECT id FROM scorers WHERE fingerprint = ?"
-        return self._db.execute(query, (name,)).fetchone()[0]
-
-    def stats(self) -> list[JournalStats]:
-        """Prompts, answers, tokens and LLM seconds recorded, per scorer, in order of first use."""
-        with self._errors():
-            rows = self._db.execute(
-                "SELECT fingerprint, count(DISTINCT prompt), count(*), sum(tokens), sum(seconds) "
-                "FROM scores JOIN scorers ON scorers.id = scores.scorer "
-                "GROUP BY scorers.id ORDER BY scorers.id"
-            ).fetchall()
-        return [JournalStats(*row) for row in rows]
+        with self._errors(), self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO scorers (fingerprint) VALUES (?)", (name,))
+            query = "SELECT id FROM scorers WHERE fingerprint = ?"
+            scorer = self._db.execute(query, (name,)).fetchone()[0]
+            places = ", ".join("?" * _COLUMNS[table])
+            self._db.executemany(
+                f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO NOTHING",
+                [(scorer, *row) for row in rows],
+            )
 
     def _prepare(self) -> None:
         """Make the tables of a new file; check those of an old one before anything is written."""
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables == 0:
+        if not self._tables():
             with self._transaction():
-                self._create()
-        application = self._pragma("application_id")
-        if application != _APPLICATION_ID:
+                if not self._tables():  # else another process was faster
+                    for statement in _SCHEMA.split(";")[:-1]:
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                    self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        version = self._pragma("user_version")
+        if self._pragma("application_id") != _APPLICATION_ID:
             raise self._foreign("is an SQLite file of another program")
-        if self._pragma("user_version") != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise self._foreign(
-                f"has schema version {self._pragma('user_version')}, "
-                f"this cep reads {SCHEMA_VERSION}; it"
+                f"has schema version {version}, this cep reads {SCHEMA_VERSION}; it"
             )
         damage = self._pragma("quick_check(1)")
         if damage != "ok":
             raise self._foreign(f"is damaged ({damage})")
-        query = "SELECT count(*) FROM sqlite_master WHERE name = 'completions'"
-        if self._db.execute(query).fetchone() == (0,):
+        if not self._tables("WHERE name = 'completions'"):
             self._db.execute(_COMPLETIONS)
         self._db.execute("PRAGMA synchronous = FULL")
         if self._pragma("journal_mode") != "wal":
             self._pragma("journal_mode = WAL")
 
-    def _create(self) -> None:
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables:  # another process was faster
-            return
-        for statement in _SCHEMA.split(";")[:-1]:
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    def _tables(self, where: str = "") -> int:
+        return self._db.execute(f"SELECT count(*) FROM sqlite_master {where}").fetchone()[0]
 
     def _pragma(self, name: str) -> int | str:
         return self._db.execute(f"PRAGMA {name}").fetchone()[0]
@@ -259,11 +241,14 @@ class Journal:
             ) from error
 
     def _foreign(self, what: str) -> CacheError:
-        return _refusal(self.path, what)
+        return CacheError(
+            f"`{self.path}` {what} and was left untouched.",
+            "Move it away or restore it from a copy; cep starts a new journal where there is none.",
+        )
 
 
 class JournaledScorer(Scorer):
-    """A scorer that asks `inner` only for what the journal does not know.
+    """A scorer that asks `inner`, a few prompts per call, only for what the journal lacks.
 
     Answers cost what was recorded when they were given (`seconds`, `tokens`), wherever they come
     from; `live_seconds` is what was spent on them now.
@@ -272,16 +257,13 @@ class JournaledScorer(Scorer):
     def __init__(self, inner: Scorer, journal: Journal) -> None:
         self._inner = inner
         self._journal = journal
+        self.fingerprint = inner.fingerprint  # a journal changes no score
+        self.prompts_at_once, self.lines_at_once = inner.prompts_at_once, inner.lines_at_once
 
-    @property
-    def fingerprint(self) -> ScorerFingerprint:
-        """The inner scorer's: a journal changes no score."""
-        return self._inner.fingerprint
-
+    @override
     def score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
-        """Recorded scores; `inner` is asked for what is missing, a few prompts per call."""
         keys = [prompt_hash(prompt) for prompt in prompts]
         known = {key: self._journal.read(self.fingerprint, key) for key in keys}
         missing: dict[bytes, tuple[Prompt, dict[str, None]]] = {}
@@ -289,88 +271,64 @@ class JournaledScorer(Scorer):
             new = dict.fromkeys(action for action in actions if action not in known[key])
             if new:
                 missing.setdefault(key, (prompt, {}))[1].update(new)
-        live = self._ask(missing)
-        for key in missing:
+        live: dict[bytes, float] = {}
+        for part in _parts(missing, self.prompts_at_once):
+            new_sets = [tuple(missing[key][1]) for key in part]
+            answers = self._inner.score([missing[key][0] for key in part], new_sets)
+            records = map(_records, new_sets, answers)
+            self._journal.write(self.fingerprint, dict(zip(part, records, strict=True)))
+            live |= {key: a.live_seconds for key, a in zip(part, answers, strict=True)}
+        for key in missing:  # what was recorded first counts
             known[key] = self._journal.read(self.fingerprint, key)
         return [
             _combine([known[key][action] for action in actions], live.pop(key, 0.0))
             for key, actions in zip(keys, action_sets, strict=True)
         ]
 
-    @property
-    def prompts_at_once(self) -> int:
-        """The inner scorer's."""
-        return self._inner.prompts_at_once
-
-    @property
-    def lines_at_once(self) -> int:
-        """The inner scorer's."""
-        return self._inner.lines_at_once
-
+    @override
     def count_tokens(self, text: str) -> int:
-        """The inner scorer's."""
         return self._inner.count_tokens(text)
 
+    @override
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
-        """Recorded lines; `inner` is asked for what is missing, a few prompts per call."""
         by_key = {prompt_hash(prompt): prompt for prompt in prompts}
-        known = {key: self._line(key, most_tokens) for key in by_key}
+        known = self._journal.read_completions(self.fingerprint, most_tokens, by_key)
+        missing = [key for key in by_key if key not in known]
         live: dict[bytes, float] = {}
-        missing = [key for key, line in known.items() if line is None]
-        for part in _parts(missing, self._inner.lines_at_once):
+        for part in _parts(missing, self.lines_at_once):
             written = self._inner.complete([by_key[key] for key in part], most_tokens)
             lines = dict(zip(part, written, strict=True))
             self._journal.write_completions(self.fingerprint, most_tokens, lines)
-            for key, line in lines.items():
-                known[key], live[key] = self._line(key, most_tokens), line.live_seconds
-        answers = []
-        for key in map(prompt_hash, prompts):
-            line = known[key]
-            assert line is not None
-            answers.append(replace(line, live_seconds=live.pop(key, 0.0)))
-        return answers
+            live |= {key: line.live_seconds for key, line in lines.items()}
+        known |= self._journal.read_completions(self.fingerprint, most_tokens, missing)
+        return [
+            replace(known[key], live_seconds=live.pop(key, 0.0))
+            for key in map(prompt_hash, prompts)
+        ]
 
+    @override
     def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
-        """The inner scorer's; the journal keeps none."""
-        return self._inner.tokens(prompt, actions)
-
-    def _line(self, prompt: bytes, most_tokens: int) -> Completion | None:
-        return self._journal.read_completion(self.fingerprint, prompt, most_tokens)
-
-    def _ask(self, missing: Mapping[bytes, tuple[Prompt, dict[str, None]]]) -> dict[bytes, float]:
-        """Score and record what is missing; the seconds spent on each prompt just now."""
-        live: dict[bytes, float] = {}
-        for part in _parts(list(missing), self._inner.prompts_at_once):
-            action_sets = [tuple(missing[key][1]) for key in part]
-            answers = self._inner.score([missing[key][0] for key in part], action_sets)
-            records = {
-                key: _records(actions, answer)
-                for key, actions, answer in zip(part, action_sets, answers, strict=True)
-            }
-            self._journal.write(self.fingerprint, records)
-            live |= {key: a.live_seconds for key, a in zip(part, answers, strict=True)}
-        return live
+        return self._inner.tokens(prompt, actions)  # the journal keeps none
 
 
-def _parts(keys: list[bytes], size: int) -> list[list[bytes]]:
-    return [keys[start : start + size] for start in range(0, len(keys), size)]
+def _parts(keys: Iterable[bytes], size: int) -> list[list[bytes]]:
+    listed = list(keys)
+    return [listed[start : start + size] for start in range(0, len(listed), size)]
 
 
 def _records(actions: Sequence[str], answer: ActionScores) -> dict[str, Record]:
     """Each action with its score and an equal share of the call's cost."""
     share = 1.0 / len(actions)
-    for action, value in zip(actions, answer.log_likelihood, strict=True):
+    tokens, seconds = answer.tokens * share, answer.seconds * share
+    found = {}
+    for action, value, length in zip(actions, answer.log_likelihood, answer.lengths, strict=True):
         if not np.isfinite(value):
             raise PriorError(
                 f"The model scored the action `{action}` as {value}, expected a finite number.",
                 "Check the model and its dtype: cep doctor",
             )
-    return {
-        action: Record(float(value), int(length), answer.tokens * share, answer.seconds * share)
-        for action, value, length in zip(
-            actions, answer.log_likelihood, answer.lengths, strict=True
-        )
-    }
+        found[action] = Record(float(value), int(length), tokens, seconds)
+    return found
 
 
 def _combine(records: Sequence[Record], live_seconds: float) -> ActionScores:
@@ -380,20 +338,4 @@ def _combine(records: Sequence[Record], live_seconds: float) -> ActionScores:
         tokens=sum(r.tokens for r in records),
         seconds=sum(r.seconds for r in records),
         live_seconds=live_seconds,
-    )
-
-
-def _check_header(path: Path) -> None:
-    """Refuse a file that is no SQLite database before SQLite opens it."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    with writing(path), path.open("rb") as file:
-        if file.read(16) != b"SQLite format 3\0":
-            raise _refusal(path, "is not a score journal")
-
-
-def _refusal(path: Path, what: str) -> CacheError:
-    return CacheError(
-        f"`{path}` {what} and was left untouched.",
-        "Move it away or restore it from a copy; cep starts a new journal where there is none.",
     )

@@ -17,7 +17,8 @@ from cepcli.prior.local.embedded import EMBEDDED_MODELS
 from cepcli.prior.local.gguf import gguf_file, is_gguf
 from cepcli.prior.server.address import is_server, server_address
 from cepcli.registry import suggest
-from cepcli.workspace.artifacts import Artifact, Workspace, read_json, server_key
+from cepcli.workspace.artifacts import Artifact, Workspace, read_json
+from cepcli.workspace.variables import server_key
 
 if TYPE_CHECKING:
     from cepcli.prior.local.language_model import LanguageModel
@@ -29,23 +30,15 @@ DEFAULT_NORMALISATION: Normalisation = "mean"
 
 @dataclass(frozen=True, slots=True)
 class PriorSource:
-    """What a prior's name stands for.
+    """What a prior's name stands for: a language model, or None for uniform.
 
-    Attributes:
-        model: the language model ("embedded", a directory, a file, a hub id, `server:URL`), or None
-            for uniform.
-        artifact: the tuned prior whose adapter is merged into it, if any.
-        card: what was stored with that adapter ("templates", "temperature", …).
+    `artifact` is the tuned prior whose adapter is merged into it, if any; `card` is what was stored
+    with that adapter ("templates", "temperature", …).
     """
 
     model: str | None
     artifact: Artifact | None
     card: dict[str, Any]
-
-    @property
-    def adapter(self) -> Path | None:
-        """The directory of the adapter."""
-        return self.artifact.path if self.artifact else None
 
 
 def find_prior(name: str, workspace: Workspace) -> PriorSource:
@@ -68,8 +61,7 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
         return PriorSource(card["model"], artifact, card)
     if is_gguf(name):
         gguf_file(name)
-        return PriorSource(name, None, {})
-    if "/" in name or (name and Path(name).is_dir()):
+    if is_gguf(name) or "/" in name or (name and Path(name).is_dir()):
         return PriorSource(name, None, {})
     raise PriorError(
         f"There is no prior `{name}`.",
@@ -79,14 +71,10 @@ def find_prior(name: str, workspace: Workspace) -> PriorSource:
 
 
 def check_free(name: str) -> None:
-    """Refuse to call a tuned prior what means something else already.
-
-    Raises:
-        PriorError: as `--prior` would never find it.
-    """
+    """Refuse to call a tuned prior what means something else, as `--prior` would never find it."""
     if name == UNIFORM or name in EMBEDDED_MODELS:
         raise PriorError(
-            f"No tuned prior can be called `{name}`: that means another one.",
+            f"A tuned prior cannot be called `{name}`: that name means another prior.",
             "Choose another --name.",
         )
 
@@ -135,18 +123,14 @@ def load_prior(
         scorer = _served(source.model, template.version, config, journal_path)
     else:
         scorer = _local(name, source, template.version, config, device, journal_path)
-    normalisation = (
-        config.normalisation or source.card.get("normalisation") or DEFAULT_NORMALISATION
+    return LLMPrior(
+        scorer,
+        template,
+        config.normalisation or source.card.get("normalisation") or DEFAULT_NORMALISATION,
+        _shape(config, source),
+        config.text_tokens or source.card.get("text_tokens") or TEXT_TOKENS,
+        config.thought_tokens if thinks else None,
     )
-    shape = _shape(config, source)
-    text_tokens = config.text_tokens or source.card.get("text_tokens") or TEXT_TOKENS
-    if thinks:
-        from cepcli.prior.thinking import ThinkingPrior
-
-        return ThinkingPrior(
-            scorer, template, normalisation, shape, config.thought_tokens, text_tokens
-        )
-    return LLMPrior(scorer, template, normalisation, shape, text_tokens)
 
 
 def _local(
@@ -162,12 +146,11 @@ def _local(
     from cepcli.prior.local.language_model import load_language_model
 
     assert source.model is not None
-    loaded = load_language_model(
-        source.model, dtype=config.dtype, device=device, adapter=source.adapter
-    )
-    if source.artifact is not None:
-        _check_base(name, source, loaded)
-    scorer = HFScorer(loaded, template=template, row_tokens=config.row_tokens)
+    adapter = source.artifact.path if source.artifact else None
+    model = load_language_model(source.model, dtype=config.dtype, device=device, adapter=adapter)
+    if adapter:
+        _check_base(name, source, model)
+    scorer = HFScorer(model, template=template, row_tokens=config.row_tokens)
     return scorer if journal_path is None else JournaledScorer(scorer, Journal(journal_path))
 
 
@@ -175,8 +158,8 @@ def _served(name: str, template: str, config: PriorConfig, journal_path: Path | 
     from cepcli.prior.journal import Journal, JournaledScorer
     from cepcli.prior.server.scorer import ServerScorer
 
-    address = server_address(name)
-    scorer = ServerScorer(address, key=server_key(), template=template, config=config.server)
+    key = server_key()
+    scorer = ServerScorer(server_address(name), key=key, template=template, config=config.server)
     if journal_path is None:
         return scorer
     journal = Journal(journal_path)
@@ -224,14 +207,13 @@ def _check_template(
     tuned_with = list(templates_in(source.card).values())
     if not tuned_with or version in tuned_with:
         return
+    known = f"The prior `{name}` was tuned with prompt template {', '.join(tuned_with)}"
     if chosen is not None:
         raise PriorError(
-            f"The prior `{name}` was tuned with prompt template {', '.join(tuned_with)}, not with "
-            f"`{chosen}` ({version}).",
+            f"{known}, not with `{chosen}` ({version}).",
             "Leave llm.template out, or use an untuned prior: embedded, a directory or a hub id.",
         )
     raise PriorError(
-        f"The prior `{name}` was tuned with prompt template {', '.join(tuned_with)}, but {family} "
-        f"environments use {version}.",
+        f"{known}, but {family} environments use {version}.",
         "Tune one for this environment: cep prior finetune --env ID",
     )

@@ -9,7 +9,6 @@ shortened before (`shortened`).
 import re
 from collections.abc import Callable
 from importlib import resources
-from importlib.resources.abc import Traversable
 
 import jinja2
 
@@ -29,15 +28,9 @@ _VERSION = re.compile(r"\{#-?\s*version:\s*(\S+)\s*-?#\}")
 
 
 def shortened(text: str, most_tokens: int, count: Callable[[str], int]) -> str:
-    """A text of at most so many tokens: its first and last words, and " …" where others were.
+    """A text of at most so many tokens, which `count` counts; one that fits is left as it is.
 
-    As many words are kept of the beginning as of the end; whole words only. A text that fits is
-    left as it is.
-
-    Args:
-        text: what a state shows.
-        most_tokens: of the text that is returned.
-        count: tokens of a text.
+    Otherwise its first and last words, as many of the beginning as of the end, and " …" between.
     """
     tokens = count(text)
     if tokens <= most_tokens:
@@ -67,11 +60,17 @@ class PromptTemplate:
     """
 
     def __init__(self, family: str, name: str | None = None) -> None:
-        source = _source(family) if name is None else _named(name)
+        folder = resources.files("cepcli.prior").joinpath("templates")
+        files = [file for file in folder.iterdir() if file.name.endswith(_SUFFIX)]
+        sources = {file.name.removesuffix(_SUFFIX): file for file in files}
+        if name is not None and name not in sources:
+            raise PriorError(f"There is no prompt template `{name}`.", suggest(name, sources))
+        source = sources.get(name or family, sources[DEFAULT]).read_text(encoding="utf-8")
         found = _VERSION.match(source)
         if not found:
-            named = name or family
-            raise PriorError(f"The prompt template `{named}` has no version in its first line.")
+            raise PriorError(
+                f"The prompt template `{name or family}` has no version in its first line."
+            )
         self.version = found.group(1)
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True
@@ -109,22 +108,3 @@ class PromptTemplate:
 
     def _block(self, name: str, values: dict[str, str]) -> str:
         return "".join(self._template.blocks[name](self._template.new_context(values)))
-
-
-def _source(family: str) -> str:
-    sources = _sources()
-    return sources.get(family, sources[DEFAULT]).read_text(encoding="utf-8")
-
-
-def _named(name: str) -> str:
-    sources = _sources()
-    if name not in sources:
-        raise PriorError(f"There is no prompt template `{name}`.", suggest(name, sources))
-    return sources[name].read_text(encoding="utf-8")
-
-
-def _sources() -> dict[str, Traversable]:
-    """The templates that there are, by name."""
-    folder = resources.files("cepcli.prior").joinpath("templates")
-    files = [file for file in folder.iterdir() if file.name.endswith(_SUFFIX)]
-    return {file.name.removesuffix(_SUFFIX): file for file in files}

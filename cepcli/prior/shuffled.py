@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
+from typing_extensions import override
 
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
 from cepcli.types import TextState
 
 
 class ShuffledPrior(Prior):
-    """`inner` with the probabilities of each state's actions changed round.
+    """`inner` with the probabilities of each state's actions permuted.
 
     No action keeps its own, unless it is the only one. The same state always gets the same wrong
     answer, and how sure `inner` is stays as it was; costs and kinds of answers are `inner`'s.
 
     Args:
-        inner: whose answers are shuffled; a cache belongs inside, not around.
+        inner: whose answers are shuffled; a cache belongs inside, not outside.
         seed: of the shuffling.
     """
 
@@ -28,24 +29,21 @@ class ShuffledPrior(Prior):
         self._seed = seed
 
     @property
+    @override
     def shape(self) -> PriorShape:
-        """The inner prior's."""
         return self._inner.shape
 
+    @override
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
-        """The inner answers, each shuffled."""
         answers = []
         for state, answer in zip(states, self._inner.log_probs(states), strict=True):
-            order = cycle(len(state.actions), self._random(state))
-            answers.append(
-                replace(answer, log_prior=answer.log_prior[order], scores=answer.scores[order])
-            )
+            named = "\0".join([str(self._seed), state.goal, state.text, *state.actions])
+            digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).digest()
+            random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+            order = cycle(len(state.actions), random)
+            log_prior, scores = answer.log_prior[order], answer.scores[order]
+            answers.append(replace(answer, log_prior=log_prior, scores=scores))
         return answers
-
-    def _random(self, state: TextState) -> np.random.Generator:
-        named = "\0".join([str(self._seed), state.goal, state.text, *state.actions])
-        digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).digest()
-        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def cycle(count: int, random: np.random.Generator) -> Int[ndarray, " count"]:

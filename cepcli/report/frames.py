@@ -16,8 +16,9 @@ from cepcli.errors import ArtifactError
 from cepcli.report.comparison import FIGURES
 from cepcli.report.unfinished import read_unfinished, settings_of
 from cepcli.whole_files import whole_file
-from cepcli.workspace.artifacts import Workspace, read_json, workspace_root, writing
+from cepcli.workspace.artifacts import Workspace, read_json, writing
 from cepcli.workspace.metrics import read_metrics
+from cepcli.workspace.variables import workspace_root
 
 if TYPE_CHECKING:
     from pandas import DataFrame

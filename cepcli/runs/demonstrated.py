@@ -18,7 +18,7 @@ from cepcli.datasets.demonstrations import demos_decisions, open_demos
 from cepcli.datasets.text_replay import StateRows
 from cepcli.errors import ArtifactError, Interrupted
 from cepcli.prior.base import Prior, PriorAnswer
-from cepcli.prior.tuning.decisions import Decision, episodes, read_decisions
+from cepcli.prior.tuning.decisions import ExpertDecision, episodes, read_decisions
 from cepcli.prior.tuning.evaluate import ask
 from cepcli.workspace.artifacts import Input, Workspace, sha256
 
@@ -26,7 +26,7 @@ from cepcli.workspace.artifacts import Input, Workspace, sha256
 class Demonstrated(NamedTuple):
     """Episodes that were demonstrated, and what they are from."""
 
-    episodes: list[list[Decision]]
+    episodes: list[list[ExpertDecision]]
     source: Input
 
 
@@ -109,7 +109,10 @@ def begin_with(
 
 
 def _remember(
-    learner: QLearner, policy: Policy, episode: Sequence[Decision], answers: Sequence[PriorAnswer]
+    learner: QLearner,
+    policy: Policy,
+    episode: Sequence[ExpertDecision],
+    answers: Sequence[PriorAnswer],
 ) -> None:
     """Store the transitions of an episode, which ends with its last decision."""
     rows: list[StateRows] = []

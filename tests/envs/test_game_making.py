@@ -11,7 +11,7 @@ import pytest
 
 from cepcli.envs.textworld.make import CustomOptions, game_file
 from cepcli.errors import ConfigError, EnvError
-from cepcli.workspace.artifacts import game_seconds
+from cepcli.workspace.variables import game_seconds
 
 #: Takes minutes, so that a test can end it.
 ENDLESS = {"rooms": 5, "quest_length": 50}

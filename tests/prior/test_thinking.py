@@ -7,7 +7,6 @@ from cepcli.prior.base import PriorShape, Prompt, Scorer, ScorerFingerprint
 from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
-from cepcli.prior.thinking import ThinkingPrior
 from cepcli.types import TextState
 from tests.fakes import FakeScorer
 
@@ -17,7 +16,7 @@ OTHER = TextState("go to the door", "You see a wall.", ("turn left",))
 
 
 def thinker(scorer, normalisation="sum", tokens=12):
-    return ThinkingPrior(scorer, TEMPLATE, normalisation, PriorShape(), tokens)
+    return LLMPrior(scorer, TEMPLATE, normalisation, PriorShape(), thought_tokens=tokens)
 
 
 def test_actions_are_scored_after_the_thought_about_their_state():
@@ -89,7 +88,7 @@ def test_a_scorer_that_writes_no_text_says_so():
 
         complete = Scorer.complete
 
-    with pytest.raises(PriorError, match="kind `table` writes no text"):
+    with pytest.raises(PriorError, match="kind `table` cannot write text"):
         thinker(Silent()).log_probs([STATE])
 
 

@@ -32,7 +32,7 @@ from cepcli.envs.alfworld.official import official_games
 from cepcli.envs.alfworld.text import Memory, describe, may_change
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.errors import EnvError
-from cepcli.workspace.artifacts import data_folder
+from cepcli.workspace.variables import data_folder
 
 #: Games that an environment keeps in memory (about 1 MB each); the least recently played goes.
 LOADED_GAMES = 64

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cepcli.config import require
-from cepcli.workspace.artifacts import data_folder
+from cepcli.workspace.variables import data_folder
 
 _POSITIVE = ("products", "page_size", "title_words", "max_episode_steps")
 

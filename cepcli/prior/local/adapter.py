@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from cepcli.errors import PriorError
 from cepcli.workspace.artifacts import read_json, sha256
 
 _FILE = "adapter_model.safetensors"
-_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+_PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 _AGAIN = "Make it again: cep prior finetune --env ID --overwrite"
 #: Settings of peft under which the change of a weight is something else than (alpha/r)·B·A.
 _NOT_PLAIN_LORA = (
@@ -30,13 +30,6 @@ _NOT_PLAIN_LORA = (
 )  # fmt: skip
 #: First values of an adapter that leave the base model as it was; others change its weights, too.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-
-
-class _Pair(NamedTuple):
-    """The two matrices of one layer: its weight changes by a multiple of `up @ down`."""
-
-    down: Tensor
-    up: Tensor
 
 
 def adapter_sha256(adapter: Path) -> str:
@@ -60,20 +53,25 @@ def merge_adapter(model: Any, adapter: Path) -> None:
     if not (adapter / _FILE).is_file():
         raise PriorError(f"`{adapter}` holds no adapter.", "Make one: cep prior finetune --env ID")
     config = _plain_lora(adapter)
-    pairs = _pairs(_weights(adapter / _FILE), adapter)
+    weights = _weights(adapter / _FILE)
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
         raise _misfit(adapter, f"its configuration says r={rank!r} and lora_alpha={alpha!r}")
-    transposed = bool(config.get("fan_in_fan_out"))
-    changes = {
-        name: (alpha / rank) * _product(adapter, name, pair, rank) for name, pair in pairs.items()
-    }
-    if transposed:
-        changes = {name: change.T for name, change in changes.items()}
-    weights = _fitting(model, changes, adapter)
+    parameters = dict(model.named_parameters())
+    changes = {}
+    for name, product in _products(weights, rank, adapter).items():
+        change = (alpha / rank) * product
+        change = change.T if config.get("fan_in_fan_out") else change
+        weight = parameters.get(f"{name}.weight")
+        if weight is None:
+            raise _misfit(adapter, f"the model has no layer {name} of its own")
+        if weight.shape != change.shape:
+            shapes = f"{tuple(change.shape)}, and the model's is {tuple(weight.shape)}"
+            raise _misfit(adapter, f"it is for a {name} of shape {shapes}")
+        changes[name] = change
     with torch.no_grad():
         for name, change in changes.items():
-            weights[name] += change
+            parameters[f"{name}.weight"] += change
 
 
 def _plain_lora(adapter: Path) -> dict[str, Any]:
@@ -107,20 +105,20 @@ def _weights(path: Path) -> dict[str, Tensor]:
     broken = [key for key, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise PriorError(
-            f"The adapter `{path}` holds values that are not finite, in {_some(broken)}: its "
-            "tuning diverged.",
+            f"The adapter `{path}` contains NaN or infinity, in {_some(broken)}: its tuning "
+            "diverged.",
             "Tune it again with a smaller learning_rate: cep prior finetune --env ID --overwrite "
             "--set learning_rate=1e-3",
         )
     return weights
 
 
-def _pairs(weights: Mapping[str, Tensor], adapter: Path) -> dict[str, _Pair]:
-    """Pairs of matrices by the name of the model's layer; every tensor belongs to one."""
-    names = [_layer(key, _DOWN) for key in weights if key.endswith(_DOWN)]
-    expected = {_key(name, half) for name in names for half in (_DOWN, _UP)}
-    lacking = sorted(expected - weights.keys())
-    left_over = sorted(weights.keys() - expected)
+def _products(weights: Mapping[str, Tensor], rank: int, adapter: Path) -> dict[str, Tensor]:
+    """B·A by the name of the model's layer; every tensor belongs to one pair of matrices."""
+    keys = [key for key in weights if key.startswith(_PREFIX) and key.endswith(_DOWN)]
+    names = [key.removesuffix(_DOWN) for key in keys]
+    expected = {name + half for name in names for half in (_DOWN, _UP)}
+    lacking, left_over = sorted(expected - weights.keys()), sorted(weights.keys() - expected)
     if not names:
         found = f"only {_some(left_over)}" if left_over else "no tensor at all"
         raise _misfit(adapter, f"it holds no pair of LoRA matrices, {found}")
@@ -128,42 +126,15 @@ def _pairs(weights: Mapping[str, Tensor], adapter: Path) -> dict[str, _Pair]:
         raise _misfit(adapter, f"it lacks {_some(lacking)}")
     if left_over:
         raise _misfit(adapter, f"nothing uses its {_some(left_over)}")
-    return {name: _Pair(weights[_key(name, _DOWN)], weights[_key(name, _UP)]) for name in names}
-
-
-def _product(adapter: Path, name: str, pair: _Pair, rank: int) -> Tensor:
-    down, up = tuple(pair.down.shape), tuple(pair.up.shape)
-    if len(down) != 2 or len(up) != 2 or not down[0] == up[1] == rank:
-        raise _misfit(
-            adapter, f"the matrices of {name} have shapes {down} and {up}, but r is {rank}"
-        )
-    return pair.up @ pair.down
-
-
-def _fitting(model: Any, changes: Mapping[str, Tensor], adapter: Path) -> dict[str, Tensor]:
-    """The weights that are to change, each of the shape of its change."""
-    parameters = dict(model.named_parameters())
-    found = {}
-    for name, change in changes.items():
-        weight = parameters.get(f"{name}.weight")
-        if weight is None:
-            raise _misfit(adapter, f"the model has no layer {name} of its own")
-        if weight.shape != change.shape:
-            raise _misfit(
-                adapter,
-                f"it is for a {name} of shape {tuple(change.shape)}, and the model's is "
-                f"{tuple(weight.shape)}",
-            )
-        found[name] = weight
-    return found
-
-
-def _layer(key: str, half: str) -> str:
-    return key.removeprefix("base_model.model.").removesuffix(half)
-
-
-def _key(name: str, half: str) -> str:
-    return f"base_model.model.{name}{half}"
+    products = {}
+    for name in names:
+        down, up = weights[name + _DOWN], weights[name + _UP]
+        layer = name.removeprefix(_PREFIX)
+        if down.ndim != 2 or up.ndim != 2 or not down.shape[0] == up.shape[1] == rank:
+            shapes = f"{tuple(down.shape)} and {tuple(up.shape)}"
+            raise _misfit(adapter, f"the matrices of {layer} have shapes {shapes}, but r is {rank}")
+        products[layer] = up @ down
+    return products
 
 
 def _some(names: list[str]) -> str:

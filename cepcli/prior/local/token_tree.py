@@ -16,12 +16,9 @@ from numpy import ndarray
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One prompt and what may follow it.
+    """One prompt and what may follow it, as token ids; each at least one token long.
 
-    Attributes:
-        prompt: token ids, at least one.
-        continuations: token ids of each candidate, each at least one token long.
-        dropped: how many of the prompt's last tokens each continuation replaces; none if empty.
+    `dropped` is how many of the prompt's last tokens each continuation replaces; none if empty.
     """
 
     prompt: Sequence[int]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cepcli.whole_files import write_whole
-from cepcli.workspace.artifacts import cache_home, sha256
+from cepcli.workspace.artifacts import sha256
+from cepcli.workspace.variables import cache_home
 
 
 def known_hashes(files: Sequence[Path]) -> list[str]:

@@ -22,13 +22,11 @@ _PROBE = "go north"
 _End = tuple[str, tuple[int, ...]]
 
 
-class Split(NamedTuple):
-    """Where a whole text parts from its prompt.
+class TokenSplit(NamedTuple):
+    """Where a whole text parts from its prompt, and the action's tokens, which are scored.
 
-    Attributes:
-        dropped: tokens at the end of the prompt alone that the whole text does not have, because
-            they were joined to the action's first.
-        action: the tokens that are scored.
+    `dropped` is how many tokens at the end of the prompt alone the whole text does not have,
+    because they were joined to the action's first.
     """
 
     dropped: int
@@ -67,8 +65,8 @@ def find_ends(model: str, plain: Sequence[int], full: Sequence[int], broken: Seq
 
     Args:
         model: its name, for the error.
-        plain: tokens of the first without special ones.
-        full: tokens of the first.
+        plain: tokens of the first probe without special ones.
+        full: the same with them.
         broken: tokens of the second, which ends in a line break, without special ones.
 
     Raises:
@@ -93,12 +91,9 @@ def find_ends(model: str, plain: Sequence[int], full: Sequence[int], broken: Seq
 
 def common_beginning(one: Sequence[int], other: Sequence[int]) -> int:
     """How many first tokens two sequences share."""
-    shared = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
+    pairs = zip(one, other, strict=False)
+    shared = min(len(one), len(other))
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), shared)
 
 
 class Borders:
@@ -118,7 +113,7 @@ class Borders:
     def __init__(self, model: str, *, remember: bool = True) -> None:
         self._model = model
         self._remember = remember
-        self._known: dict[tuple[_End, str], Split] = {}
+        self._known: dict[tuple[_End, str], TokenSplit] = {}
 
     def unknown(self, text: str, prompt: Sequence[int], actions: Sequence[str]) -> list[str]:
         """The actions that need a tokenized whole text after this prompt."""
@@ -131,12 +126,12 @@ class Borders:
         prompt: Sequence[int],
         actions: Sequence[str],
         whole: Mapping[str, Sequence[int]],
-    ) -> list[Split]:
-        """The split of each action.
+    ) -> list[TokenSplit]:
+        """The split of each action after a prompt, whose tokens are given as it stands alone.
 
         Args:
             text: the prompt.
-            prompt: its tokens when it stands alone.
+            prompt: its tokens.
             actions: as for `unknown`.
             whole: tokens of the whole text of each that was unknown.
 
@@ -147,8 +142,19 @@ class Borders:
         new = {}
         for action, ids in whole.items():
             shared = common_beginning(prompt, ids)
-            new[action] = Split(len(prompt) - shared, list(ids[shared:]))
-            self._check(text, action, shared, new[action])
+            new[action] = TokenSplit(len(prompt) - shared, list(ids[shared:]))
+            if not text or not shared:
+                raise PriorError(
+                    f"A prompt is empty: nothing comes before the action `{action}` for "
+                    f"`{self._model}` to predict it from.",
+                    "Its template must render some text.",
+                )
+            if not new[action].action:
+                raise PriorError(
+                    f"The tokenizer of `{self._model}` gives the action `{action}` no token of its "
+                    "own, so it has no likelihood.",
+                    "Take a model whose tokenizer knows its characters.",
+                )
         found = [new.get(action) or self._known[end, action] for action in actions]
         if len(self._known) + len(new) > _KEPT:
             self._known.clear()
@@ -156,20 +162,6 @@ class Borders:
             if self._remember and split.dropped < len(end[1]):
                 self._known[end, action] = split
         return found
-
-    def _check(self, text: str, action: str, shared: int, split: Split) -> None:
-        if not text or not shared:
-            raise PriorError(
-                f"A prompt is empty: nothing comes before the action `{action}` for "
-                f"`{self._model}` to predict it from.",
-                "Its template must render some text.",
-            )
-        if not split.action:
-            raise PriorError(
-                f"The tokenizer of `{self._model}` gives the action `{action}` no token of its "
-                "own, so it has no likelihood.",
-                "Take a model whose tokenizer knows its characters.",
-            )
 
 
 def _end(text: str, prompt: Sequence[int]) -> _End:

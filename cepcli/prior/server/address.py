@@ -56,7 +56,7 @@ def server_address(name: str) -> ServerAddress:
         parts = urlsplit(text)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise PriorError(f"`{name}` holds no address: {error}.", _EXAMPLE) from error
+        raise PriorError(f"`{name}` is not a server address: {error}.", _EXAMPLE) from error
     if parts.username is not None or parts.password is not None or parts.query:
         raise PriorError(
             "The address of a server holds a user name, a password or a query, which would be "
@@ -65,7 +65,7 @@ def server_address(name: str) -> ServerAddress:
         )
     if parts.scheme not in ("http", "https") or not host or text.split() != [text]:
         raise PriorError(
-            f"`{name}` holds no address, expected http:// or https:// and a host.", _EXAMPLE
+            f"`{name}` is not a server address, expected http:// or https:// and a host.", _EXAMPLE
         )
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return ServerAddress(f"{parts.scheme}://{parts.netloc}{path}", unquote(parts.fragment) or None)

@@ -25,14 +25,22 @@ T = TypeVar("T")
 _BUSY = frozenset({408, 425, 429})
 #: but not where it says that it cannot do this at all.
 _NEVER = frozenset({501, 505})
-_INTERNAL_ERROR = 500
 _LONGEST_WAIT = 60.0
 _SHOWN = 160
-_KEPT = "What was answered before is kept in the journal."
 
 
 class UnusableError(Exception):
     """A server's answer that does not hold what was asked for; says what it holds instead."""
+
+
+def told(data: Any, *path: str | int) -> Any:
+    """What is at a path of keys and indices in JSON; None if there is no such place."""
+    for key in path:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
 
 
 class Connection:
@@ -50,7 +58,7 @@ class Connection:
     def __init__(self, url: str, key: str | None, config: ServerConfig) -> None:
         if key is not None and not re.fullmatch(r"[\x21-\x7e]+", key):
             raise ConfigError(
-                "The key in CEP_SERVER_KEY holds blanks or characters that no key has.",
+                "The key in CEP_SERVER_KEY contains blanks or characters that no key has.",
                 "Set it again, without quotes or line breaks inside.",
             )
         here = is_this_machine(url)
@@ -58,14 +66,13 @@ class Connection:
             raise ConfigError(
                 f"The key in CEP_SERVER_KEY would go to {url} unencrypted, where others can read "
                 "it on its way.",
-                "Give an address of https://, or a tunnel's (ssh -L 8000:localhost:8000 HOST), or "
+                "Give an https:// address, or use a tunnel (ssh -L 8000:localhost:8000 HOST), or "
                 "allow it: --insecure, or --set llm.server.insecure=true",
             )
         self.url = url
         self._key = key
         self._config = config
         self._free = asyncio.Semaphore(config.concurrency)
-        self._chance = random.SystemRandom()
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=config.timeout,
@@ -95,26 +102,27 @@ class Connection:
             PriorError: if none will.
             UnusableError: while probing.
         """
-        trouble = ""
-        for attempt in range(self._config.retries + 1):
+        trouble, tries = "", self._config.retries + 1
+        for attempt in range(tries):
             wait: float | None = None
             try:
                 response = await self._send(path, body)
-            except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
-                trouble = self._failure(error)
-            else:
-                if _may_pass(response.status_code, probing):
-                    trouble, wait = f"it answered {self._status(response)}", _retry_after(response)
-                else:
-                    try:
-                        return read(self._content(response, probing))
-                    except UnusableError as error:
-                        if probing:
-                            raise
-                        trouble = f"it answered {error}"
-            if attempt < self._config.retries:
+                if not _may_pass(response.status_code, probing):
+                    return read(self._content(response, probing))
+                trouble, wait = f"it answered {self._status(response)}", _retry_after(response)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                trouble = f"no connection ({self._clean(str(error)) or 'timed out'})"
+            except (TimeoutError, httpx.TimeoutException):
+                trouble = f"no answer within {self._config.timeout:g} s"
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                name = type(error).__name__
+                trouble = f"the connection broke ({self._clean(str(error)) or name})"
+            except UnusableError as error:
+                if probing:
+                    raise
+                trouble = f"it answered {error}"
+            if attempt + 1 < tries:
                 await asyncio.sleep(self._pause(attempt, wait))
-        tries = self._config.retries + 1
         asked = "asked once" if tries == 1 else f"asked {tries} times"
         raise ServerError(
             f"The server at {self.url} gave no usable answer to {path}, {asked}: {trouble}.",
@@ -130,62 +138,62 @@ class Connection:
             return await self._client.post(self.url + path, content=content, headers=header)
 
     def _pause(self, attempt: int, wanted: float | None) -> float:
-        """Seconds before the next attempt: what the server wants at least, spread by chance."""
-        pause = self._config.backoff * 2.0**attempt
-        if wanted is not None:
-            pause = max(pause, wanted)
-        return min(pause, _LONGEST_WAIT) * self._chance.uniform(1.0, 1.5)
+        """Seconds before the next attempt: at least what the server wants, with random jitter."""
+        pause = max(self._config.backoff * 2.0**attempt, wanted or 0.0)
+        return min(pause, _LONGEST_WAIT) * random.SystemRandom().uniform(1.0, 1.5)
 
     def _content(self, response: httpx.Response, probing: bool) -> dict[str, Any]:
         """The object that was answered, or an error that says what came instead."""
-        status = response.status_code
-        if response.has_redirect_location:
-            raise self._redirected(response, probing)
+        status, path = response.status_code, response.request.url.path
+        if status == 200:
+            return self._parsed(response)
+        if response.has_redirect_location:  # not followed: the key is for the server that was named
+            there = self._clean(_target(str(response.request.url), response.headers["location"]))
+            if probing:
+                raise UnusableError(f"{status}, a redirect to {there}")
+            base = there.removesuffix("/").removesuffix(path.removeprefix(urlsplit(self.url).path))
+            raise PriorError(
+                f"The server at {self.url} redirects {path} to {there} ({status}). Redirects are "
+                "not followed, because the key is not for another address.",
+                f"If that is where the model is served: --prior server:{base}",
+            )
         if status in (401, 403):
             raise PriorError(
                 f"The server at {self.url} refuses {'the' if self._key else 'to answer without a'} "
                 f"key: {self._status(response)}.",
                 "Put its key into the environment variable CEP_SERVER_KEY.",
             )
-        if status != 200:
-            if probing:
-                raise UnusableError(self._status(response))
-            raise PriorError(
-                f"The server at {self.url} refused {response.request.url.path}: "
-                f"{self._status(response)}.",
-                "If that is the address of a page or of another service, give the server's: "
-                "--prior server:URL",
-            )
-        return _parsed(response, self._clean)
-
-    def _redirected(self, response: httpx.Response, probing: bool) -> Exception:
-        """A redirect is named and not followed: the key is for the server that was named."""
-        path, status = response.request.url.path, response.status_code
-        target = self._clean(_target(str(response.request.url), response.headers["location"]))
         if probing:
-            return UnusableError(f"{status}, a redirect to {target}")
-        base = target.removesuffix("/").removesuffix(path.removeprefix(urlsplit(self.url).path))
-        return PriorError(
-            f"The server at {self.url} redirects {path} to {target} ({status}); that is not "
-            "followed, for the key is not for another address.",
-            f"If that is where the model is served: --prior server:{base}",
+            raise UnusableError(self._status(response))
+        raise PriorError(
+            f"The server at {self.url} refused {path}: {self._status(response)}.",
+            "If that is the address of a page or of another service, give the server's: "
+            "--prior server:URL",
         )
+
+    def _parsed(self, response: httpx.Response) -> dict[str, Any]:
+        if _is_page(response):
+            page = self._clean(_title(response.text))
+            raise UnusableError(f"an HTML page ({page}) instead of JSON")
+        try:
+            data = json.loads(response.content)
+        except ValueError as error:
+            begins = self._clean(response.text[: 2 * _SHOWN])
+            raise UnusableError(
+                f"no JSON, or only a part of it, beginning with `{begins}`"
+            ) from error
+        if not isinstance(data, dict):
+            raise UnusableError(f"JSON of type {type(data).__name__} instead of an object")
+        return data
 
     def _status(self, response: httpx.Response) -> str:
         """Status code and the server's own words."""
         try:
             words = _message(json.loads(response.content))
-        except (ValueError, UnicodeDecodeError):
+        except ValueError:
             words = _title(response.text) if _is_page(response) else response.text
         words = self._clean(words)
         return f"{response.status_code} ({words})" if words else str(response.status_code)
-
-    def _failure(self, error: Exception) -> str:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return f"no connection ({self._clean(str(error)) or 'timed out'})"
-        if isinstance(error, TimeoutError | httpx.TimeoutException):
-            return f"no answer within {self._config.timeout:g} s"
-        return f"the connection broke ({self._clean(str(error)) or type(error).__name__})"
 
     def _clean(self, text: str) -> str:
         """A server's words in one short line, without the key, should they repeat it."""
@@ -194,19 +202,6 @@ class Connection:
         text = "".join(c if c.isprintable() else " " for c in text)
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + " …"
-
-
-def _parsed(response: httpx.Response, clean: Callable[[str], str]) -> dict[str, Any]:
-    if _is_page(response):
-        raise UnusableError(f"an HTML page ({clean(_title(response.text))}) instead of JSON")
-    try:
-        data = json.loads(response.content)
-    except (ValueError, UnicodeDecodeError) as error:
-        begins = clean(response.text[: 2 * _SHOWN])
-        raise UnusableError(f"no JSON, or only a part of it, beginning with `{begins}`") from error
-    if not isinstance(data, dict):
-        raise UnusableError(f"JSON of type {type(data).__name__} instead of an object")
-    return data
 
 
 def _is_page(response: httpx.Response) -> bool:
@@ -232,11 +227,9 @@ def _may_pass(status: int, probing: bool) -> bool:
 
     Some servers answer 500 to what they have not been made for, such as several prompts at once.
     """
-    if status in _BUSY:
-        return True
-    return status >= _INTERNAL_ERROR and status not in _NEVER and not (
-        probing and status == _INTERNAL_ERROR
-    )  # fmt: skip
+    if status == 500:
+        return not probing
+    return status in _BUSY or (status > 500 and status not in _NEVER)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -262,22 +255,21 @@ def _date(text: str) -> datetime | None:
 
 def _remedy(trouble: str) -> str:
     """What to do about the last thing that went wrong."""
-    if trouble.startswith("no connection"):
-        return f"Start it, or check the address. {_KEPT}"
+    setting = "--set server.{0} (in cep train: --set llm.server.{0})"
     if "HTML" in trouble:
         return (
             "A proxy or another service answers in its place: check the address, and the "
             "variables HTTP_PROXY and NO_PROXY."
         )
-    if trouble.startswith("it answered 429"):
-        return f"Ask for less at once: {_setting('concurrency=1')}. {_KEPT}"
-    if trouble.startswith("no answer within"):
-        return f"Look at the server, or give it more: {_setting('timeout=600')}. {_KEPT}"
-    return f"Look at the server's log. {_KEPT}"
-
-
-def _setting(text: str) -> str:
-    return f"--set server.{text} (in cep train: --set llm.server.{text})"
+    if trouble.startswith("no connection"):
+        what = "Start it, or check the address."
+    elif trouble.startswith("it answered 429"):
+        what = f"Ask for less at once: {setting.format('concurrency=1')}."
+    elif trouble.startswith("no answer within"):
+        what = f"Look at the server, or give it more time: {setting.format('timeout=600')}."
+    else:
+        what = "Look at the server's log."
+    return f"{what} What was answered before is kept in the journal."
 
 
 def _target(url: str, location: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from cepcli.errors import PriorError
 from cepcli.prior.local.whole_text import PROBES, Ends, common_beginning, find_ends
-from cepcli.prior.server.connection import Connection, UnusableError
-from cepcli.prior.server.protocols import ONE_BY_ONE, TOKENIZERS, WAYS, Row, Scored, score_rows
+from cepcli.prior.server.connection import UnusableError, told
+from cepcli.prior.server.protocols import ONE_BY_ONE, TOKENIZERS, WAYS, Row, Scored, ServedModel
 
 #: Begins alike, ends likely and unlikely. The end has the form of an action.
 KNOWN = "The days of the week are Monday, Tuesday, Wednesday, Thursday,"
@@ -47,88 +47,78 @@ class Found(NamedTuple):
     likelihoods: list[float]
 
 
-async def find_way(connection: Connection, model: str, batch: int) -> Found:
+async def find_way(model: ServedModel, batch: int) -> Found:
     """The first way that gives sound log-probabilities of the known strings.
 
     Raises:
         PriorError: if there is none, with what each gave instead.
     """
-    tokenize, ends = await _find_tokenizer(connection, model)
-
-    async def tokens(text: str) -> list[int]:
-        return ends.strip(await TOKENIZERS[tokenize](connection, model, text))
-
-    known = await tokens(KNOWN)
-    await _check_reading(connection, model, len(known) + ends.after)
-    whole = [await tokens(KNOWN + end) for end in ENDINGS]
+    form, ends = await _find_tokenizer(model)
+    known = ends.strip(await model.tokenize(form, KNOWN))
+    await _check_reading(model, len(known) + ends.after)
+    whole = [ends.strip(await model.tokenize(form, KNOWN + end)) for end in ENDINGS]
     rows = [Row(ids[:1], ids[1:]) for ids in whole]
     reasons = []
-    for name, way in WAYS.items():
-        for size in (1,) if name in ONE_BY_ONE or batch == 1 else (batch, 1):
+    for way in WAYS:
+        for size in (1,) if way in ONE_BY_ONE or batch == 1 else (batch, 1):
             try:
-                scored = await score_rows(connection, model, rows, way, min(size, 2), probing=True)
+                scored = await model.score(rows, way, min(size, 2), probing=True)
                 _check(rows, scored)
-                again = await score_rows(connection, model, rows[::-1], way, 1, probing=True)
-                _check_again(scored, again[::-1])
+                again = await model.score(rows[::-1], way, 1, probing=True)
+                for first, second in zip(scored, again[::-1], strict=True):
+                    gap = _gap(first.log_probs, second.log_probs)
+                    if gap > _NOISE:
+                        raise UnusableError(
+                            "log-probabilities of the same text, asked twice, that differ by "
+                            f"{gap:.1f} nats, so they depend on what else is asked"
+                        )
             except UnusableError as reason:
-                reasons.append(f"{name}{' one by one' if size == 1 else ''}: {reason}")
+                reasons.append(f"{way}{' one by one' if size == 1 else ''}: {reason}")
                 continue
             sums = [
                 math.fsum(row.log_probs[common_beginning(known, ids) - 1 :])
                 for row, ids in zip(scored, whole, strict=True)
             ]
-            return Found(name, size, tokenize, known, ends, sums)
-    raise _cannot(connection, f"Tried {'; '.join(reasons)}.")
+            return Found(way, size, form, known, ends, sums)
+    raise _cannot(model, f"Tried {'; '.join(reasons)}.")
 
 
-async def _find_tokenizer(connection: Connection, model: str) -> tuple[str, Ends]:
+async def _find_tokenizer(model: ServedModel) -> tuple[str, Ends]:
     reasons = []
-    for name, tokenize in TOKENIZERS.items():
+    for form in TOKENIZERS:
         try:
-            plain = [
-                await tokenize(connection, model, text, special=False, probing=True)
-                for text in PROBES
+            plain, broken = [
+                await model.tokenize(form, text, special=False, probing=True) for text in PROBES
             ]
-            full = await tokenize(connection, model, PROBES[0], probing=True)
+            full = await model.tokenize(form, PROBES[0], probing=True)
         except UnusableError as reason:
-            reasons.append(f"{name}: {reason}")
+            reasons.append(f"{form}: {reason}")
             continue
-        return name, find_ends(model, plain[0], full, plain[1])
-    raise _cannot(connection, f"It gave no token ids at /tokenize ({'; '.join(reasons)}).")
+        return form, find_ends(model.name, plain, full, broken)
+    raise _cannot(model, f"It gave no token ids at /tokenize ({'; '.join(reasons)}).")
 
 
-async def _check_reading(connection: Connection, model: str, tokens: int) -> None:
+async def _check_reading(model: ServedModel, tokens: int) -> None:
     """Refuse a server that reads a text as other tokens than it says at /tokenize.
 
     Only their number can be asked for; a missing or a second BOS changes it.
     """
 
     def read(data: dict[str, Any]) -> int | None:
-        usage = data.get("usage")
-        count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        count = told(data, "usage", "prompt_tokens")
         return count if type(count) is int and count > 0 else None
 
-    body = {"model": model, "prompt": KNOWN, "max_tokens": 1, "temperature": 0}
+    body = {"model": model.name, "prompt": KNOWN, "max_tokens": 1, "temperature": 0}
     try:
-        found = await connection.ask("/v1/completions", body, read, probing=True)
+        found = await model.connection.ask("/v1/completions", body, read, probing=True)
     except UnusableError:
         return
     if found is not None and found != tokens:
         raise _cannot(
-            connection,
-            f"It reads `{KNOWN}` as {found} tokens, but /tokenize gives {tokens}: one of both "
+            model,
+            f"It reads `{KNOWN}` as {found} tokens, but /tokenize gives {tokens}: one of the two "
             "leaves special tokens out, or adds them twice.",
         )
-
-
-def _cannot(connection: Connection, what: str) -> PriorError:
-    failed = "It failed (500): look at its log first. " if ": 500" in what else ""
-    return PriorError(
-        f"The server at {connection.url} cannot say how likely a given text is. {what}",
-        f"{failed}What works: vLLM (vllm serve MODEL), or llama.cpp's llama-server of 2025-10 or "
-        "later, addressed directly, with /tokenize beside /v1; not a chat interface, and not "
-        "Ollama.",
-    )
 
 
 def _check(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
@@ -136,7 +126,7 @@ def _check(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
     one, two = (row.action for row in rows)
     apart = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
     first, second = (found.log_probs for found in scored)
-    gap = max(abs(a - b) for a, b in zip(first[:apart], second[:apart], strict=True))
+    gap = _gap(first[:apart], second[:apart])
     if gap > _NOISE:
         raise UnusableError(
             f"log-probabilities of equal tokens after equal text differ by {gap:.1f} nats, so "
@@ -148,7 +138,6 @@ def _check(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
             f"two tokens in the same place have probabilities that add up to {total:.2f}, so they "
             "are not the model's own"
         )
-
     for found in scored:
         low = [p for p in found.log_probs if p <= _ROUNDED and p == round(p)]
         twice = next((p for p in low if low.count(p) > 1), None)
@@ -159,13 +148,15 @@ def _check(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
             )
 
 
-def _check_again(scored: Sequence[Scored], again: Sequence[Scored]) -> None:
-    """Refuse a server whose answers hang on what else is asked, or when."""
-    for first, second in zip(scored, again, strict=True):
-        pairs = zip(first.log_probs, second.log_probs, strict=True)
-        gap = max(abs(a - b) for a, b in pairs)
-        if gap > _NOISE:
-            raise UnusableError(
-                f"log-probabilities of the same text, asked twice, that differ by {gap:.1f} nats, "
-                "so they hang on what else is asked"
-            )
+def _gap(one: Sequence[float], other: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def _cannot(model: ServedModel, what: str) -> PriorError:
+    failed = "It failed (500): look at its log first. " if ": 500" in what else ""
+    return PriorError(
+        f"The server at {model.connection.url} cannot say how likely a given text is. {what}",
+        f"{failed}What works: vLLM (vllm serve MODEL), or llama.cpp's llama-server of 2025-10 or "
+        "later, addressed directly, with /tokenize beside /v1; not a chat interface, and not "
+        "Ollama.",
+    )

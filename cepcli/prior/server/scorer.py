@@ -12,9 +12,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from typing_extensions import override
 
 from cepcli.errors import CacheError, PriorError
 from cepcli.prior.base import (
@@ -31,17 +32,9 @@ from cepcli.prior.config import ServerConfig
 from cepcli.prior.journal import Journal, Record, prompt_hash
 from cepcli.prior.local.whole_text import Borders, ended
 from cepcli.prior.server.address import ServerAddress
-from cepcli.prior.server.connection import Connection, UnusableError
-from cepcli.prior.server.probe import ENDINGS, KNOWN, Found, find_way
-from cepcli.prior.server.protocols import (
-    TOKENIZERS,
-    WAYS,
-    Row,
-    Scored,
-    pieces,
-    score_rows,
-    together,
-)
+from cepcli.prior.server.connection import Connection, UnusableError, told
+from cepcli.prior.server.probe import ENDINGS, KNOWN, find_way
+from cepcli.prior.server.protocols import Row, Scored, ServedModel, together
 from cepcli.registry import suggest
 
 T = TypeVar("T")
@@ -56,14 +49,6 @@ _NOT_WEIGHTS = ("n_ctx",)
 _SAME_WEIGHTS = 1.0
 
 
-class _Model(NamedTuple):
-    """A served model: its name, what distinguishes it, and its context in tokens if known."""
-
-    name: str
-    identity: dict[str, Any]
-    context: int | None
-
-
 class ServerScorer(Scorer):
     """A served causal language model as a scorer.
 
@@ -73,6 +58,9 @@ class ServerScorer(Scorer):
         template: version string of the prompt template, for the fingerprint.
         config: time limit, retries, concurrency.
 
+    Attributes:
+        way: how the server scores, one of `cepcli.prior.server.protocols.WAYS`.
+
     Raises:
         PriorError: if no server answers there, it serves no such model, or it cannot score.
     """
@@ -80,74 +68,65 @@ class ServerScorer(Scorer):
     def __init__(
         self, address: ServerAddress, *, key: str | None, template: str, config: ServerConfig
     ) -> None:
-        self._config = config
+        connection = Connection(address.url, key, config)
         self._loop = _Loop()
-        self._close = weakref.finalize(self, self._loop.close)
+        self._close = weakref.finalize(self, self._loop.close, connection.close)
         try:
-            self._connection = self._loop.run(_connect(address.url, key, config))
-            self._loop.at_end.append(self._connection.close)
-            self._model, self._found = self._loop.run(self._introduce(address.model))
+            revision = self._loop.run(self._introduce(connection, address.model, config.batch))
         except BaseException:
             self._close()
             raise
+        self.way = self._found.way
         self._lengths: dict[str, int] = {}
         self._borders = Borders(self._model.name)
-        self._fingerprint = ScorerFingerprint(
+        self.fingerprint = ScorerFingerprint(
             backend="server",
             model=self._model.name,
-            revision=_revision(self._model, self._found),
+            revision=revision,
             adapter_sha256="",
             template=template,
             dtype="",
             tokens=WHOLE_TEXT,
         )
-
-    @property
-    def fingerprint(self) -> ScorerFingerprint:
-        """The served model, what the server says of it, its tokens, and the prompt template."""
-        return self._fingerprint
-
-    @property
-    def way(self) -> str:
-        """How the server scores, one of `server_ways.WAYS`."""
-        return self._found.way
+        # as many as keep all requests busy: more would be lost where one of them fails
+        busy = config.concurrency * self._found.batch
+        self.prompts_at_once = max(config.concurrency, busy // _FEW_ACTIONS)
+        self.lines_at_once = config.concurrency
 
     def close(self) -> None:
         """Close the connections; the scorer's end does so, too."""
         self._close()
 
+    @override
     def score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[ActionScores]:
-        """Summed token log-likelihoods of each action; requests run side by side."""
         if not prompts:
             return []
         started = time.perf_counter()
         scored = self._loop.run(self._score(prompts, action_sets))
         seconds = (time.perf_counter() - started) / len(prompts)
-        return [_summed(answer, seconds) for answer in scored]
+        return [
+            ActionScores(
+                log_likelihood=np.array([math.fsum(one.log_probs) for one in each], np.float64),
+                lengths=np.array([len(one.log_probs) for one in each], np.int64),
+                tokens=sum(one.tokens for one in each),
+                seconds=seconds,
+                live_seconds=seconds,
+            )
+            for each in scored
+        ]
 
-    @property
-    def prompts_at_once(self) -> int:
-        """As many as keep all requests busy: more would be lost where one of them fails."""
-        busy = self._config.concurrency * self._found.batch
-        return max(self._config.concurrency, busy // _FEW_ACTIONS)
-
-    @property
-    def lines_at_once(self) -> int:
-        """A request each."""
-        return self._config.concurrency
-
+    @override
     def count_tokens(self, text: str) -> int:
-        """By the server's tokenizer; texts that come again are asked about once."""
         if text not in self._lengths:
             if len(self._lengths) >= _KEPT_TEXTS:
                 self._lengths.clear()
             self._lengths[text] = self._loop.run(self._count(text))
         return self._lengths[text]
 
+    @override
     def complete(self, prompts: Sequence[Prompt], most_tokens: int) -> list[Completion]:
-        """A line after each prompt, at temperature 0; requests run side by side."""
         if not prompts:
             return []
         started = time.perf_counter()
@@ -155,8 +134,8 @@ class ServerScorer(Scorer):
         seconds = (time.perf_counter() - started) / len(prompts)
         return [Completion(text, tokens, seconds, seconds) for text, tokens in lines]
 
+    @override
     def tokens(self, prompt: Prompt, actions: Sequence[str]) -> ReadTokens:
-        """By the server's tokenizer, with the log-probabilities that it gives."""
         return self._loop.run(self._explained(prompt, actions))
 
     def check_unchanged(self, journal: Journal) -> None:
@@ -175,41 +154,41 @@ class ServerScorer(Scorer):
         change = max(abs(before[end].log_likelihood - now[end]) for end in ENDINGS)
         if change > _SAME_WEIGHTS:
             raise CacheError(
-                f"The server at {self._connection.url} serves other weights under the name "
+                f"The server at {self._model.connection.url} serves other weights under the name "
                 f"`{self._model.name}` than those that `{journal.path}` has answers of: a known "
                 f"text scores {change:.1f} nats differently.",
                 "Serve the former weights, give the new ones another name, or use another "
                 "--workspace.",
             )
 
-    async def _introduce(self, wanted: str | None) -> tuple[_Model, Found]:
-        connection = self._connection
+    async def _introduce(self, connection: Connection, wanted: str | None, batch: int) -> str:
+        """Find the model and how it scores; SHA-256 of what the server says of it."""
         entry = _chosen(await connection.ask("/v1/models", None, _models), wanted, connection.url)
-        found = await find_way(connection, entry["id"], self._config.batch)
+        self._model = ServedModel(connection, entry["id"])
+        self._found = await find_way(self._model, batch)
         context = entry.get("max_model_len")
-        if found.tokenize == "llama":
-            context = await _llama_context(connection)
+        if self._found.tokenize == "llama":  # what one of its slots holds
+            try:
+                context = await connection.ask("/props", None, _context_of_a_slot, probing=True)
+            except UnusableError:
+                context = None
+        self._context = context if type(context) is int else None
         identity = {key: entry[key] for key in _IDENTITY if entry.get(key) is not None}
         if isinstance(meta := identity.get("meta"), dict):
             identity["meta"] = {k: v for k, v in meta.items() if k not in _NOT_WEIGHTS}
-        return _Model(entry["id"], identity, context if type(context) is int else None), found
+        facts = json.dumps([identity, self._found.tokens], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
 
     async def _score(
         self, prompts: Sequence[Prompt], action_sets: Sequence[Sequence[str]]
     ) -> list[list[Scored]]:
         texts = [prompt.prefix + prompt.state for prompt in prompts]
         heads = await together([self._tokens(text) for text in texts])
-        rows, sizes = [], []
+        rows = []
         for text, tokens, actions in zip(texts, heads, action_sets, strict=True):
             rows += await self._rows(text, tokens, actions)
-            sizes.append(len(actions))
-        way = WAYS[self._found.way]
-        scored = await score_rows(self._connection, self._model.name, rows, way, self._found.batch)
-        answers, start = [], 0
-        for size in sizes:
-            answers.append(scored[start : start + size])
-            start += size
-        return answers
+        scored = iter(await self._model.score(rows, self.way, self._found.batch))
+        return [[next(scored) for _ in actions] for actions in action_sets]
 
     async def _line(self, prompt: Prompt, most_tokens: int) -> tuple[str, float]:
         tokens = await self._tokens(prompt.prefix + prompt.state)
@@ -218,7 +197,7 @@ class ServerScorer(Scorer):
             "model": self._model.name, "prompt": tokens, "max_tokens": most_tokens,
             "temperature": 0, "stop": ["\n"],
         }  # fmt: skip
-        text, written = await self._connection.ask("/v1/completions", body, _written)
+        text, written = await self._model.connection.ask("/v1/completions", body, _written)
         if written is None:
             written = await self._count(text)
         return text.split("\n")[0].strip(), float(len(tokens) + written)
@@ -229,15 +208,16 @@ class ServerScorer(Scorer):
         rows = await self._rows(text, tokens, actions)
         [scored] = await self._score([prompt], [actions])
         texts = [text, *(text + ended(action) for action in actions)]
-        told = await together([pieces(self._connection, self._model.name, t) for t in texts])
-        written = {token: piece for one in told for token, piece in one.items()}
+        known = await together([self._model.pieces(t) for t in texts])
+        written = {token: piece for one in known for token, piece in one.items()}
+
+        def shown(token: int, log_prob: float | None = None) -> Token:
+            return Token(token, written.get(token, ""), log_prob)
+
         return ReadTokens(
-            [Token(token, written.get(token, "")) for token in tokens],
+            [shown(token) for token in tokens],
             [
-                [
-                    Token(token, written.get(token, ""), log_prob)
-                    for token, log_prob in zip(row.action, found.log_probs, strict=True)
-                ]
+                [shown(*pair) for pair in zip(row.action, found.log_probs, strict=True)]
                 for row, found in zip(rows, scored, strict=True)
             ],
             [len(tokens) - len(row.prompt) for row in rows],
@@ -260,31 +240,24 @@ class ServerScorer(Scorer):
         return self._found.ends.plain(await self._read(text)) if text else 0
 
     async def _read(self, text: str) -> list[int]:
-        tokenize = TOKENIZERS[self._found.tokenize]
-        return await tokenize(self._connection, self._model.name, text)
+        return await self._model.tokenize(self._found.tokenize, text)
 
     def _check_context(self, prompt: int, more: int) -> None:
         needed = prompt + more + 1
-        context = self._model.context
-        if context is not None and needed > context:
+        if self._context is not None and needed > self._context:
             raise PriorError(
                 f"A prompt of {prompt} tokens needs {needed} with its actions, but "
-                f"`{self._model.name}` at {self._connection.url} takes {context}.",
+                f"`{self._model.name}` at {self._model.connection.url} takes {self._context}.",
                 "Serve it with more (vLLM: --max-model-len, llama-server: --ctx-size, which its "
-                "slots share), or set `text_tokens` (of a run: `llm.text_tokens`) lower, so that "
+                "slots share), or lower `text_tokens` (of a run: `llm.text_tokens`), so that "
                 "texts are shortened.",
             )
 
 
 class _Loop:
-    """An event loop in a thread of its own, so that any caller may wait and may be interrupted.
-
-    Attributes:
-        at_end: what to await before the loop closes.
-    """
+    """An event loop in a thread of its own, so that any caller may wait and may be interrupted."""
 
     def __init__(self) -> None:
-        self.at_end: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -298,47 +271,33 @@ class _Loop:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """Call off what runs, await what is left to do, and end the thread."""
-        self.run(self._end())
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call off what runs, await `last`, and end the thread."""
+
+        async def end() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await last()
+
+        self.run(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for close in self.at_end:
-            await close()
-
-
-async def _connect(url: str, key: str | None, config: ServerConfig) -> Connection:
-    """A connection of the running loop."""
-    return Connection(url, key, config)
-
-
-def _summed(scored: Sequence[Scored], seconds: float) -> ActionScores:
-    return ActionScores(
-        log_likelihood=np.array([math.fsum(one.log_probs) for one in scored], np.float64),
-        lengths=np.array([len(one.log_probs) for one in scored], np.int64),
-        tokens=sum(one.tokens for one in scored),
-        seconds=seconds,
-        live_seconds=seconds,
-    )
-
 
 def _written(data: dict[str, Any]) -> tuple[str, int | None]:
     """What the server wrote, and how many tokens these were if it says so."""
-    choices = data.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    text = first.get("text") if isinstance(first, dict) else None
+    text = told(data, "choices", 0, "text")
     if not isinstance(text, str):
         raise UnusableError("no text")
-    usage = data.get("usage")
-    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    count = told(data, "usage", "completion_tokens")
     return text, count if type(count) is int else None
+
+
+def _context_of_a_slot(data: dict[str, Any]) -> Any:
+    return told(data, "default_generation_settings", "n_ctx")
 
 
 def _models(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -366,22 +325,3 @@ def _chosen(entries: list[dict[str, Any]], wanted: str | None, url: str) -> dict
         f"The server at {url} serves no model `{wanted}`, but {', '.join(names)}.",
         suggest(wanted, names),
     )
-
-
-async def _llama_context(connection: Connection) -> int | None:
-    """Tokens that one slot of llama-server holds."""
-
-    def read(data: dict[str, Any]) -> int | None:
-        settings = data.get("default_generation_settings")
-        return settings.get("n_ctx") if isinstance(settings, dict) else None
-
-    try:
-        return await connection.ask("/props", None, read, probing=True)
-    except UnusableError:
-        return None
-
-
-def _revision(model: _Model, found: Found) -> str:
-    """Sha256 of what the server says of its model, and of how it tokenizes."""
-    facts = json.dumps([model.identity, found.tokens], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()

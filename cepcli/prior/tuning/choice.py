@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from cepcli.errors import PriorError
 from cepcli.prior.config import Choice
-from cepcli.prior.tuning.decisions import Decision, episodes
+from cepcli.prior.tuning.decisions import ExpertDecision, episodes
 from cepcli.seeding import generator
 
 #: Above so many different actions they are told apart by their first word alone: "click" of
@@ -20,8 +20,8 @@ _WORD = re.compile(r"\w+")
 
 
 def choose_shots(
-    decisions: Sequence[Decision], shots: int, seed: int, choice: Choice = "random"
-) -> list[Decision]:
+    decisions: Sequence[ExpertDecision], shots: int, seed: int, choice: Choice = "random"
+) -> list[ExpertDecision]:
     """The decisions of `shots` episodes.
 
     Fewer shots of the same seed and choice are a subset of more.
@@ -84,9 +84,13 @@ def _entropy(counts: Float[ndarray, "rows actions"]) -> Float[ndarray, " rows"]:
     return -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(1)
 
 
-def _words(members: Sequence[Sequence[Decision]]) -> Float[ndarray, "episodes words"]:
+def _words(members: Sequence[Sequence[ExpertDecision]]) -> Float[ndarray, "episodes words"]:
     """Which words an episode has, each weighed by its rarity, as unit vectors."""
-    there = [_words_of(episode) for episode in members]
+    there = []
+    for episode in members:
+        lines = [line for d in episode for line in (d.state.goal, d.state.text, d.action)]
+        # an episode without a word has one, so that no vector is 0
+        there.append({word for line in lines for word in _WORD.findall(line.lower())} or {""})
     frequency = Counter(word for words in there for word in words)
     column = {word: i for i, word in enumerate(sorted(frequency))}
     rows = np.zeros((len(there), len(column)))
@@ -96,22 +100,13 @@ def _words(members: Sequence[Sequence[Decision]]) -> Float[ndarray, "episodes wo
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _words_of(episode: Sequence[Decision]) -> set[str]:
-    lines = [line for d in episode for line in (d.state.goal, d.state.text, d.action)]
-    # an episode without a word has one, so that no vector is 0
-    return {word for line in lines for word in _WORD.findall(line.lower())} or {""}
-
-
-def _first_word(action: str) -> str:
-    found = _WORD.search(action)
-    return action if found is None else found.group()
-
-
-def _actions(members: Sequence[Sequence[Decision]]) -> Float[ndarray, "episodes actions"]:
+def _actions(members: Sequence[Sequence[ExpertDecision]]) -> Float[ndarray, "episodes actions"]:
     """How often the expert took each kind of action in an episode."""
     taken = [[decision.action for decision in episode] for episode in members]
     if len({action for actions in taken for action in actions}) > _MOST_ACTIONS:
-        taken = [[_first_word(action) for action in actions] for actions in taken]
+        taken = [
+            [(_WORD.findall(action) or [action])[0] for action in actions] for actions in taken
+        ]
     kinds = sorted({action for actions in taken for action in actions})
     counts = [Counter(actions) for actions in taken]
     return np.array([[count[kind] for kind in kinds] for count in counts], float)

@@ -11,12 +11,12 @@ from typing import Any
 from cepcli.errors import ArtifactError
 from cepcli.types import TextState
 
-_HALF = re.compile("[\ud800-\udfff]")
-_FIELDS = ("episode", "goal", "text", "actions", "action")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REQUIRED = ("episode", "goal", "text", "actions", "action")
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ExpertDecision:
     """One state of an episode and the expert's action in it.
 
     Attributes:
@@ -45,14 +45,13 @@ class Decision:
         return self.state.actions.index(self.action)
 
 
-def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
+def write_decisions(path: Path, decisions: Iterable[ExpertDecision]) -> None:
     """Write decisions as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
-        for decision in decisions:
-            file.write(to_line(decision) + "\n")
+        file.writelines(to_line(decision) + "\n" for decision in decisions)
 
 
-def read_decisions(path: Path) -> list[Decision]:
+def read_decisions(path: Path) -> list[ExpertDecision]:
     """The decisions in a file: one JSON object a line.
 
     `episode`, `goal`, `text`, `actions` and `action` are needed. `instance` is the episode's number
@@ -62,24 +61,23 @@ def read_decisions(path: Path) -> list[Decision]:
         ArtifactError: if the file cannot be read, or a line lacks a field or a fitting action.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ArtifactError(f"`{path}` is no UTF-8 text: {error.reason}.") from error
-    lines = text.split("\n")
+        raise ArtifactError(f"`{path}` is not UTF-8 text: {error.reason}.") from error
     return [from_line(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
 
 
-def episodes(decisions: Sequence[Decision]) -> dict[int, list[Decision]]:
+def episodes(decisions: Sequence[ExpertDecision]) -> dict[int, list[ExpertDecision]]:
     """Decisions by episode, in order of appearance."""
-    found: dict[int, list[Decision]] = {}
+    found: dict[int, list[ExpertDecision]] = {}
     for decision in decisions:
         found.setdefault(decision.episode, []).append(decision)
     return found
 
 
-def to_line(decision: Decision) -> str:
+def to_line(decision: ExpertDecision) -> str:
     """A decision as a line of a file."""
     row = {
         "episode": decision.episode,
@@ -96,29 +94,28 @@ def to_line(decision: Decision) -> str:
     return json.dumps({key: value for key, value in row.items() if value is not None})
 
 
-def from_line(line: str, where: str) -> Decision:
+def from_line(line: str, where: str) -> ExpertDecision:
     """What a line says, which is `where`; see `read_decisions`."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{where} is not JSON: {error}.") from error
     if not isinstance(row, dict):
-        raise ArtifactError(f"{where} is no JSON object; needed are {', '.join(_FIELDS)}.")
-    missing = [name for name in _FIELDS if name not in row]
+        raise ArtifactError(f"{where} is not a JSON object with {', '.join(_REQUIRED)}.")
+    missing = [name for name in _REQUIRED if name not in row]
     if missing:
-        raise ArtifactError(f"{where} has no `{missing[0]}`; needed are {', '.join(_FIELDS)}.")
+        raise ArtifactError(f"{where} has no `{missing[0]}`; needed are {', '.join(_REQUIRED)}.")
     row = {"instance": row["episode"], "step": 0, "return": 0.0} | row
-    for name, fits, expected in _EXPECTED:
-        if name in row and not fits(row[name]):
-            raise ArtifactError(
-                f"{where}: `{name}` is {json.dumps(row[name])[:80]}, expected {expected}."
-            )
-    for name in ("action", "played"):
+    for (fits, expected), names in _EXPECTED.items():
+        for name in names:
+            if name in row and not fits(row[name]):
+                raise ArtifactError(
+                    f"{where}: `{name}` is {json.dumps(row[name])[:80]}, expected {expected}."
+                )
+    for name, called in (("action", "action"), ("played", "played action")):
         if name in row and row[name] not in row["actions"]:
-            raise ArtifactError(
-                f"{where}: the {_ACTION_CALLED[name]} `{row[name]}` is not among its `actions`."
-            )
-    return Decision(
+            raise ArtifactError(f"{where}: the {called} `{row[name]}` is not among its `actions`.")
+    return ExpertDecision(
         episode=row["episode"],
         instance=row["instance"],
         step=row["step"],
@@ -126,7 +123,7 @@ def from_line(line: str, where: str) -> Decision:
         action=row["action"],
         episode_return=float(row["return"]),
         played=row.get("played"),
-        reward=None if row.get("reward") is None else float(row["reward"]),
+        reward=float(row["reward"]) if "reward" in row else None,
     )
 
 
@@ -136,34 +133,25 @@ def _is_whole(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     """Half of a surrogate pair, which JSON can write, is in no tokenizer's alphabet."""
-    return isinstance(value, str) and not _HALF.search(value)
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _are_actions(value: Any) -> bool:
-    if not isinstance(value, list) or not all(_is_text(action) for action in value):
-        return False
-    return all(action.strip() for action in value) and 0 < len(set(value)) == len(value)
+    return (
+        isinstance(value, list)
+        and all(_is_text(action) and action.strip() for action in value)
+        and 0 < len(set(value)) == len(value)
+    )
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
-#: Field, what makes a value of it, and that in words.
-_EXPECTED = (
-    ("episode", _is_whole, "a whole number"),
-    ("instance", _is_whole, "a whole number"),
-    ("step", _is_whole, "a whole number"),
-    ("goal", _is_text, "a string of whole characters"),
-    ("text", _is_text, "a string of whole characters"),
-    (
-        "actions",
-        _are_actions,
-        "a list of different strings of whole characters, none of them empty",
-    ),
-    ("action", _is_text, "a string of whole characters"),
-    ("return", _is_number, "a finite number"),
-    ("played", _is_text, "a string of whole characters"),
-    ("reward", _is_number, "a finite number"),
-)
-_ACTION_CALLED = {"action": "action", "played": "played action"}
+#: What makes a value, that in words, and the fields with such values.
+_EXPECTED = {
+    (_is_whole, "an integer"): ("episode", "instance", "step"),
+    (_is_text, "a string of whole characters"): ("goal", "text", "action", "played"),
+    (_are_actions, "a list of distinct, non-empty strings of whole characters"): ("actions",),
+    (_is_number, "a finite number"): ("return", "reward"),
+}

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
-from cepcli.prior.tuning.decisions import Decision
+from cepcli.prior.tuning.decisions import ExpertDecision
 
 #: States per call of the prior; enough to fill rows, few enough to show progress.
 _STATES_PER_CALL = 16
@@ -44,7 +44,7 @@ class PriorQuality:
 
 def ask(
     prior: Prior,
-    decisions: Sequence[Decision],
+    decisions: Sequence[ExpertDecision],
     progress: Callable[[int], None] | None = None,
 ) -> list[PriorAnswer]:
     """The prior of every decision's state; `progress` is told how many are done."""
@@ -59,7 +59,7 @@ def ask(
 
 def evaluate_prior(
     prior: Prior,
-    decisions: Sequence[Decision],
+    decisions: Sequence[ExpertDecision],
     progress: Callable[[int], None] | None = None,
 ) -> PriorQuality:
     """Ask the prior about every decision and compare with the expert."""
@@ -75,9 +75,10 @@ def quality(
     log_priors: Sequence[Float[ndarray, " actions"]], labels: Sequence[int], *, seconds: float = 0.0
 ) -> PriorQuality:
     """Summary of log-priors against the indices of the expert's actions."""
+    pairs = list(zip(log_priors, labels, strict=True))
     sizes = np.array([len(log_prior) for log_prior in log_priors], dtype=np.float64)
-    right = np.array([_top1(row, label) for row, label in zip(log_priors, labels, strict=True)])
-    log_mass = np.array([row[label] for row, label in zip(log_priors, labels, strict=True)])
+    right = np.array([_top1(row, label) for row, label in pairs])
+    log_mass = np.array([row[label] for row, label in pairs])
     confidence = np.array([float(np.exp(row.max())) for row in log_priors])
     return PriorQuality(
         decisions=len(labels),

@@ -9,16 +9,16 @@ over few hundred tokens.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cepcli.errors import PriorError
 from cepcli.prior.base import PriorShape
-from cepcli.prior.config import FinetuneConfig
+from cepcli.prior.config import FinetuneConfig, Normalisation
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.local.hf import HFScorer, tree_log_likelihoods
 from cepcli.prior.local.language_model import LanguageModel
@@ -26,15 +26,7 @@ from cepcli.prior.local.token_tree import Branch, build_tree, pack
 from cepcli.prior.prompts import PromptTemplate, shortened
 from cepcli.prior.tuning.evaluate import quality
 from cepcli.prior.tuning.lessons import Lesson, ask_lessons
-from cepcli.prior.tuning.lora import (
-    Adapter,
-    Checkpoint,
-    Weights,
-    moments,
-    read_checkpoint,
-    set_moments,
-    write_checkpoint,
-)
+from cepcli.prior.tuning.lora import Adapter, Checkpoint, Weights, moments, set_moments
 from cepcli.seeding import generator
 
 #: Row length of a validation pass.
@@ -104,26 +96,39 @@ def candidate_loss(
     branches = [_branch(language_model, lesson, config) for lesson in lessons]
     scores = tree_log_likelihoods(language_model, build_tree(branches))
     total = scores.new_zeros(())
-    start = 0
-    for branch, (_, decision) in zip(branches, lessons, strict=True):
-        row = scores[start : start + len(branch.continuations)]
+    rows = scores.split([len(branch.continuations) for branch in branches])
+    for row, branch, (_, decision) in zip(rows, branches, lessons, strict=True):
         if config.normalisation == "mean":
             row = row / torch.tensor([len(c) for c in branch.continuations], device=row.device)
         total = total - row.log_softmax(-1)[decision.label]
-        start += len(branch.continuations)
     return total
+
+
+def prior_maker(
+    language_model: LanguageModel,
+    config: FinetuneConfig,
+    shape: PriorShape,
+    *,
+    normalisation: Normalisation | None = None,
+    row_tokens: int | None = None,
+) -> Callable[[PromptTemplate], LLMPrior]:
+    """The prior that a model is under each prompt template, set up as in a tuning."""
+
+    def prior_of(template: PromptTemplate) -> LLMPrior:
+        tokens = row_tokens or config.row_tokens
+        scorer = HFScorer(language_model, template=template.version, row_tokens=tokens)
+        chosen = normalisation or config.normalisation
+        return LLMPrior(scorer, template, chosen, shape, config.text_tokens)
+
+    return prior_of
 
 
 class Tuner:
     """Trains an adapter on `train`, keeps the one that is best on `validation`.
 
-    Args:
-        language_model: the base model; it gets the adapter and is of no other use afterwards.
-        train: decisions to learn from.
-        validation: decisions for early stopping; not among `train`.
-        config: how.
-        checkpoint: file from which a tuning goes on that was killed or interrupted; written at
-            every validation, every minute, and when it is interrupted.
+    The language model gets the adapter and is of no other use afterwards. The checkpoint is a file
+    from which a tuning goes on that was killed or interrupted; it is written at every validation,
+    every minute, and when it is interrupted.
     """
 
     def __init__(
@@ -220,15 +225,8 @@ class Tuner:
     def _validate(self) -> float:
         """NLL on the validation decisions at temperature 1; keeps the weights if they are best."""
         shape = PriorShape(smoothing=self._config.smoothing)
-
-        def prior(template: PromptTemplate) -> LLMPrior:
-            scorer = HFScorer(
-                self._lm, template=template.version, row_tokens=_VALIDATION_ROW_TOKENS
-            )
-            config = self._config
-            return LLMPrior(scorer, template, config.normalisation, shape, config.text_tokens)
-
-        answers = ask_lessons(prior, self._validation)
+        prior_of = prior_maker(self._lm, self._config, shape, row_tokens=_VALIDATION_ROW_TOKENS)
+        answers = ask_lessons(prior_of, self._validation)
         labels = [lesson.decision.label for lesson in self._validation]
         found = quality([a.log_prior for a in answers], labels)
         progress = self._progress
@@ -244,33 +242,25 @@ class Tuner:
         return found.nll
 
     def _save(self) -> None:
-        progress: dict[str, Any] = {
-            name: getattr(self._progress, name) for name in _Progress.__dataclass_fields__
-        }
-        write_checkpoint(
-            self._checkpoint,
-            Checkpoint(
-                self.adapter.weights(),
-                self._best,
-                moments(self._optimizer, self.adapter),
-                progress,
-            ),
-        )
+        current, momenta = self.adapter.weights(), moments(self._optimizer, self.adapter)
+        checkpoint = Checkpoint(current, self._best, momenta, asdict(self._progress))
+        checkpoint.write(self._checkpoint)
         self._saved = time.monotonic()
 
     def _restore(self) -> None:
         try:
-            saved = read_checkpoint(self._checkpoint)
+            saved = Checkpoint.read(self._checkpoint)
             self._progress = _Progress(**saved.progress)
             for weights in (saved.best, saved.current):
                 self.adapter.set_weights(weights)
             self._best = saved.best
             set_moments(self._optimizer, self.adapter, saved.moments, self._progress.step)
         except (KeyError, TypeError, ValueError) as error:
+            folder = self._checkpoint.parent
             raise PriorError(
-                f"The unfinished tuning in `{self._checkpoint.parent}` cannot go on: its "
-                f"checkpoint is damaged or of another version of cep ({error}).",
-                f"Start over: rm -r {self._checkpoint.parent}",
+                f"Cannot resume the unfinished tuning in `{folder}`: its checkpoint is damaged or "
+                f"of another version of cep ({error}).",
+                f"Start over: rm -r {folder}",
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters on a language model: attach, copy, store, and resume."""
+"""Low-rank adapters on a language model: attach, copy, store, and the checkpoint of a tuning."""
 
 import json
 from collections.abc import Sequence
@@ -25,6 +25,35 @@ class Checkpoint(NamedTuple):
     best: Weights
     moments: Weights
     progress: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write it so that a reader sees the old one or the new one."""
+        from safetensors.torch import save_file
+
+        parts = {"current": self.current, "best": self.best, "moments": self.moments}
+        tensors = {f"{part}/{n}": t for part, values in parts.items() for n, t in values.items()}
+        with whole_file(path) as new:
+            save_file(tensors, new, metadata={"progress": json.dumps(self.progress)})
+
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """What `write` wrote.
+
+        Raises:
+            ValueError, KeyError: if it is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        parts: dict[str, Weights] = {"current": {}, "best": {}, "moments": {}}
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 - a file, not a dict
+                    part, _, name = key.partition("/")
+                    parts[part][name] = file.get_tensor(key)
+                progress = json.loads(file.metadata()["progress"])
+        except SafetensorError as error:
+            raise ValueError(f"it cannot be read ({error})") from error
+        return cls(**parts, progress=progress)
 
 
 class Adapter:
@@ -132,34 +161,3 @@ def set_moments(optimizer: torch.optim.AdamW, adapter: Adapter, values: Weights,
                 "exp_avg": values[f"exp_avg.{name}"].to(parameter.device),
                 "exp_avg_sq": values[f"exp_avg_sq.{name}"].to(parameter.device),
             }
-
-
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint so that a reader sees the old one or the new one."""
-    from safetensors.torch import save_file
-
-    tensors = {f"current/{n}": t for n, t in checkpoint.current.items()}
-    tensors |= {f"best/{n}": t for n, t in checkpoint.best.items()}
-    tensors |= {f"moments/{n}": t for n, t in checkpoint.moments.items()}
-    with whole_file(path) as new:
-        save_file(tensors, new, metadata={"progress": json.dumps(checkpoint.progress)})
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """What `write_checkpoint` wrote.
-
-    Raises:
-        ValueError, KeyError: if it is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    parts: dict[str, Weights] = {"current": {}, "best": {}, "moments": {}}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - a file, not a dict
-                part, _, name = key.partition("/")
-                parts[part][name] = file.get_tensor(key)
-            progress = json.loads(file.metadata()["progress"])
-    except SafetensorError as error:
-        raise ValueError(f"it cannot be read ({error})") from error
-    return Checkpoint(**parts, progress=progress)

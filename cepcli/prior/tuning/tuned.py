@@ -5,7 +5,7 @@ report is about the other half. What is measured is the stored adapter, read bac
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +14,13 @@ from cepcli.errors import PriorError
 from cepcli.posterior import kl_divergence
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape, UniformPrior
 from cepcli.prior.config import FinetuneConfig
-from cepcli.prior.llm import LLMPrior
 from cepcli.prior.load import DEFAULT_NORMALISATION, templates_in
 from cepcli.prior.local.adapter import vocabulary_sha256
-from cepcli.prior.local.hf import HFScorer
 from cepcli.prior.local.language_model import load_language_model
 from cepcli.prior.prompts import PromptTemplate
 from cepcli.prior.tuning.choice import choose_shots
 from cepcli.prior.tuning.evaluate import PriorQuality, fit_temperature, quality
-from cepcli.prior.tuning.finetune import Tuner, TuningStep, subset
+from cepcli.prior.tuning.finetune import Tuner, TuningStep, prior_maker, subset
 from cepcli.prior.tuning.lessons import Lesson, TuningData, ask_lessons
 from cepcli.whole_files import discard
 from cepcli.workspace.artifacts import Artifact, Workspace, read_json, write_json, writing
@@ -35,15 +33,10 @@ _NLL_DIGITS = 3
 
 @dataclass(frozen=True, slots=True)
 class TuningHooks:
-    """Who is told about the progress of a tuning."""
+    """Who is told about the steps of a tuning, and in one line about what takes seconds."""
 
     on_step: Callable[[TuningStep], None] | None = None
-    on_note: Callable[[str], None] | None = None
-
-    def note(self, text: str) -> None:
-        """Say that something that takes seconds begins."""
-        if self.on_note:
-            self.on_note(text)
+    note: Callable[[str], None] = lambda text: None
 
 
 class Measured(NamedTuple):
@@ -104,15 +97,14 @@ def tune_prior(
     Raises:
         ArtifactError: if the name is taken, or the held-out decisions are of one instance only.
         PriorError: if the model cannot be had, or there are too few demonstrations.
-        WorseThanChanceError: if so it is on any environment; the tuning is left so that `force`
+        WorseThanChanceError: if it is so on any environment; the tuning is left so that `force`
             finishes it.
     """
     hooks = hooks or TuningHooks()
-    train = chosen_lessons(data, config)
+    train, test = chosen_lessons(data, config), reporting_lessons(data)
     validation = [lesson for one in data for lesson in one.lessons(one.validation)]
-    templates = _templates(data)
     with workspace.lock("prior", name):
-        folder = _begin(workspace, name, data, config, templates, overwrite, hooks)
+        folder = _begin(workspace, name, data, config, overwrite, hooks)
         hooks.note(f"Loading {config.model}")
         model = load_language_model(config.model, dtype=config.dtype, device=device)
         tuner = Tuner(model, train, validation, config, folder / CHECKPOINT)
@@ -121,19 +113,18 @@ def tune_prior(
             tuner.adapter.save(folder)
         hooks.note("Fitting the temperature")
         prior_of, temperature = _calibrated(folder, validation, config, device)
-        test = reporting_lessons(data)
         hooks.note(f"Measuring on {len(test)} held-out decisions")
         after = _measured(prior_of, test)
         by_env = _by_env(data, after)
         for env_id, part in by_env.items():
-            if _is_worse_than_chance(part) and not force:
+            if round(part.nll, _NLL_DIGITS) > round(part.chance_nll, _NLL_DIGITS) and not force:
                 raise WorseThanChanceError(name, env_id, part, after.quality)
         card = {
             "model": config.model,
             "revision": model.revision,
             "vocabulary": vocabulary_sha256(model.tokenizer),
             "env": ", ".join(one.env_id for one in data),
-            "templates": templates,
+            "templates": _templates(data),
             "normalisation": config.normalisation,
             "temperature": temperature,
             "smoothing": config.smoothing,
@@ -176,8 +167,7 @@ def reporting_lessons(data: Sequence[TuningData]) -> list[Lesson]:
 
 def report_row(label: str, quality: PriorQuality | dict[str, Any]) -> dict[str, Any]:
     """One line of a table of priors."""
-    row = quality if isinstance(quality, dict) else asdict(quality)
-    return {"prior": label, **row}
+    return {"prior": label, **(quality if isinstance(quality, dict) else asdict(quality))}
 
 
 def measure_uniform(lessons: Sequence[Lesson]) -> Measured:
@@ -189,12 +179,8 @@ def measure_untuned(lessons: Sequence[Lesson], config: FinetuneConfig, device: s
     """The model of `config` before tuning, as `--prior` with its name would use it."""
     model = load_language_model(config.model, dtype=config.dtype, device=device)
     shape = PriorShape(smoothing=config.smoothing)
-
-    def prior_of(template: PromptTemplate) -> Prior:
-        scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
-        return LLMPrior(scorer, template, DEFAULT_NORMALISATION, shape, config.text_tokens)
-
-    return _measured(prior_of, lessons)
+    untuned = prior_maker(model, config, shape, normalisation=DEFAULT_NORMALISATION)
+    return _measured(untuned, lessons)
 
 
 def _measured(prior_of: Callable[[PromptTemplate], Prior], lessons: Sequence[Lesson]) -> Measured:
@@ -212,17 +198,11 @@ def _quality(answers: Sequence[PriorAnswer], lessons: Sequence[Lesson]) -> Prior
 
 def _by_env(data: Sequence[TuningData], after: Measured) -> dict[str, PriorQuality]:
     """The quality of each environment's part."""
-    found, start = {}, 0
-    for one in data:
-        lessons = one.lessons(one.test)
-        part = after.answers[start : start + len(lessons)]
-        found[one.env_id] = _quality(part, lessons)
-        start += len(lessons)
-    return found
-
-
-def _is_worse_than_chance(found: PriorQuality) -> bool:
-    return round(found.nll, _NLL_DIGITS) > round(found.chance_nll, _NLL_DIGITS)
+    answers = iter(after.answers)
+    return {
+        one.env_id: _quality([next(answers) for _ in one.test], one.lessons(one.test))
+        for one in data
+    }
 
 
 def _mean_kl(after: Measured, before: Measured) -> float:
@@ -241,7 +221,7 @@ def is_made_so(
     artifact = workspace.open("prior", name)
     if build(FinetuneConfig, read_toml(artifact.path / "config.toml")) != config:
         return False
-    inputs = [found["sha256"] for found in artifact.manifest["inputs"]]
+    inputs = [made_of["sha256"] for made_of in artifact.manifest["inputs"]]
     templates = templates_in(read_json(artifact.path / "prior.json"))
     return inputs == [one.source.sha256 for one in data] and templates == _templates(data)
 
@@ -255,14 +235,13 @@ def _begin(
     name: str,
     data: Sequence[TuningData],
     config: FinetuneConfig,
-    templates: dict[str, str],
     overwrite: bool,
     hooks: TuningHooks,
 ) -> Path:
     """The unfinished artifact's directory: the one that an equal tuning left, else a fresh one."""
     recipe = {
         "config": to_dict(config),
-        "templates": templates,
+        "templates": _templates(data),
         "demos": [one.source.sha256 for one in data],
         "heldout_split": 2,
     }
@@ -284,18 +263,9 @@ def _calibrated(
 ) -> tuple[Callable[[PromptTemplate], Prior], float]:
     """The stored adapter as a prior, with the temperature that suits the validation decisions."""
     model = load_language_model(config.model, dtype=config.dtype, device=device, adapter=folder)
-
-    def prior_at(temperature: float) -> Callable[[PromptTemplate], Prior]:
-        shape = PriorShape(temperature=temperature, smoothing=config.smoothing)
-
-        def prior_of(template: PromptTemplate) -> Prior:
-            scorer = HFScorer(model, template=template.version, row_tokens=config.row_tokens)
-            return LLMPrior(scorer, template, config.normalisation, shape, config.text_tokens)
-
-        return prior_of
-
     chosen = subset(validation, config.validation_decisions, config.seed)
-    answers = ask_lessons(prior_at(1.0), chosen)
+    shape = PriorShape(smoothing=config.smoothing)
+    answers = ask_lessons(prior_maker(model, config, shape), chosen)
     labels = [lesson.decision.label for lesson in chosen]
     temperature = fit_temperature([a.scores for a in answers], labels, config.smoothing)
-    return prior_at(temperature), temperature
+    return prior_maker(model, config, replace(shape, temperature=temperature)), temperature

@@ -9,7 +9,7 @@ from torch import nn
 
 from cepcli.errors import PriorError
 from cepcli.prior.local.adapter import merge_adapter
-from cepcli.workspace.artifacts import shipped_root
+from cepcli.workspace.variables import shipped_root
 
 UP = "base_model.model.layers.0.up"
 
@@ -127,7 +127,9 @@ def test_another_rank_than_the_configured_is_refused(model, adapter):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_refused(model, adapter, value):
     changed(adapter, **{f"{UP}.lora_B.weight": torch.full((4, 2), value)})
-    refused(model, adapter, r"not finite, in .*up\.lora_B\.weight: its tuning diverged")
+    refused(
+        model, adapter, r"contains NaN or infinity, in .*up\.lora_B\.weight: its tuning diverged"
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import torch
 
 from cepcli.errors import PriorError
 from cepcli.prior.base import Prompt
-from cepcli.prior.local.attention import attention_mask, whole_cache
-from cepcli.prior.local.hf import HFScorer
+from cepcli.prior.local.hf import HFScorer, attention_mask, whole_cache
 from cepcli.prior.local.language_model import LanguageModel
 from cepcli.prior.local.whole_text import Borders, Ends
 

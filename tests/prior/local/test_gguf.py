@@ -45,7 +45,7 @@ def refused(file, match, load=load):
 
 def test_the_header_tells_settings_tensors_and_sizes(tmp_path):
     header = read_header(write(tmp_path / "a.gguf", quantise="Q8_0", add_bos=True))
-    assert header.architecture == "llama"
+    assert header.settings["general.architecture"] == "llama"
     assert header.settings["llama.embedding_length"] == 32
     assert header.settings["tokenizer.ggml.add_bos_token"] is True
     assert header.settings["tokenizer.ggml.tokens"] == 259 + len(PIECES)

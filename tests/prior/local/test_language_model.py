@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cepcli.errors import PriorError
-from cepcli.prior.local.embedded import SMOLLM2, embedded_path
+from cepcli.prior.local.embedded import SMOLLM2
 from cepcli.prior.local.language_model import load_language_model
 
 SHAPE = {"vocab_size": 49152, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
@@ -24,7 +24,7 @@ def tiny(tmp_path, made_once):
 
     def make():
         LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(embedded_path()).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(SMOLLM2.path()).save_pretrained(folder)
 
     made_once("tied", folder, make)
     return folder
@@ -141,7 +141,7 @@ def test_an_adapter_on_transposed_layers_is_merged_as_peft_applies_it(tmp_path):
     folder, kept = tmp_path / "gpt2", tmp_path / "adapter"
     shape = GPT2Config(vocab_size=49152, n_embd=8, n_layer=1, n_head=1, n_positions=16)
     GPT2LMHeadModel(shape).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(embedded_path()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(SMOLLM2.path()).save_pretrained(folder)
     tuned = load_language_model(str(folder), dtype="float32")
     adapter = Adapter(tuned, FinetuneConfig(rank=2, targets=("c_attn", "c_proj")))
     random = torch.Generator().manual_seed(0)

@@ -14,9 +14,9 @@ from cepcli.prior.base import Prompt
 from cepcli.prior.config import FinetuneConfig
 from cepcli.prior.local.hf import HFScorer
 from cepcli.prior.local.language_model import load_language_model
-from cepcli.prior.local.whole_text import Borders, Ends, Split, common_beginning, find_ends
+from cepcli.prior.local.whole_text import Borders, Ends, TokenSplit, common_beginning, find_ends
 from cepcli.prior.prompts import PromptTemplate
-from cepcli.prior.tuning.decisions import Decision
+from cepcli.prior.tuning.decisions import ExpertDecision
 from cepcli.prior.tuning.finetune import candidate_loss
 from cepcli.prior.tuning.lessons import Lesson
 from cepcli.types import TextState
@@ -94,7 +94,9 @@ def test_tuning_learns_from_the_same_tokens(kind, normalisation):
     template = PromptTemplate("babyai")
     texts = ("You see a red ball.", "You see a wall.")
     states = [TextState("go to the key", text, ACTIONS) for text in texts]
-    lessons = [Lesson(template, Decision(i, i, 0, s, ACTIONS[i])) for i, s in enumerate(states)]
+    lessons = [
+        Lesson(template, ExpertDecision(i, i, 0, s, ACTIONS[i])) for i, s in enumerate(states)
+    ]
     expected = 0.0
     for label, state in enumerate(states):
         found = [kind.naive(template.render(state), action) for action in ACTIONS]
@@ -198,7 +200,7 @@ def test_a_split_is_remembered_only_where_a_known_token_stands_left_of_it():
     prompt, actions = [1, 2, 3, 4], ["a", "b"]
     whole = {"a": [1, 2, 3, 9], "b": [1, 8, 9]}
     found = borders.splits("text", prompt, actions, whole)
-    assert found == [Split(1, [9]), Split(3, [8, 9])]
+    assert found == [TokenSplit(1, [9]), TokenSplit(3, [8, 9])]
     assert borders.unknown("text", prompt, actions) == ["b"]
     assert borders.unknown("test", prompt, actions) == actions
     assert borders.unknown("text", [1, 2, 5, 4], actions) == actions

@@ -24,7 +24,7 @@ def test_address_is_the_root_beside_which_the_paths_lie(name, url, model, label)
      "server:http://a b", "server:http://h:99999", "server:http://[::1"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_an_example(name):
-    with pytest.raises(PriorError, match="holds no address") as error:
+    with pytest.raises(PriorError, match="is not a server address") as error:
         server_address(name)
     assert "server:http://127.0.0.1:8000#MODEL" in error.value.hint
 

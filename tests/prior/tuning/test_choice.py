@@ -4,14 +4,14 @@ import pytest
 
 from cepcli.errors import PriorError
 from cepcli.prior.tuning.choice import choose_shots
-from cepcli.prior.tuning.decisions import Decision
+from cepcli.prior.tuning.decisions import ExpertDecision
 from cepcli.types import TextState
 
 ACTIONS = ("turn left", "turn right", "go forward")
 
 
 def decision(episode, text, action="turn left", step=0):
-    return Decision(episode, episode, step, TextState("go", text, ACTIONS), action)
+    return ExpertDecision(episode, episode, step, TextState("go", text, ACTIONS), action)
 
 
 #: Seven episodes alike, and three that differ in words.
@@ -83,5 +83,5 @@ def test_too_few_episodes_are_an_error():
 
 
 def test_episodes_without_a_word_can_be_chosen():
-    demos = [Decision(n, n, 0, TextState("", "", ("!",)), "!") for n in range(3)]
+    demos = [ExpertDecision(n, n, 0, TextState("", "", ("!",)), "!") for n in range(3)]
     assert len(choose_shots(demos, 2, 0, "diverse")) == 2

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from cepcli.errors import ArtifactError
-from cepcli.prior.tuning.decisions import Decision, episodes, read_decisions, write_decisions
+from cepcli.prior.tuning.decisions import ExpertDecision, episodes, read_decisions, write_decisions
 from cepcli.types import TextState
 
 STATE = TextState("g", "x\ny", ("a", "b"))
-DECISIONS = [Decision(0, 7, 0, STATE, "b", 1.0), Decision(2, 9, 0, STATE, "a", 0.5)]
+DECISIONS = [ExpertDecision(0, 7, 0, STATE, "b", 1.0), ExpertDecision(2, 9, 0, STATE, "a", 0.5)]
 
 
 def test_decisions_survive_the_disk(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cepcli.prior.base import PriorShape, UniformPrior
-from cepcli.prior.tuning.decisions import Decision
+from cepcli.prior.tuning.decisions import ExpertDecision
 from cepcli.prior.tuning.evaluate import calibration_error, evaluate_prior, fit_temperature, quality
 from cepcli.types import TextState
 
@@ -31,7 +31,7 @@ def test_calibration_error_by_bin():
 
 def test_uniform_prior_scores_chance():
     states = [TextState("g", "x", ("a", "b", "c", "d")) for _ in range(20)]
-    decisions = [Decision(0, 0, i, state, "b") for i, state in enumerate(states)]
+    decisions = [ExpertDecision(0, 0, i, state, "b") for i, state in enumerate(states)]
     seen = []
     found = evaluate_prior(UniformPrior(), decisions, seen.append)
     assert found.top1 == found.mass == found.chance == 0.25

@@ -4,7 +4,7 @@ import pytest
 
 from cepcli.errors import PriorError
 from cepcli.prior.tuning.choice import choose_shots
-from cepcli.prior.tuning.shots import STATES_PER_SHOT, check_shots, split_labelled
+from cepcli.prior.tuning.lessons import STATES_PER_SHOT, check_shots, split_labelled
 from cepcli.types import TextState
 
 ACTIONS = ("push", "wait")
