@@ -51,7 +51,7 @@ def test_unknown_name_suggests_the_nearest(workspace):
 def test_tuned_prior_is_an_input_of_what_uses_it(workspace):
     artifact = tuned(workspace)
     source = find_prior("mine", workspace)
-    assert (source.model, source.adapter) == ("embedded", artifact.path)
+    assert (source.model, source.artifact) == ("embedded", artifact)
     assert [a.name for a in prior_inputs("mine", workspace)] == ["mine"]
 
 
@@ -129,7 +129,7 @@ def served(monkeypatch, vocabulary):
     tokenizer = SimpleNamespace(get_vocab=lambda: vocabulary)
     there = SimpleNamespace(
         name="models/mine", revision="b" * 64, adapter_sha256="", dtype="float32",
-        tokenizer=tokenizer,
+        tokenizer=tokenizer, encode=str.split, device=SimpleNamespace(type="cpu"),
     )  # fmt: skip
     monkeypatch.setattr(language_model, "load_language_model", lambda *_, **__: there)
     return there
