@@ -133,7 +133,7 @@ def test_a_model_that_no_package_holds_has_a_suggestion():
 
 @pytest.mark.parametrize("name", ["uniform", "embedded", NAME])
 def test_no_tuned_prior_can_take_the_name_of_another(name):
-    with pytest.raises(PriorError, match=f"can be called `{name}`"):
+    with pytest.raises(PriorError, match=f"cannot be called `{name}`"):
         run("prior", "finetune", "--env", ENV, "--name", name)
 
 
