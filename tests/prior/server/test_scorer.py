@@ -422,7 +422,7 @@ def test_server_that_is_gone_is_named(serve, connect):
 
 
 def test_waits_grow_are_spread_and_obey_the_server(serve, connect):
-    connection = connect(serve())._connection
+    connection = connect(serve())._model.connection
     waits = [[connection._pause(n, None) for _ in range(50)] for n in range(3)]
     for n, drawn in enumerate(waits):
         assert 0.01 * 2**n <= min(drawn) < max(drawn) <= 0.015 * 2**n
