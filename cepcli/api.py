@@ -3,7 +3,7 @@
 Everything here calls what the command of the same name calls, with the same defaults.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from cepcli.config import build
 from cepcli.envs import catalog
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.control import ControlEnv
+from cepcli.listener import Listener, Notify
 from cepcli.prior import load
 from cepcli.prior.base import Prior
 from cepcli.prior.config import PriorConfig
@@ -18,8 +19,6 @@ from cepcli.report.frames import SavedRun, load_run
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.run_directory import is_offline
 from cepcli.workspace.variables import workspace_root
-
-Notify = Callable[[str], None]
 
 
 def _unheard(text: str) -> None:
@@ -89,11 +88,12 @@ def load_prior(
 
 
 def train(
-    env: str,
+    env: str | None = None,
     *,
     agent: str | None = None,
     prior: str | None = None,
     cache: str | None = None,
+    dataset: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -105,14 +105,19 @@ def train(
     workspace: str | Path | None = None,
     notify: Notify = _unheard,
 ) -> SavedRun:
-    """Train an agent as `cep train` does, to the end, and return its run.
+    """Train an agent as `cep train` or `cep offline` does, to the end, and return its run.
+
+    What the run needs and does not find is made first: the default abstraction of continuous
+    control, and the labels of a dataset for cql-prior.
 
     Args:
-        env: the environment's id.
-        agent: default posterior-q, hybrid-sac in continuous control.
+        env: the environment's id; a dataset knows its own.
+        agent: default posterior-q, hybrid-sac in continuous control; one of cql, cql-prior, bc,
+            iql and td3-bc learns from a dataset alone.
         prior: default the agent's.
         cache: off, exact, lru, fifo, surrogate or certified.
-        steps: decisions to take, or control steps.
+        dataset: for agents that learn from one: d4rl (the default), a name, a file, a Minari id.
+        steps: decisions to take, control steps, or gradient steps on a dataset.
         seed: of every random stream.
         device: cpu, cuda or cuda:N.
         settings: other settings by dotted key, as `{"posterior.temperature": 0.5}`.
@@ -125,23 +130,34 @@ def train(
 
     Raises:
         CepError: in one sentence: settings that cannot work, a name that is taken, a prior or an
-            environment that is not there. Continuous control under an LLM needs an abstraction,
-            which `cep abstract train` makes.
+            environment that is not there.
     """
+    from cepcli.agents.offline_config import PRESETS
+    from cepcli.errors import ConfigError
     from cepcli.report.curves import plot_run
     from cepcli.runs.engine import Hooks, default_name, start_run
+    from cepcli.runs.preparation import chosen_offline_config, prepare, prepare_offline
     from cepcli.runs.settings import chosen_config
 
-    space = _workspace(workspace)
+    space, listener = _workspace(workspace), Listener(notify=notify)
     named = {
-        "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
+        "env": env, "prior": prior, "cache.mode": cache, "dataset": dataset, "steps": steps,
         "seed": seed, "device": device,
     }  # fmt: skip
     flags = {**(settings or {}), **{k: v for k, v in named.items() if v is not None}}
-    chosen = chosen_config(
-        space, file=None if config is None else Path(config), flags=flags, resume=resume,
-        notify=notify,
-    )  # fmt: skip
+    file = None if config is None else Path(config)
+    if agent in PRESETS:
+        chosen = chosen_offline_config(agent, file=file, flags=flags)
+        chosen, _ = prepare_offline(chosen, space, listener)
+    elif dataset is not None:
+        raise ConfigError(
+            "`dataset` is only for agents that learn from one.",
+            f"Choose an agent: {', '.join(PRESETS)}.",
+        )
+    else:
+        flags |= {} if agent is None else {"agent": agent}
+        chosen = chosen_config(space, file=file, flags=flags, resume=resume, notify=notify)
+        prepare(chosen, space, listener)
     label = name or default_name(chosen)
     start_run(
         chosen, space, label, resume=resume, overwrite=overwrite,

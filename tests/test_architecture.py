@@ -11,7 +11,7 @@ PACKAGE = ROOT / "cepcli"
 #: Imports go down only: a package imports itself and what stands in a line before its own.
 ORDER = [
     {"errors", "types", "registry", "seeding", "version", "whole_files", "child_processes"},
-    {"config", "device", "extras"},
+    {"config", "device", "extras", "listener"},
     {"workspace"},
     {"posterior", "envs"},
     {"prior"},

@@ -9,7 +9,6 @@ import pytest
 import typer
 
 import cepcli
-from cepcli.cli import reference
 from cepcli.cli.main import app
 from tests.docs_pages import (
     DOCS,
@@ -25,7 +24,9 @@ from tests.docs_pages import (
 )
 from tests.docs_pages import commands as lines_of
 from tests.test_architecture import ORDER
+from tests.test_scripts import load
 
+reference = load("command-reference")
 COMMANDS = dict(reference.commands(typer.main.get_command(app)))
 _FOLDERS = "cepcli|configs|data|docs|examples|results|scripts|tests"
 PATH = re.compile(rf"`((?:{_FOLDERS})/[^`<>… *{{}}A-Z]*)`")

@@ -20,25 +20,19 @@ def load(name):
     spec = importlib.util.spec_from_loader(loader.name, loader)
     module = importlib.util.module_from_spec(spec)
     sys.modules[loader.name] = module
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing beside the scripts
     loader.exec_module(module)
+    sys.dont_write_bytecode = before
     return module
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_bytecode():
-    """Nothing is written beside the scripts."""
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    yield
-    sys.dont_write_bytecode = before
-
-
 @pytest.fixture(scope="module")
-def house(no_bytecode):
+def house():
     return load("house")
 
 
 @pytest.fixture(scope="module")
-def script(no_bytecode):
+def script():
     return load("decisions")
 
 

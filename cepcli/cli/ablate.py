@@ -3,20 +3,14 @@
 Example: cep ablate cache --dry-run
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.options import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    WorkspaceOption,
-    open_workspace,
-    print_json,
-    print_table,
-)
-from cepcli.cli.prior_display import interruptible, note
+from cepcli.cli.options import SetOption, WorkOptions
+from cepcli.cli.output import Column, estimate, print_json, print_rows
+from cepcli.cli.stopping import interruptible
 
 if TYPE_CHECKING:
     from cepcli.experiments.forecast import Forecast
@@ -28,26 +22,28 @@ def ablate(
     name: Annotated[
         str | None, typer.Argument(help="Which ablation; without a name they are listed.")
     ] = None,
-    env: Annotated[str | None, typer.Option(help="Another environment.")] = None,
+    env: Annotated[str | None, typer.Option(help="Use another environment.")] = None,
     prior: Annotated[
-        str | None, typer.Option(help="Another prior than the one tuned for the environment.")
+        str | None,
+        typer.Option(help="Use another prior than the one tuned for the environment."),
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Another agent.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Use another agent.")] = None,
     steps: Annotated[int | None, typer.Option(help="Decisions, or control steps, per run.")] = None,
     only: Annotated[
-        str | None, typer.Option(help="Some of the variants, with commas; and the baseline.")
+        str | None,
+        typer.Option(help="Run only these variants and the baseline; separate them with commas."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every variant.")] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, one thread each.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of every variant.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel runs, one thread each.")] = 2,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only list what is to be made, and how long it takes.")
+        bool,
+        typer.Option("--dry-run", help="Only list the steps, with a time estimate."),
     ] = False,
     set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    options: WorkOptions,
 ) -> None:
-    """Compare variants of a run; goes on where an interrupted sweep stopped."""
+    """Compare variants of a run; the same command resumes an interrupted sweep."""
     from cepcli.config import given
     from cepcli.experiments.ablations import ablation_named
     from cepcli.experiments.forecast import forecast, in_words
@@ -55,11 +51,10 @@ def ablate(
     from cepcli.experiments.sweep import make, waiting
 
     if name is None:
-        _list(json)
+        _list(options.json)
         return
-    flags = {"agent": agent, "steps": steps}
-    changes = given(overrides=set_ or [], flags=flags)
-    space = open_workspace(workspace)
+    changes = given(overrides=set_ or [], flags={"agent": agent, "steps": steps})
+    space = options.space
     planned = plan(
         ablation_named(name), range(seeds), space, env=env, prior=prior,
         only=() if only is None else [part.strip() for part in only.split(",")], changes=changes,
@@ -67,18 +62,18 @@ def ablate(
     missing = waiting(planned.tasks, space)
     expected = forecast(missing, space, jobs)
     if dry_run:
-        _print_plan(planned, missing, expected, jobs, space, json)
+        _print_plan(planned, missing, expected, jobs, space, options.json)
         return
-    note(quiet)(f"{len(missing)} of {len(planned.tasks)} steps to make, {jobs} at a time")
-    if not quiet:
+    options.notify(f"{len(missing)} of {len(planned.tasks)} steps to do, {jobs} at a time")
+    if not options.quiet:
         typer.echo(in_words(expected, jobs), err=True)
 
     def on_done(task: "Task", done: int) -> None:
-        note(quiet)(f"{done}/{len(missing)} made: {task.what}")
+        options.notify(f"{done}/{len(missing)} done: {task.what}")
 
-    with interruptible("What is finished is kept; type the same command again to go on."):
+    with interruptible("Finished steps are saved; type the same command again to go on."):
         make(missing, space, jobs, on_done)
-    _report(planned, space, json)
+    _report(planned, space, options.json)
 
 
 def _list(json: bool) -> None:
@@ -97,12 +92,13 @@ def _list(json: bool) -> None:
     if json:
         print_json({"ablations": rows})
         return
-    cells = [
-        [row["name"], row["question"], f"{row['envs'][0]}, {row['steps']} steps",
-         ", ".join(row["variants"])]
-        for row in rows
-    ]  # fmt: skip
-    print_table("Ablations", ["name", "question", "on", "variants"], cells)
+    columns: dict[str, Column] = {
+        "name": "name",
+        "question": "question",
+        "on": lambda row: f"{row['envs'][0]}, {row['steps']} steps",
+        "variants": lambda row: ", ".join(row["variants"]),
+    }
+    print_rows("Ablations", rows, columns)
     typer.echo("Look at one: cep ablate NAME --dry-run")
 
 
@@ -127,27 +123,23 @@ def _print_plan(
     ]
     if json:
         print_json(
-            {
-                "ablation": plan.ablation.name,
-                "env": plan.world.env,
-                "steps": rows,
-                "seconds": expected.total,
-                "unknown": expected.unknown,
-            }
-        )
+            {"ablation": plan.ablation.name, "env": plan.world.env, "steps": rows,
+             "seconds": expected.total, "unknown": expected.unknown}
+        )  # fmt: skip
         return
-    cells = []
-    for row in rows:
-        time = "unknown" if row["seconds"] is None else duration(row["seconds"])
-        state = time if row["needed"] else "finished" if row["finished"] else "not needed"
-        cells.append([row["step"], row["makes"], state])
-    print_table(f"{plan.ablation.question} On {plan.world.env}", ["step", "makes", "time"], cells)
+
+    def time(row: Mapping[str, Any]) -> str:
+        if not row["needed"]:
+            return "finished" if row["finished"] else "not needed"
+        return "unknown" if row["seconds"] is None else duration(row["seconds"])
+
+    title = f"{plan.ablation.question} On {plan.world.env}"
+    print_rows(title, rows, {"step": "step", "makes": "makes", "time": time})
     typer.echo(in_words(expected, jobs))
 
 
 def _report(plan: "Plan", space: "Workspace", json: bool) -> None:
     from cepcli.experiments.outcome import groups_of, measured_rows, shown, store, table
-    from cepcli.report.comparison import cell
 
     groups = groups_of(plan, space)
     rows, measured = table(plan, groups, space), measured_rows(plan)
@@ -158,29 +150,15 @@ def _report(plan: "Plan", space: "Workspace", json: bool) -> None:
              "measured": measured, "path": str(artifact.path)}
         )  # fmt: skip
         return
-    columns = shown(plan, rows)
-    marks = ["unbeaten"] if plan.ablation.frontier else []
-    cells = [
-        [row["variant"], str(row["seeds"]), *(cell(row[key], form) for key, _, form in columns),
-         *("yes" if row[mark] else "" for mark in marks)]
-        for row in rows
-    ]  # fmt: skip
-    title = f"{plan.ablation.question} On {plan.world.env}; means over seeds [95 % interval]"
-    print_table(title, ["variant", "seeds", *(title for _, title, _ in columns), *marks], cells)
-    _print_measured(plan, measured)
-    typer.echo(f"Tables and pictures: {artifact.path}")
-
-
-def _print_measured(plan: "Plan", measured: list[dict[str, Any]]) -> None:
-    from cepcli.report.comparison import cell
-
+    columns: dict[str, Column] = {"variant": "variant", "seeds": "seeds"}
+    columns |= {title: estimate(key, form) for key, title, form in shown(plan, rows)}
+    if plan.ablation.frontier:
+        columns["unbeaten"] = lambda row: "yes" if row["unbeaten"] else ""
+    over = "means over seeds [95 % interval]"
+    print_rows(f"{plan.ablation.question} On {plan.world.env}; {over}", rows, columns)
     measurement = plan.ablation.measurement
-    if measurement is None:
-        return
-    cells = [
-        [row["variant"], row["case"],
-         *(cell(row[column.title], column.form) for column in measurement.columns)]
-        for row in measured
-    ]  # fmt: skip
-    titles = ["variant", "case", *(column.title for column in measurement.columns)]
-    print_table(f"{measurement.title}; means over seeds [95 % interval]", titles, cells)
+    if measurement is not None:
+        columns = {"variant": "variant", "case": "case"}
+        columns |= {one.title: estimate(one.title, one.form) for one in measurement.columns}
+        print_rows(f"{measurement.title}; {over}", measured, columns)
+    typer.echo(f"Tables and pictures: {artifact.path}")

@@ -3,19 +3,14 @@
 Example: cep runs compare 'walker2d-*_s?' 'ant-*_s?' --aggregate --baseline sac --floor random
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.options import (
-    JsonOption,
-    RunsArgument,
-    WorkspaceOption,
-    open_workspace,
-    print_json,
-    print_table,
-)
+from cepcli.cli.options import ReadOptions, RunsArgument
+from cepcli.cli.output import Column, estimate, print_json, print_rows
 from cepcli.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
 def compare(
     runs: RunsArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to put the picture (PNG).")
+        Path | None, typer.Option("--output", "-o", help="File of the picture (PNG).")
     ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Figures to show, as success,auc,queries; default all.")
@@ -36,37 +31,41 @@ def compare(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Which of them to relate the scores of the others to, without _s<seed>; with "
+            help="Run that the scores of the others are relative to, without _s<seed>; with "
             "--group-by or --aggregate also without the environment."
         ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Which figure to relate; default success, or return.")
+        str | None, typer.Option(help="Figure to relate; default success, or return.")
     ] = None,
     group_by: Annotated[
         str | None,
-        typer.Option(help="Tell runs apart by env, by steps or by env,steps: a table for each."),
+        typer.Option(
+            help="Make a table for each env, for each number of steps, or for each pair "
+            "of both: env, steps or env,steps."
+        ),
     ] = None,
     aggregate: Annotated[
         bool,
         typer.Option(
             "--aggregate",
-            help="One row for runs that are called the same but for environment and seed: "
-            "interquartile mean of scores, of which 1 is the mean of --baseline on the same task.",
+            help="Make one row of all runs whose names differ only in environment and seed: the "
+            "interquartile mean of scores, where 1 is the mean of --baseline on the same task.",
         ),
     ] = False,
     floor: Annotated[
-        str | None, typer.Option(help="--aggregate: of which the mean is 0, as random.")
+        str | None,
+        typer.Option(help="With --aggregate: run whose mean has the score 0, as random."),
     ] = None,
     above: Annotated[
         str | None,
-        typer.Option(help="--aggregate: scores to count runs above; default 0.5,0.75,0.95."),
+        typer.Option(help="With --aggregate: scores to count runs above; default 0.5,0.75,0.95."),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
+    *,
+    options: ReadOptions,
 ) -> None:
-    """Runs side by side, averaged over seeds, as a table and a picture of the learning curves."""
+    """Compare runs, averaged over seeds, in a table and a picture of the learning curves."""
     from cepcli.report.aggregate import groupings
     from cepcli.report.comparison import figures_named, load_groups
 
@@ -75,8 +74,8 @@ def compare(
     _check(aggregate, {"columns": columns, "group-by": group_by}, {"floor": floor, "above": above})
     if baseline is None and (floor or (by and not aggregate)):
         flag, value = ("floor", floor) if floor else ("by", by)
-        raise ConfigError(f"`--{flag} {value}` says what to relate to what.", "Add --baseline RUN.")
-    space = open_workspace(workspace)
+        raise ConfigError(f"`--{flag} {value}` needs a baseline.", "Add --baseline RUN.")
+    space = options.space
     groups = load_groups(space, runs, unfinished=True)
     _require_finished(groups)
     if aggregate:
@@ -86,7 +85,7 @@ def compare(
         picture = output or space.root / "comparison.png"
         found = _apart(space, groups, keys, baseline, by, picture)
     found["notes"] = _notes(groups)
-    if json:
+    if options.json:
         print_json(found)
         return
     if aggregate:
@@ -99,17 +98,18 @@ def compare(
         typer.echo(
             "Warning about {run}: {seen}. Likely cause: {cause}. Next: {command}".format(**warning)
         )
-    _print_unfinished(groups)
+    for one in (one for group in groups for one in group.unfinished):
+        typer.echo(f"Not counted: {one.in_words()}")
     typer.echo(f"{'Runs above a score' if aggregate else 'Learning curves'}: {found['picture']}")
 
 
 def _check(aggregate: bool, apart: dict[str, Any], together: dict[str, Any]) -> None:
-    """Refuse options that mean nothing beside `--aggregate`, or without it."""
+    """Refuse options that have no effect with `--aggregate`, or without it."""
     for flag, value in (apart if aggregate else together).items():
         if value is not None:
-            how = "nothing together with --aggregate" if aggregate else "nothing here"
+            how = "together with" if aggregate else "without"
             hint = "Leave one of them out." if aggregate else "Add --aggregate, or leave it out."
-            raise ConfigError(f"`--{flag} {value}` means {how}.", hint)
+            raise ConfigError(f"`--{flag} {value}` has no effect {how} --aggregate.", hint)
 
 
 def _levels(above: str | None) -> list[float] | None:
@@ -123,7 +123,6 @@ def _levels(above: str | None) -> list[float] | None:
 
 
 def _require_finished(groups: "Sequence[Group]") -> None:
-    """Refuse runs of which none is finished."""
     if not any(group.summaries for group in groups):
         first = groups[0].unfinished[0]
         raise ArtifactError(
@@ -143,6 +142,7 @@ def _apart(
     """Rows of every group, and a picture; of groups by `keys` a picture each."""
     from cepcli.report.aggregate import baseline_of, grouped
     from cepcli.report.comparison import comparison
+    from cepcli.report.curves import plot_comparison
 
     rows, pictures, warnings = [], {}, []
     for values, own in grouped(groups, keys).items():
@@ -150,8 +150,10 @@ def _apart(
         name = baseline_of(own, baseline) if keys and baseline else baseline
         rows += comparison(own, name, by)
         warnings += _warnings(space, own, name)
+        slug = part.replace("/", "-").replace(", ", "-")
+        file = picture.with_stem(f"{picture.stem}-{slug}") if part else picture
         if any(group.summaries for group in own):
-            pictures[part] = _picture(own, picture, part)
+            pictures[part] = _draw(lambda path, own=own: plot_comparison(own, path), file)
     found = {"rows": rows, "picture": ", ".join(pictures.values()), "warnings": warnings}
     return {**found, "pictures": pictures} if keys else found
 
@@ -188,17 +190,13 @@ def _notes(groups: "Sequence[Group]") -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _picture(groups: "Sequence[Group]", path: Path, part: str) -> str:
-    """Draw learning curves; the name of a part becomes part of the file's."""
-    from cepcli.report.curves import plot_comparison
+def _draw(plot: Callable[[Path], object], path: Path) -> str:
+    """Draw a picture into a file whose folder may be missing."""
     from cepcli.workspace.artifacts import writing
 
-    if part:
-        slug = part.replace("/", "-").replace(", ", "-")
-        path = path.with_stem(f"{path.stem}-{slug}")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        plot_comparison(groups, path)
+        plot(path)
     return str(path)
 
 
@@ -222,13 +220,10 @@ def _over_tasks(
         settings_of,
     )
     from cepcli.report.curves import plot_profiles
-    from cepcli.workspace.artifacts import writing
 
     settings, scale = settings_of(groups), Scale(baseline, floor)
     rows = aggregated(settings, scale, by, levels or ABOVE)
-    with writing(picture.parent):
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        plot_profiles(normalised(settings, scale, by), picture)
+    _draw(lambda path: plot_profiles(normalised(settings, scale, by), path), picture)
     warnings = []
     if baseline is not None:
         for own in grouped(groups, ["env"]).values():
@@ -247,35 +242,20 @@ def _print_apart(
     found: dict[str, Any], keys: list[str], shown: list[str], *, markdown: bool
 ) -> None:
     """The rows as a table, a table for each group by `keys`."""
+    from cepcli.report.comparison import FIGURES
+
     parts: dict[str, list[dict[str, Any]]] = {}
     for row in found["rows"]:
         parts.setdefault(", ".join(str(row[key]) for key in keys), []).append(row)
     for part, rows in parts.items():
         if part and markdown:
             typer.echo(f"\n#### {part}\n")
-        print_comparison(rows, shown, part, markdown=markdown)
-
-
-def print_comparison(
-    rows: list[dict[str, Any]], shown: list[str], part: str = "", *, markdown: bool
-) -> None:
-    """The table of `cep runs compare`: means over seeds, with 95 % intervals."""
-    from cepcli.report.comparison import FIGURES, cell
-
-    columns = {key: (FIGURES[key][0], FIGURES[key][2]) for key in shown}
-    if "score_to_baseline" in rows[0]:
-        columns["score_to_baseline"] = ("against the baseline", "+.1%")
-    table = [
-        [
-            row["run"],
-            _seeds(str(row["seeds"]), row["unfinished"]),
-            *(cell(row[key], form) for key, (_, form) in columns.items()),
-        ]
-        for row in rows
-    ]
-    titles = ["run", "seeds", *(title for title, _ in columns.values())]
-    title = f"{part}: means" if part else "Means"
-    _print(f"{title} over seeds [95 % interval]", titles, table, markdown=markdown)
+        columns: dict[str, Column] = {"run": "run", "seeds": _seeds}
+        columns |= {FIGURES[key][0]: estimate(key, FIGURES[key][2]) for key in shown}
+        if "score_to_baseline" in rows[0]:
+            columns["against the baseline"] = estimate("score_to_baseline", "+.1%")
+        title = f"{part}: means" if part else "Means"
+        print_rows(f"{title} over seeds [95 % interval]", rows, columns, markdown=markdown)
 
 
 def _print_aggregate(
@@ -285,47 +265,25 @@ def _print_aggregate(
     from cepcli.report.comparison import cell
 
     rows = found["rows"]
-    levels = list(rows[0]["above"])
-    table = [
-        [
-            row["run"],
-            str(len(row["tasks"])),
-            _seeds(_span(list(row["tasks"].values())), row["unfinished"]),
-            cell(row["iqm"], ".3f"),
-            cell(row["mean"], ".3f"),
-            cell(row["improvement"], ".2f"),
-            *(cell(row["above"][level], ".0%") for level in levels),
-        ]
-        for row in rows
-    ]
-    titles = ["run", "tasks", "seeds", "IQM", "mean", f"P(above {baseline or 'baseline'})"]
-    titles += [f"runs above {level}" for level in levels]
+    columns: dict[str, Column] = {
+        "run": "run",
+        "tasks": lambda row: str(len(row["tasks"])),
+        "seeds": _seeds,
+        "IQM": estimate("iqm", ".3f"),
+        "mean": estimate("mean", ".3f"),
+        f"P(above {baseline or 'baseline'})": estimate("improvement", ".2f"),
+    }
+    for level in rows[0]["above"]:
+        columns[f"runs above {level}"] = lambda row, level=level: cell(row["above"][level], ".0%")
     scale = "" if baseline is None else f", of which 1 is the mean of {baseline}"
     scale += "" if floor is None else f" and 0 that of {floor}"
     title = f"Scores ({found['score']}) over {', '.join(rows[0]['tasks'])}{scale}"
-    _print(f"{title} [95 % interval]", titles, table, markdown=markdown)
+    print_rows(f"{title} [95 % interval]", rows, columns, markdown=markdown)
 
 
-def _span(counts: list[int]) -> str:
-    """How many seeds several tasks have."""
+def _seeds(row: dict[str, Any]) -> str:
+    """How many seeds each task has, and how many of them have yet to end."""
+    counts = row["tasks"].values() if "tasks" in row else [row["seeds"]]
     low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low}–{high}"
-
-
-def _seeds(count: str, unfinished: list[dict[str, Any]]) -> str:
-    """How many seeds, and how many of them have yet to end."""
-    return f"{count} + {len(unfinished)} unfinished" if unfinished else count
-
-
-def _print(title: str, columns: list[str], rows: list[list[str]], *, markdown: bool) -> None:
-    if not markdown:
-        print_table(title, columns, rows)
-        return
-    for line in [columns, ["---"] * len(columns), *rows]:
-        typer.echo("| " + " | ".join(line) + " |")
-
-
-def _print_unfinished(groups: "Sequence[Group]") -> None:
-    for group in groups:
-        for found in group.unfinished:
-            typer.echo(f"Not counted: {found.in_words()}")
+    count = str(low) if low == high else f"{low}–{high}"
+    return f"{count} + {len(row['unfinished'])} unfinished" if row["unfinished"] else count

@@ -4,14 +4,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cepcli.cli import heartbeat
-from cepcli.cli.live_warnings import LiveWarnings
+from cepcli.cli.summaries import certificate, duration, outcome
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from cepcli.report.warnings import RunWarning
     from cepcli.runs.engine import Hooks
     from cepcli.runs.online import OnlineRun
     from cepcli.runs.run import Progress
@@ -20,22 +20,9 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 4.0
 _SILENT_SECONDS = 1.0
-
-
-def duration(seconds: float) -> str:
-    """So many seconds, as people say it."""
-    if seconds < 1.0:
-        return "under 1 s"
-    if seconds < 120.0:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60.0)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def outcome(evaluation: dict[str, Any]) -> str:
-    """How held-out episodes went, in words; success only where there is such a thing."""
-    success, score = evaluation["success_rate"], f"return {evaluation['return_mean']:.2f}"
-    return score if success is None else f"success {success:.2f}, {score}"
+#: Rows that `LiveWarnings` remembers: decisions between two of them at first, and at most how many.
+_APART = 25
+_MOST_ROWS = 256
 
 
 class RunDisplay:
@@ -56,7 +43,6 @@ class RunDisplay:
         self._shown_at = self._round_at = 0.0
         self._began = time.monotonic()
         self._first_step: int | None = None
-        self._last_eval = ""
         self._watch = LiveWarnings(name, workspace)
         self._warned: set[str] = set()
         self._live: Live | None = None
@@ -74,11 +60,19 @@ class RunDisplay:
         self._open.close()
 
     def hooks(self, requested: list[int]) -> "Hooks":
-        """The loop's hooks that feed this display."""
+        """The hooks of the training loop that feed this display; signals stop the loop."""
         from cepcli.runs.engine import Hooks
+        from cepcli.runs.online import OnlineRun
+
+        def on_step(run: Any, progress: "Progress") -> None:
+            if isinstance(run, OnlineRun):
+                self.step(run, progress)
+            else:
+                steps = run.config.steps
+                self.advance(progress.step, steps, lambda rate: {"gradient steps/s": f"{rate:.1f}"})
 
         return Hooks(
-            on_step=self.step,
+            on_step=on_step,
             on_round=self.round,
             on_evaluation=self.evaluation,
             on_finish=self.finish,
@@ -132,7 +126,6 @@ class RunDisplay:
     def evaluation(self, step: int, summary: dict[str, Any]) -> None:
         """An evaluation has ended."""
         self._watch.evaluated(step, summary)
-        self._last_eval = f"{outcome(summary)} over {summary['episodes']} episodes at {step}"
         if not self._quiet:
             self._now("Training")
             self._console.print(
@@ -141,14 +134,20 @@ class RunDisplay:
             )
 
     def step(self, parts: "OnlineRun", progress: "Progress") -> None:
-        """A decision was taken; redraws at most four times a second."""
+        """A decision was taken, or a control step."""
 
         def figures(rate: float) -> dict[str, str]:
-            asked = None if parts.cache is None else self._asked(parts, progress)
-            return {**self._recent(parts, progress), **(asked or {"steps/s": f"{rate:.0f}"})}
+            shown = {"return": f"{progress.recent_return:.1f}"}
+            if parts.tracker.solvable:
+                shown = {"success": f"{progress.recent_success:.2f}"}
+            if parts.cache is None:
+                return {**shown, "steps/s": f"{rate:.0f}"}
+            return {**shown, **self._asked(parts, progress)}
 
         def notes() -> list[str]:
-            return [*self._certificate(parts), *self._warnings(parts, progress)]
+            promise = parts.control.promise if parts.control is not None else None
+            promised = [] if promise is None else [f"certificate: {certificate(promise)}"]
+            return [*promised, *self._warnings(parts, progress)]
 
         self.advance(progress.step, parts.config.steps, figures, notes)
 
@@ -200,21 +199,6 @@ class RunDisplay:
             "LLM s saved": f"{saved:.0f}",
         }
 
-    @staticmethod
-    def _recent(parts: "OnlineRun", progress: "Progress") -> dict[str, str]:
-        """How the last training episodes went."""
-        if parts.tracker.solvable:
-            return {"success": f"{progress.recent_success:.2f}"}
-        return {"return": f"{progress.recent_return:.1f}"}
-
-    @staticmethod
-    def _certificate(parts: "OnlineRun") -> list[str]:
-        """What the cache promises now; nothing if it never will."""
-        from cepcli.cli.certificate import in_words
-
-        promise = parts.control.promise if parts.control is not None else None
-        return [] if promise is None else [f"certificate: {in_words(promise)}"]
-
     def _warnings(self, parts: "OnlineRun", progress: "Progress") -> list[str]:
         """What goes wrong now, for a terminal; whatever is new is told once, and stays."""
         found = self._watch.judge(parts, progress)
@@ -247,3 +231,85 @@ class RunDisplay:
         table.add_row(*figures.values())
         bar = ProgressBar(total=1.0, completed=done, width=60)
         return [table, *map(Text, notes), bar]
+
+
+class LiveWarnings:
+    """Gathers rows and evaluations of a run, and judges them.
+
+    Args:
+        run: its name.
+        workspace: where it trains, and where the same run without a cache may be.
+    """
+
+    def __init__(self, run: str, workspace: "Workspace") -> None:
+        self._run = run
+        self._workspace = workspace
+        self._rows: list[dict[str, Any]] = []
+        self._apart = _APART
+        self._curves: dict[str, list[list[Any]]] = {"curve": [], "return_curve": []}
+        self._uncached: dict[str, Any] | None = None
+        self._sought = False
+
+    def evaluated(self, step: int, summary: dict[str, Any]) -> None:
+        """An evaluation has ended."""
+        self._curves["curve"].append([step, summary["success_rate"]])
+        self._curves["return_curve"].append([step, summary["return_mean"]])
+
+    def judge(self, parts: "OnlineRun", progress: "Progress") -> "list[RunWarning]":
+        """What there is to warn of now."""
+        from cepcli.config import to_dict
+        from cepcli.report.advice import Subject, as_typed
+        from cepcli.report.warnings import LEAST, WARM_UP, answer_warnings, performance_warning
+
+        if parts.cache is None or parts.cache.config.mode == "off":
+            return []
+        self._keep(parts.prior_metrics(), parts.telemetry.decisions)
+        if progress.decisions < WARM_UP + LEAST:
+            return []
+        mode = parts.cache.config.mode
+        # where it lies once the run has ended, which is when the next command is typed
+        config = as_typed(self._workspace.directory("run", self._run) / "config.toml")
+        subject = Subject(self._run, mode, self._rows, to_dict(parts.config), config)
+        found = answer_warnings(subject)
+        uncached = self._until(progress.step, mode)
+        if uncached is not None and self._curves["curve"]:
+            lost = performance_warning(
+                self._run, [self._so_far(parts, mode)], [uncached], config
+            )  # fmt: skip
+            found += [lost] if lost else []
+        return found
+
+    def _keep(self, row: dict[str, Any], decisions: int) -> None:
+        """Add a row in place of the last one, unless that is far enough from the one before."""
+        row["decisions"] = decisions
+        if len(self._rows) > 1 and decisions - self._rows[-2]["decisions"] < self._apart:
+            self._rows.pop()
+        self._rows.append(row)
+        if len(self._rows) > _MOST_ROWS:
+            self._apart *= 2
+            self._rows = [*self._rows[:-1:2], row]
+
+    def _so_far(self, parts: "OnlineRun", mode: str) -> dict[str, Any]:
+        """The part of a run's summary by which its score is judged."""
+        config, (_, success) = parts.config, self._curves["curve"][-1]
+        return {
+            "run": self._run, "env": config.env, "agent": config.agent, "prior": config.prior,
+            "cache": mode, "seed": config.seed, "steps": config.steps,
+            "eval": {"success_rate": success, **self._curves},
+        }  # fmt: skip
+
+    def _until(self, step: int, mode: str) -> dict[str, Any] | None:
+        """The same run without a cache, as it stood after as many steps; None without one."""
+        from cepcli.report.warnings import uncached_of
+
+        if not self._sought:
+            self._sought = True
+            self._uncached = uncached_of(self._workspace, self._run, mode)
+        if self._uncached is None:
+            return None
+        evaluation = self._uncached["eval"]
+        curves = {
+            name: [point for point in evaluation[name] if point[0] <= step]
+            for name in self._curves
+        }  # fmt: skip
+        return {**self._uncached, "eval": {**evaluation, **curves}}

@@ -4,12 +4,16 @@ import importlib.util
 import os
 import shutil
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cepcli.cli.options import JsonOption, WorkspaceOption, print_json, print_table
+from cepcli.cli.options import ReadOptions
+from cepcli.cli.output import print_json, print_rows
 from cepcli.extras import EXTRAS, install_command, missing_modules
+
+if TYPE_CHECKING:
+    from cepcli.workspace.artifacts import Workspace
 
 _LIBRARIES = (
     "torch", "transformers", "peft", "gguf", "gymnasium", "mujoco", "metaworld", "minigrid",
@@ -17,22 +21,22 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def doctor(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """Check libraries, device, models, workspace; exit 2 if something needed is missing."""
+def doctor(*, options: ReadOptions) -> None:
+    """Check libraries, device, models and workspace. Exit code 2 if something needed is missing."""
     checks = [
         *(_library(name) for name in _LIBRARIES),
         *(_extra(name) for name in EXTRAS),
         _device(),
         *_models(),
-        *_workspace(workspace),
+        *_workspace(options.space),
         *_data_folders(),
         *_plugins(),
     ]
-    if json:
+    if options.json:
         print_json({"checks": checks})
     else:
-        rows = [[c["what"], c["state"], c["found"], c["fix"]] for c in checks]
-        print_table("cep doctor", ["what", "state", "found", "what to type"], rows)
+        columns = {"what": "what", "state": "state", "found": "found", "what to type": "fix"}
+        print_rows("cep doctor", checks, columns)
     if not all(check["ok"] or check["optional"] for check in checks):
         raise typer.Exit(2)
 
@@ -95,11 +99,9 @@ def _models() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _workspace(option: Any) -> list[dict[str, Any]]:
-    from cepcli.workspace.artifacts import Workspace
-    from cepcli.workspace.variables import shipped_root, workspace_root
+def _workspace(space: "Workspace") -> list[dict[str, Any]]:
+    from cepcli.workspace.variables import shipped_root
 
-    space = Workspace(workspace_root(option))
     folder = next(p for p in (space.root, *space.root.parents) if p.is_dir())
     usable = folder == space.root or not space.root.exists()
     writable = usable and os.access(folder, os.W_OK | os.X_OK)
@@ -109,7 +111,7 @@ def _workspace(option: Any) -> list[dict[str, Any]]:
         _check("workspace", free > 1 and writable,
                f"{space.root}, {free:.0f} GiB free, {len(runs)} runs"
                + ("" if writable else ", not writable"),
-               "pass --workspace DIR, a folder that can be written and has space"),
+               "pass --workspace DIR, a writable folder with free space"),
         _check("shipped data", shipped_root().is_dir(), str(shipped_root()), "git checkout data"),
         _check("tuned priors", bool(priors), ", ".join(priors),
                "cep prior finetune --env babyai/goto-redball", optional=True),
@@ -117,27 +119,28 @@ def _workspace(option: Any) -> list[dict[str, Any]]:
 
 
 def _data_folders() -> list[dict[str, Any]]:
-    """Published data that two families of environments read where the user has it."""
+    """Published data that two families of environments read if the user has it."""
     from cepcli.envs.alfworld.official import DOWNLOAD, FOLDER
     from cepcli.envs.webshop.products import FETCH
     from cepcli.workspace.variables import data_folder
 
-    alfworld, webshop = data_folder("ALFWORLD_DATA"), data_folder("WEBSHOP_DATA")
-    games = None if alfworld is None else alfworld / FOLDER
-    own = "not set: cep makes games of its own"
-    return [
-        _check("ALFWORLD_DATA", games is None or games.is_dir(),
-               own if games is None else f"{games}{'' if games.is_dir() else ', not there'}",
-               DOWNLOAD, optional=True, otherwise="broken"),
-        _check("WEBSHOP_DATA", webshop is None or webshop.is_dir(),
-               "not set: cep generates products" if webshop is None
-               else f"{webshop}{'' if webshop.is_dir() else ', not there'}",
-               FETCH, optional=True, otherwise="broken"),
-    ]  # fmt: skip
+    found = []
+    for name, inner, without, fetch in (
+        ("ALFWORLD_DATA", FOLDER, "games", DOWNLOAD),
+        ("WEBSHOP_DATA", "", "products", FETCH),
+    ):
+        root = data_folder(name)
+        if root is None:
+            found.append(_check(name, True, f"not set: cep generates {without}", optional=True))
+            continue
+        is_there = (root / inner).is_dir()
+        shown = f"{root / inner}{'' if is_there else ', not there'}"
+        found.append(_check(name, is_there, shown, fetch, optional=True, otherwise="broken"))
+    return found
 
 
 def _plugins() -> list[dict[str, Any]]:
-    """What other packages add to the environments."""
+    """Environments that other packages add."""
     from cepcli.envs.catalog import plugins
 
     return [

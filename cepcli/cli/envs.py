@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cepcli.cli.options import (
+    CommandGroup,
     EnvOptionsOption,
-    JsonOption,
+    ReadOptions,
     WorkspaceOption,
-    env_options_of,
-    open_workspace,
-    print_json,
-    print_table,
+    env_options,
 )
-from cepcli.cli.prior_display import note
+from cepcli.cli.output import note, open_workspace, print_json, print_rows
 from cepcli.errors import ConfigError, EnvError
 from cepcli.extras import install_command, missing_modules
 
@@ -22,44 +20,45 @@ if TYPE_CHECKING:
     from cepcli.envs.base import SymbolicEnv
     from cepcli.envs.catalog import EnvSpec
 
-app = typer.Typer(no_args_is_help=True, help="The environments: list, show, check.")
+app = CommandGroup(no_args_is_help=True, help="The environments: list, show, check.")
 
 _EXPERT_STEPS = 5
 
 
 @app.command("list")
-def list_envs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """List the registered environments, packages that are broken, and the games made so far."""
+def list_envs(*, options: ReadOptions) -> None:
+    """List the registered environments, broken plugins, and the games generated so far."""
     from cepcli.envs import catalog
 
     specs = [catalog.spec(env_id) for env_id in catalog.env_ids()]
     broken = [plugin for plugin in catalog.plugins() if plugin.error is not None]
-    if json:
-        found = [{"id": s.id, "family": s.family, "summary": s.summary} for s in specs]
-        for row, known in zip(found, specs, strict=True):
-            if known.extra and missing_modules(known.extra):
-                row["install"] = install_command(known.extra)
+    missing = [s for s in specs if s.extra and missing_modules(s.extra)]
+    folder = options.space.root / "games"
+    games = _games(folder)
+    if options.json:
+        found = [
+            {"id": s.id, "family": s.family, "summary": s.summary}
+            | ({"install": install_command(s.extra)} if s in missing and s.extra else {})
+            for s in specs
+        ]
         errors = [{"entry_point": p.name, "package": p.package, "error": p.error} for p in broken]
-        print_json({"environments": found, "broken": errors, "games": _games(workspace)})
+        print_json({"environments": found, "broken": errors, "games": games})
         return
-    rows = [[s.id, s.family, s.summary] for s in specs]
-    print_table("Environments", ["id", "family", "summary"], rows)
+    columns = {
+        "id": lambda s: s.id, "family": lambda s: s.family, "summary": lambda s: s.summary,
+    }  # fmt: skip
+    print_rows("Environments", specs, columns)
     for plugin in broken:
         typer.echo(f"Broken: {plugin.error} {plugin.fix}")
-    for extra in sorted({s.extra for s in specs if s.extra and missing_modules(s.extra)}):
-        ids = ", ".join(s.id for s in specs if s.extra == extra)
+    for extra in sorted({str(s.extra) for s in missing}):
+        ids = ", ".join(s.id for s in missing if s.extra == extra)
         typer.echo(f"Not installed: {ids}. {install_command(extra)}")
-    for family, games in _games(workspace).items():
-        typer.echo(f"{games} games of {family} are made: {_games_folder(workspace) / family}")
+    for family, count in games.items():
+        typer.echo(f"{count} games of {family} generated: {folder / family}")
 
 
-def _games_folder(workspace: Path | None) -> Path:
-    return open_workspace(workspace).root / "games"
-
-
-def _games(workspace: Path | None) -> dict[str, int]:
-    """How many generated games the workspace holds, by family; they are made once."""
-    folder = _games_folder(workspace)
+def _games(folder: Path) -> dict[str, int]:
+    """How many generated games there are, by family; each is generated once."""
     counts = {
         family: sum(1 for _ in (folder / family).glob(f"*/*.{ending}"))
         for family, ending in (("textworld", "z8"), ("alfworld", "tw-pddl"))
@@ -72,19 +71,24 @@ def show_env(
     env_id: Annotated[
         str, typer.Argument(help="An id of `cep envs list`, babyai/LEVEL or metaworld/TASK.")
     ],
-    seed: Annotated[int, typer.Option(min=0, help="Which episode to show.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the episode to show.")] = 0,
     set_: EnvOptionsOption = None,
-    json: JsonOption = False,
-    workspace: WorkspaceOption = None,
+    *,
+    options: ReadOptions,
 ) -> None:
     """Show an environment: its options, a first state, and the expert's first steps."""
     from cepcli.envs import catalog
 
-    spec = catalog.spec(env_id)
-    options = env_options_of(set_)
-    control = spec.kind == "control"
-    shown = _control(spec, options) if control else _text(spec, workspace, seed, options)
-    if json:
+    spec, changed = catalog.spec(env_id), env_options(set_)
+    if spec.kind == "control":
+        shown = _control(spec, changed)
+    else:
+        env = _make(spec, "train", options.workspace, changed)
+        try:
+            shown = _describe(env, spec, seed, changed)
+        finally:
+            env.close()
+    if options.json:
         print_json(shown)
         return
     _print_pairs({key: _cell(value) for key, value in shown.items()})
@@ -93,23 +97,23 @@ def show_env(
 @app.command("check")
 def check_envs(
     env_id: Annotated[
-        str | None, typer.Argument(help="One environment; all listed ones if absent.")
+        str | None, typer.Argument(help="The environment; default all that are listed.")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each kind to play.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of episodes and random actions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of episodes and random actions.")] = 0,
     set_: EnvOptionsOption = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Play each environment and check that it keeps the contract.
+    """Play environments and check that they keep the contract.
 
-    Families that make games are checked with few of them, unless --set says how many.
+    Families that generate games are checked with few of them, unless --set says how many.
     """
     from cepcli.envs import catalog
 
-    typed = env_options_of(set_)
+    typed = env_options(set_)
     if typed and env_id is None:
         raise ConfigError(
-            "`--set` is an option of one environment, and all are to be checked.",
+            "`--set` is an option of one environment, but all are to be checked.",
             "Name one: cep envs check ID --set KEY=VALUE",
         )
     ids = catalog.env_ids() if env_id is None else [env_id]
@@ -131,14 +135,31 @@ def check_envs(
         raise EnvError(f"{failed} of {len(ids)} environments failed the check.")
 
 
-def _text(
-    spec: "EnvSpec", workspace: Path | None, seed: int, options: dict[str, Any]
-) -> dict[str, Any]:
+def _check(
+    spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int, options: dict[str, Any]
+) -> None:
+    """Check an environment and its held-out split; raises EnvError."""
+    if spec.kind == "control":
+        from cepcli.envs.control_checker import check_control_env as check
+    else:
+        from cepcli.envs.checker import check_env as check
+
     env = _make(spec, "train", workspace, options)
+    heldout = _make(spec, "heldout", workspace, options)
     try:
-        return _describe(env, spec, seed, options)
+        check(env, heldout=heldout, episodes=episodes, seed=seed)
     finally:
         env.close()
+        heldout.close()
+
+
+def _make(spec: "EnvSpec", split: Any, workspace: Path | None, options: dict[str, Any]) -> Any:
+    from cepcli.envs.catalog import make_control_env, make_env
+
+    if spec.kind == "control":
+        return make_control_env(spec.id, split=split, options=options)
+    root = open_workspace(workspace).root
+    return make_env(spec.id, split=split, workspace=root, options=options, progress=note)
 
 
 def _control(spec: "EnvSpec", options: dict[str, Any]) -> dict[str, Any]:
@@ -157,52 +178,6 @@ def _control(spec: "EnvSpec", options: dict[str, Any]) -> dict[str, Any]:
         "features": [f"{f.name} [{f.unit}]: {f.meaning}" for f in known.features],
         "primitives": [f"{p.name}: {p.meaning}" for p in known.primitives],
     }
-
-
-def _check(
-    spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int, options: dict[str, Any]
-) -> None:
-    if spec.kind == "control":
-        _check_control(spec, episodes, seed, options)
-    else:
-        _check_text(spec, workspace, episodes, seed, options)
-
-
-def _check_control(spec: "EnvSpec", episodes: int, seed: int, options: dict[str, Any]) -> None:
-    from cepcli.envs.catalog import make_control_env
-    from cepcli.envs.control_checker import check_control_env
-
-    env = make_control_env(spec.id, options=options)
-    heldout = make_control_env(spec.id, split="heldout", options=options)
-    try:
-        check_control_env(env, heldout=heldout, episodes=episodes, seed=seed)
-    finally:
-        env.close()
-        heldout.close()
-
-
-def _check_text(
-    spec: "EnvSpec", workspace: Path | None, episodes: int, seed: int, options: dict[str, Any]
-) -> None:
-    from cepcli.envs.checker import check_env
-
-    env = _make(spec, "train", workspace, options)
-    heldout = _make(spec, "heldout", workspace, options)
-    try:
-        check_env(env, heldout=heldout, episodes=episodes, seed=seed)
-    finally:
-        env.close()
-        heldout.close()
-
-
-def _make(
-    spec: "EnvSpec", split: Any, workspace: Path | None, options: dict[str, Any]
-) -> "SymbolicEnv":
-    from cepcli.envs.catalog import make_env
-    from cepcli.workspace.variables import workspace_root
-
-    root = workspace_root(workspace)
-    return make_env(spec.id, split=split, workspace=root, options=options, progress=note(False))
 
 
 def _describe(

@@ -1,14 +1,14 @@
-"""That a command is still at work: a spinner in a terminal, elsewhere a line now and then.
+"""Shows that a command is still at work: a spinner in a terminal, elsewhere a line now and then.
 
-The root command starts one for every command; whoever shows something tells it, so that it speaks
-only where nothing else was said for a while.
+The root command starts one for every command; whoever prints something tells it, so that it shows
+only when nothing else was printed for a while.
 """
 
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -120,12 +120,7 @@ def said(doing: str | None = None) -> None:
         heartbeat.said(doing)
 
 
-@contextmanager
-def paused() -> Iterator[None]:
+def paused() -> AbstractContextManager[None]:
     """Let the heartbeat of the running command be silent; see `Heartbeat.paused`."""
     heartbeat = _CURRENT.get()
-    if heartbeat is None:
-        yield
-        return
-    with heartbeat.paused():
-        yield
+    return nullcontext() if heartbeat is None else heartbeat.paused()

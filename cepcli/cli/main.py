@@ -15,17 +15,17 @@ from typer.core import TyperGroup
 from cepcli.cli import abstract, annotate, bench, cache, envs, offline, prior, runs
 from cepcli.cli.ablate import ablate
 from cepcli.cli.doctor import doctor
-from cepcli.cli.evaluate import evaluate
 from cepcli.cli.heartbeat import Heartbeat
+from cepcli.cli.options import CommandGroup
 from cepcli.cli.report import report
 from cepcli.cli.stopping import exit_code, stoppable
-from cepcli.cli.train import train
+from cepcli.cli.train import evaluate, train
 from cepcli.errors import CepError
 from cepcli.version import __version__
 
 
 class _Commands(TyperGroup):
-    """The root group: a signal that no command has answered ends it with a sentence.
+    """The root group: a signal that no command handles ends it with a sentence.
 
     With --debug the traceback of an error comes before its sentence.
     """
@@ -41,14 +41,14 @@ class _Commands(TyperGroup):
                 raise
             except KeyboardInterrupt as error:
                 typer.echo(
-                    "cep: interrupted. Games that were made and answers of the LLM are kept; type "
-                    "the command again to do the rest anew.",
+                    "cep: interrupted. Generated games and answers of the LLM are saved; type the "
+                    "command again to do the rest.",
                     err=True,
                 )
                 raise typer.Exit(exit_code(error)) from None
 
 
-app = typer.Typer(
+app = CommandGroup(
     name="cep",
     cls=_Commands,
     no_args_is_help=True,
@@ -73,7 +73,7 @@ app.command()(doctor)
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version."),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error, too."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
     if version:
         typer.echo(f"cep {__version__}")
@@ -83,7 +83,7 @@ def _root(
 def main() -> None:
     """Entry point: exit codes 0 ok, 2 the user can fix it, 1 our bug, 128 + N by signal N.
 
-    Unless it is to be quiet, a command says now and then that it is at work.
+    Unless it is to be quiet, a long command says now and then what it is doing.
     """
     words = sys.argv[1:]
     command = " ".join(["cep", *takewhile(lambda word: not word.startswith("-"), words[:2])])

@@ -8,78 +8,71 @@ from typing import Annotated, Any
 
 import typer
 
-from cepcli.cli.options import (
-    JsonOption,
-    QuietOption,
-    WorkspaceOption,
-    open_workspace,
-    print_json,
-    print_table,
-)
-from cepcli.cli.prior_display import interruptible, note
+from cepcli.cli.options import WorkOptions
+from cepcli.cli.output import print_json, print_rows
+from cepcli.cli.stopping import interruptible
 from cepcli.errors import ConfigError
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A finished run.")]
 FileOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="A JSON file that the figures go into, too.")
+    Path | None, typer.Option("--output", "-o", help="Also write the figures to this JSON file.")
 ]
-_AGAIN = "Nothing is kept but the prior's answers; type the command again."
+_AGAIN = "Only the answers of the prior are saved; type the command again."
 
 
 def staleness(
     run: RunArgument,
     states_of: Annotated[
         str | None,
-        typer.Option(help="The run whose held-out episodes give the states; default: RUN."),
+        typer.Option(help="The run whose held-out episodes give the states; default RUN."),
     ] = None,
-    points: Annotated[int, typer.Option(min=1, help="Moments of the training, evenly spaced.")] = 4,
+    points: Annotated[
+        int, typer.Option(min=1, help="Number of evenly spaced points of the training.")
+    ] = 4,
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes to play.")] = 10,
     output: FileOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    options: WorkOptions,
 ) -> None:
-    """Cached against fresh priors on held-out states, over the training of a run with --trace."""
+    """Compare cached with fresh priors on held-out states, over the training of a traced run."""
     from cepcli.experiments.ablations.measured import STALENESS
     from cepcli.experiments.staleness import staleness as measure
 
     _check_output(output)
     with interruptible(_AGAIN):
         found = measure(
-            open_workspace(workspace), run, states_of=states_of, points=points,
-            episodes=episodes, notify=note(quiet),
+            options.space, run, states_of=states_of, points=points, episodes=episodes,
+            notify=options.notify,
         )  # fmt: skip
-    _show(found, STALENESS.measurement, output, json)
+    _show(found, STALENESS.measurement, output, options.json)
 
 
 def kl_bound(
     run: RunArgument,
     flip: Annotated[
-        str, typer.Option(help="Probabilities that a slot gets another phrase.")
+        str, typer.Option(help="Probabilities of replacing the phrase of a slot.")
     ] = "0.1,0.3,1",
     jitter: Annotated[
-        str, typer.Option(help="Lengths of the vectors by which unit keys are moved.")
+        str, typer.Option(help="Lengths of the vectors that are added to unit keys.")
     ] = "0.1,0.3,1",
     episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 6,
-    states: Annotated[int, typer.Option(min=1, help="States to disturb at most.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Of the disturbances.")] = 0,
+    states: Annotated[int, typer.Option(min=1, help="Most states to disturb.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the disturbances.")] = 0,
     output: FileOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    options: WorkOptions,
 ) -> None:
-    """KL of the posterior against its bounds, where a run's states are described wrongly."""
+    """Compare the KL of the posterior with its bounds when a run's states are described wrongly."""
     from cepcli.experiments.ablations.measured import KL_BOUND
     from cepcli.experiments.kl_bound import measure_kl_bound
 
     _check_output(output)
     with interruptible(_AGAIN):
         found = measure_kl_bound(
-            open_workspace(workspace), run, flips=_sizes("--flip", flip),
-            jitters=_sizes("--jitter", jitter), episodes=episodes, states=states, seed=seed,
-            notify=note(quiet),
+            options.space, run, flips=_sizes("--flip", flip), jitters=_sizes("--jitter", jitter),
+            episodes=episodes, states=states, seed=seed, notify=options.notify,
         )  # fmt: skip
-    _show(found, KL_BOUND.measurement, output, json)
+    _show(found, KL_BOUND.measurement, output, options.json)
 
 
 def _check_output(output: Path | None) -> None:
@@ -95,7 +88,7 @@ def _sizes(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(
-            f"`{option} {text}` is not a comma list of numbers.", f"Try {option} 0.1,0.3"
+            f"`{option} {text}` is not a comma-separated list of numbers.", f"Try {option} 0.1,0.3"
         ) from error
 
 
@@ -110,14 +103,6 @@ def _show(found: dict[str, Any], measurement: Any, output: Path | None, json: bo
     if json:
         print_json(found)
         return
-    columns = measurement.columns
-    cells = [
-        [row["case"], *(_cell(row[column.path[0]], column.form) for column in columns)]
-        for row in found["rows"]
-    ]
+    columns = {column.title: f"{column.path[0]}:{column.form}" for column in measurement.columns}
     title = f"{measurement.title}: `{found['run']}`, {found['states']} states"
-    print_table(title, ["case", *(column.title for column in columns)], cells)
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    print_rows(title, found["rows"], {"case": "case", **columns})

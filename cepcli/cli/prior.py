@@ -1,63 +1,47 @@
 """`cep prior`: record demonstrations, tune a language model on them, judge and look at priors."""
 
-from typing import TYPE_CHECKING, Annotated
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cepcli.cli.demos import annotated_states, lessons_for, record
-from cepcli.cli.finetune import finetune
+from cepcli.cli.finetune import finetune, print_quality, reported_on
+from cepcli.cli.models import accept_terms
 from cepcli.cli.options import (
-    ConfigOption,
+    CommandGroup,
     DeviceOption,
-    InsecureOption,
-    JsonOption,
+    EnvOption,
+    LLMOptions,
     OverwriteOption,
     QuietOption,
-    SetOption,
-    WorkspaceOption,
-    open_workspace,
-    print_json,
-    print_table,
+    ReadOptions,
+    SeedOption,
+    SettingsOptions,
+    WorkOptions,
 )
-from cepcli.cli.prior_display import (
-    accept_terms,
-    announce_first_use,
-    interruptible,
-    note,
-    print_bars,
-    print_quality,
-    print_tokens,
-    progress_bar,
-    reported_on,
-    tokens_row,
-)
-from cepcli.errors import ConfigError
+from cepcli.cli.output import note, print_json, print_rows, print_table
+from cepcli.cli.stopping import interruptible
+from cepcli.errors import ConfigError, PriorError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cepcli.prior.base import Prior, ReadTokens
+    from cepcli.prior.base import Prior, PriorAnswer, ReadTokens, Token
     from cepcli.types import TextState
     from cepcli.workspace.artifacts import Workspace
 
-app = typer.Typer(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
+app = CommandGroup(no_args_is_help=True, help="Language models as priors: tune, judge, look.")
+app.command()(finetune)
 
-EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `cep envs list`.")]
-NameOption = Annotated[str | None, typer.Option("--name", help="Name of what is made.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random stream.")]
-DemosOption = Annotated[
-    str | None, typer.Option("--demos", help="Demonstrations, or annotations, to use.")
-]
-NoJournalOption = Annotated[
-    bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
-]
-PriorNameArgument = Annotated[
+PriorArgument = Annotated[
     str,
     typer.Argument(
         help="uniform, embedded, gemma-3-270m, a tuned prior, a directory, a GGUF file, a hub id "
         "or server:URL."
     ),
 ]
+_BAR_WIDTH = 40
+#: Tokens of a prompt that are shown at its beginning and at its end.
+_SHOWN_TOKENS = (4, 8)
 
 
 @app.command()
@@ -66,80 +50,64 @@ def demos(
     episodes: Annotated[int | None, typer.Option(help="Solved training episodes.")] = None,
     heldout_episodes: Annotated[int | None, typer.Option(help="Solved held-out episodes.")] = None,
     seed: SeedOption = None,
-    name: NameOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the demonstrations.")] = None,
     overwrite: OverwriteOption = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    settings: SettingsOptions,
+    options: WorkOptions,
 ) -> None:
-    """Record what the environment's expert does: training and held-out decisions."""
-    from cepcli.config import resolve
+    """Record what the expert of an environment does: training and held-out decisions."""
     from cepcli.datasets.demonstrations import DemosConfig, default_demos_name
+    from cepcli.datasets.lessons import record
     from cepcli.envs.catalog import spec
     from cepcli.workspace.artifacts import read_json
 
     flags = {"env": env, "episodes": episodes, "heldout_episodes": heldout_episodes, "seed": seed}
-    settings = resolve(DemosConfig, file=config, overrides=set_ or [], flags=flags)
+    config = settings.resolve(DemosConfig, flags)
     if spec(env).kind == "control":
         raise ConfigError(
-            f"`{env}` is continuous control: what stands for demonstrations are annotated states.",
+            f"`{env}` is continuous control, which has annotated states instead of demonstrations.",
             f"Tune on them: cep prior finetune --env {env}",
         )
     name = default_demos_name(env) if name is None else name
-    with interruptible("What was recorded is kept; type the command again to go on."):
-        artifact = record(settings, open_workspace(workspace), name, overwrite, quiet)
+    with interruptible("The episodes so far are saved; type the command again to go on."):
+        artifact = record(
+            config, options.space, name, overwrite=overwrite, listener=options.listener
+        )
     summary = read_json(artifact.path / "summary.json")
-    if json:
+    if options.json:
         print_json({"name": name, "path": str(artifact.path), **summary})
         return
     rows = [[split, *map(str, counts.values())] for split, counts in summary.items()]
-    print_table(
-        f"Demonstrations {name} of {env}", ["split", "episodes", "decisions", "dropped"], rows
-    )
-
-
-app.command()(finetune)
+    columns = ["split", "episodes", "decisions", "dropped"]
+    print_table(f"Demonstrations {name} of {env}", columns, rows)
 
 
 @app.command("eval")
 def evaluate(
     env: EnvOption,
-    name: PriorNameArgument = "embedded",
-    demos: DemosOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
+    name: PriorArgument = "embedded",
+    demos: Annotated[
+        str | None, typer.Option("--demos", help="Name of demonstrations or annotations to use.")
+    ] = None,
     device: DeviceOption = None,
-    no_journal: NoJournalOption = False,
-    insecure: InsecureOption = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    llm: LLMOptions,
+    settings: SettingsOptions,
+    options: WorkOptions,
 ) -> None:
-    """Judge a prior by an expert's held-out decisions: those that no tuning was stopped on."""
-    from cepcli.config import resolve
-    from cepcli.envs.catalog import spec
-    from cepcli.prior.config import PriorConfig
-    from cepcli.prior.load import find_prior, load_prior
+    """Judge a prior by held-out decisions of an expert, on which no tuning was stopped."""
+    from cepcli.datasets.lessons import lessons_for
     from cepcli.prior.tuning.evaluate import evaluate_prior
     from cepcli.prior.tuning.tuned import measure_uniform, report_row
 
-    flags = {"server.insecure": insecure or None}
-    settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
-    space = open_workspace(workspace)
-    announce_first_use(find_prior(name, space).model, quiet)
-    prior = load_prior(
-        name, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
-        journal_path=_journal_path(space, no_journal),
-    )  # fmt: skip
-    data = lessons_for(env, demos, 1, space, quiet)
-    decisions = data.test
-    with progress_bar(f"Asking {name}", len(decisions), quiet) as advance:
-        found = evaluate_prior(prior, decisions, advance)
-    uniform = measure_uniform(data.lessons(decisions)).quality
+    prior = _loaded(name, env, device, llm, settings, options)
+    data = lessons_for(env, demos, 1, options.space, options.listener)
+    with options.progress(f"Asking {name}", len(data.test)) as advance:
+        found = evaluate_prior(prior, data.test, advance)
+    uniform = measure_uniform(data.lessons(data.test)).quality
     rows = [report_row("uniform", uniform), report_row(name, found)]
-    if json:
+    if options.json:
         print_json({"env": env, **rows[-1]})
         return
     print_quality(f"{name} on {reported_on([env])}", [[row] for row in rows])
@@ -148,60 +116,48 @@ def evaluate(
 @app.command()
 def score(
     env: EnvOption,
-    text: Annotated[str | None, typer.Option(help="A state's description; default: real.")] = None,
-    goal: Annotated[str | None, typer.Option(help="The task; default: the real one's.")] = None,
-    prior: Annotated[str, typer.Option(help="As for `cep prior eval`.")] = "embedded",
+    text: Annotated[
+        str | None, typer.Option(help="Description of the state; default that of a real one.")
+    ] = None,
+    goal: Annotated[str | None, typer.Option(help="The task; default that of the state.")] = None,
+    prior: Annotated[str, typer.Option(help="A prior, as for `cep prior eval`.")] = "embedded",
     seed: Annotated[int, typer.Option(min=0, help="Which episode the state is from.")] = 0,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    no_journal: NoJournalOption = False,
-    insecure: InsecureOption = False,
     tokens: Annotated[
-        bool, typer.Option("--tokens", help="Also show the tokens that the model reads, live.")
+        bool, typer.Option("--tokens", help="Show the tokens that the model reads, too.")
     ] = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
+    device: DeviceOption = None,
+    *,
+    llm: LLMOptions,
+    settings: SettingsOptions,
+    options: ReadOptions,
 ) -> None:
     """Show a prior over the actions of one state."""
-    from cepcli.config import resolve
-    from cepcli.envs.catalog import spec
-    from cepcli.prior.config import PriorConfig
-    from cepcli.prior.load import find_prior, load_prior
-
-    flags = {"server.insecure": insecure or None}
-    settings = resolve(PriorConfig, file=config, overrides=set_ or [], flags=flags)
-    space = open_workspace(workspace)
-    announce_first_use(find_prior(prior, space).model, json)
-    state = _state_of(env, text, goal, seed, space)
-    loaded = load_prior(
-        prior, family=spec(env).family, workspace=space, config=settings, device=device or "cpu",
-        journal_path=_journal_path(space, no_journal),
-    )  # fmt: skip
+    work = WorkOptions(options.workspace, options.json, quiet=options.json)
+    loaded = _loaded(prior, env, device, llm, settings, work)
+    state = _state_of(env, text, goal, seed, options.space)
+    read = _tokens_of(loaded, state, prior) if tokens else None
     [answer] = loaded.log_probs([state])
     pairs = zip(state.actions, answer.log_prior.tolist(), answer.scores.tolist(), strict=True)
     rows = sorted(pairs, key=lambda row: -row[1])
-    read = _tokens_of(loaded, state, prior) if tokens else None
-    if json:
+    if options.json:
         actions = [{"action": a, "log_prior": lp, "score": s} for a, lp, s in rows]
         shown = {"goal": state.goal, "text": state.text, "prior": prior, "actions": actions}
-        print_json(shown if read is None else shown | {"tokens": tokens_row(state, read)})
+        print_json(shown if read is None else shown | {"tokens": _tokens_row(state, read)})
         return
-    print_bars(state, rows, answer)
+    _print_bars(state, rows, answer)
     if read is not None:
-        print_tokens(state, read, [action for action, *_ in rows])
+        _print_tokens(state, read, [action for action, *_ in rows])
 
 
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="embedded or gemma-3-270m.")] = "embedded",
     accept: Annotated[
-        bool, typer.Option("--accept-terms", help="Accept the model's terms, if it has any.")
+        bool, typer.Option("--accept-terms", help="Accept the terms of the model, if it has any.")
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Fetch a model that comes in packages, ahead of its first use."""
-    from cepcli.errors import PriorError
     from cepcli.prior.local.embedded import EMBEDDED_MODELS
     from cepcli.registry import suggest
 
@@ -209,55 +165,68 @@ def fetch(
         raise PriorError(f"No packages hold a model `{name}`.", suggest(name, EMBEDDED_MODELS))
     if not accept:
         accept_terms(name, quiet)
-    with interruptible("Nothing is kept of it; type the command again to start over."):
-        path = EMBEDDED_MODELS[name].path(terms_accepted=accept, notify=note(quiet))
+    with interruptible("Nothing of it is saved; type the command again to start over."):
+        path = EMBEDDED_MODELS[name].path(
+            terms_accepted=accept, notify=lambda text: note(text, quiet=quiet)
+        )
     typer.echo(f"{name}: {path}")
 
 
 @app.command("list")
-def list_priors(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """List the priors that have a name here, and the models that packages hold."""
+def list_priors(*, options: ReadOptions) -> None:
+    """List the priors of the workspace, and the models that come in packages."""
     from cepcli.prior.load import UNIFORM
     from cepcli.prior.local.embedded import EMBEDDED_MODELS
     from cepcli.workspace.artifacts import read_json
 
-    space = open_workspace(workspace)
-    rows = [_listed(UNIFORM, "every admissible action alike; asks no model")]
-    rows += [
-        _listed(
+    columns = ["name", "what", "licence", "tokens", "fetched"]
+    found = [(UNIFORM, "every admissible action alike; asks no model")]
+    found += [
+        (
             model.prior, f"{model.title}, untuned", model.package.licence, model.tokens,
             "yes" if model.package.is_ready() else f"no, {model.megabytes} MB",
         )
         for model in EMBEDDED_MODELS.values()
     ]  # fmt: skip
-    for name in space.names("prior"):
-        card = read_json(space.open("prior", name).path / "prior.json")
-        rows.append(_listed(name, f"{card['model']}, {card['shots']} shots of {card['env']}"))
-    if json:
+    for name in options.space.names("prior"):
+        card = read_json(options.space.open("prior", name).path / "prior.json")
+        found.append((name, f"{card['model']}, {card['shots']} shots of {card['env']}"))
+    rows = [dict(zip(columns, (*row, "", "", ""), strict=False)) for row in found]
+    if options.json:
         print_json(rows)
         return
-    print_table("Priors", list(rows[0]), [list(row.values()) for row in rows])
+    print_rows("Priors", rows, dict(zip(columns, columns, strict=True)))
 
 
-def _listed(
-    name: str, what: str, licence: str = "", tokens: str = "", fetched: str = ""
-) -> dict[str, str]:
-    return {"name": name, "what": what, "licence": licence, "tokens": tokens, "fetched": fetched}
+def _loaded(
+    name: str,
+    env: str,
+    device: str | None,
+    llm: LLMOptions,
+    settings: SettingsOptions,
+    options: WorkOptions,
+) -> "Prior":
+    """The prior; its answers are those of the workspace's journal, where it has them."""
+    from cepcli.envs.catalog import spec
+    from cepcli.prior.config import PriorConfig
+    from cepcli.prior.load import find_prior, load_prior
 
-
-def _journal_path(space: "Workspace", no_journal: bool) -> "Path | None":
-    """The journal that runs of the workspace use, so that what they paid for is free here."""
-    return None if no_journal else space.root / "journal.sqlite"
+    config = settings.resolve(PriorConfig, {"server.insecure": llm.insecure or None})
+    space = options.space
+    options.before_model(find_prior(name, space).model)
+    return load_prior(
+        name, family=spec(env).family, workspace=space, config=config, device=device or "cpu",
+        journal_path=None if llm.no_journal else space.root / "journal.sqlite",
+    )  # fmt: skip
 
 
 def _tokens_of(prior: "Prior", state: "TextState", name: str) -> "ReadTokens":
-    from cepcli.errors import PriorError
     from cepcli.prior.llm import LLMPrior
 
     if not isinstance(prior, LLMPrior):
         raise PriorError(
             f"The prior `{name}` reads no text, so it has no tokens to show.",
-            "Leave --tokens out, or take a language model: --prior embedded",
+            "Leave --tokens out, or name a language model: --prior embedded",
         )
     return prior.tokens(state)
 
@@ -267,8 +236,9 @@ def _state_of(
 ) -> "TextState":
     """The first state of an episode, with its text and goal replaced where they are given.
 
-    Of continuous control an annotated state, which has a text already.
+    In continuous control an annotated state, which has a text already.
     """
+    from cepcli.datasets.lessons import annotated_states
     from cepcli.envs.base import text_state
     from cepcli.envs.catalog import control_spec, make_env, spec
     from cepcli.types import TextState
@@ -279,9 +249,58 @@ def _state_of(
         own = [state for state, _ in labelled if state.goal == goal] or [s for s, _ in labelled]
         state = own[seed % len(own)]
     else:
-        made = make_env(env, split="heldout", workspace=space.root, progress=note(False))
+        made = make_env(env, split="heldout", workspace=space.root, progress=note)
         state = text_state(made.reset(seed=seed)[1])
         made.close()
     return TextState(
         state.goal if goal is None else goal, state.text if text is None else text, state.actions
     )
+
+
+def _print_bars(
+    state: "TextState", rows: Sequence[tuple[str, float, float]], answer: "PriorAnswer"
+) -> None:
+    """A state and the prior over its actions as bars, likeliest first."""
+    typer.echo(f"Goal: {state.goal}\n{state.text}\n")
+    width = max(len(action) for action, _, _ in rows)
+    for action, log_prior, _ in rows:
+        probability = math.exp(log_prior)
+        bar = "█" * round(probability * _BAR_WIDTH)
+        typer.echo(f"{action:<{width}}  {probability:6.3f}  {bar}")
+    free = answer.seconds > 0 and answer.live_seconds == 0
+    remark = " when first asked; now from the journal" if free else ""
+    cost = f"{answer.tokens:.0f} tokens, {1e3 * answer.seconds:.0f} ms"
+    typer.echo(f"\n{cost}{remark}", err=True)
+
+
+def _print_tokens(state: "TextState", read: "ReadTokens", order: Sequence[str]) -> None:
+    """Both ends of the prompt and each action, token by token, with log-probabilities."""
+    first, last = _SHOWN_TOKENS
+    prompt = [_written(token) for token in read.prompt]
+    if len(prompt) > first + last:
+        prompt = [*prompt[:first], "…", *prompt[-last:]]
+    typer.echo(f"\nThe prompt has {len(read.prompt)} tokens:\n  {'  '.join(prompt)}")
+    typer.echo("Scored after it, each with its log-probability:")
+    for action in order:
+        place = state.actions.index(action)
+        scored = [f"{_written(t)} {t.log_prob:.2f}" for t in read.actions[place]]
+        dropped = read.dropped[place]
+        joined = f"  (in place of the prompt's last {dropped})" if dropped else ""
+        typer.echo(f"  {action}:  {'  '.join(scored)}{joined}")
+
+
+def _written(token: "Token") -> str:
+    """A token's number and piece; a line break stays in its line."""
+    piece = token.piece if token.piece.isprintable() else repr(token.piece)[1:-1]
+    return f"{token.id} `{piece}`" if piece else str(token.id)
+
+
+def _tokens_row(state: "TextState", read: "ReadTokens") -> dict[str, Any]:
+    """What `_print_tokens` shows, whole, for JSON."""
+    prompt = [{"id": token.id, "piece": token.piece} for token in read.prompt]
+    pairs = zip(state.actions, read.actions, read.dropped, strict=True)
+    actions = [
+        {"action": action, "dropped": dropped, "tokens": [token._asdict() for token in tokens]}
+        for action, tokens, dropped in pairs
+    ]
+    return {"prompt": prompt, "actions": actions}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cepcli.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
+from cepcli.cli.options import ReadOptions
+from cepcli.cli.output import print_json
 from cepcli.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -39,29 +40,29 @@ def report(
     ] = None,
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="html, md, csv or png; default by the ending of the file."),
+        typer.Option("--format", help="html, md, csv or png; default by the ending of --output."),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Which of them scores are held against, without _s<seed>; default the ablation's, "
-            "or the one that equals another but for its cache."
+            help="Run that scores are compared with, without _s<seed>; default the baseline of the "
+            "ablation, or a run that differs from another only in its cache."
         ),
     ] = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
+    *,
+    options: ReadOptions,
 ) -> None:
-    """One page of runs and ablations: headlines, figures, tables, and what repeats them."""
+    """Write one page on runs and ablations: headlines, figures, tables, commands to repeat them."""
     from cepcli.report.build import build_report
     from cepcli.report.selection import select
     from cepcli.workspace.artifacts import typed_command
 
-    space = open_workspace(workspace)
+    space = options.space
     path, kind = _place(output, format_, space.root)
     command = typed_command()
     made = build_report(select(space, names), space, command, baseline)
     _write(made, path, kind)
-    if json:
+    if options.json:
         sections = [section.title for section in made.sections]
         print_json({"path": str(path), "runs": len(made.runs.rows), "sections": sections})
         return
@@ -79,8 +80,8 @@ def _place(output: Path | None, format_: Format | None, root: Path) -> tuple[Pat
     known = {kind.value for kind in Format}
     if format_ is None and ending not in known:
         raise ConfigError(
-            f"`{output}` does not say what to write: its ending is `{output.suffix}`, expected "
-            f"one of {', '.join(sorted(known))}.",
+            f"The ending of `{output}` is `{output.suffix}`, expected one of "
+            f"{', '.join(sorted(known))}.",
             "Add --format html, or name it report.html",
         )
     if format_ is not None and ending in known and ending != format_:

@@ -8,33 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cepcli.cli.compare import compare
-from cepcli.cli.options import (
-    JsonOption,
-    OverwriteOption,
-    QuietOption,
-    WorkspaceOption,
-    open_workspace,
-    print_json,
-    print_table,
-)
-from cepcli.cli.train import print_summary, run_with_display
+from cepcli.cli.options import CommandGroup, OverwriteOption, ReadOptions, WorkOptions
+from cepcli.cli.output import Column, open_workspace, print_json, print_rows
+from cepcli.cli.summaries import print_summary
+from cepcli.cli.train import resume_run
 from cepcli.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from cepcli.workspace.artifacts import Workspace
 
-app = typer.Typer(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
+app = CommandGroup(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
+
+#: Settings that say what an unfinished run is.
+_TOLD = ("env", "dataset", "agent", "algorithm", "prior", "seed")
 
 
 @app.command("list")
-def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """Finished and unfinished runs of the workspace."""
+def list_runs(*, options: ReadOptions) -> None:
+    """List the finished and unfinished runs of the workspace."""
     from cepcli.report.comparison import FIGURES, figure_cell
     from cepcli.report.unfinished import read_unfinished
     from cepcli.workspace.artifacts import read_json
     from cepcli.workspace.run_directory import unfinished
 
-    space = open_workspace(workspace)
+    space = options.space
     finished, broken = [], {}
     for name in space.names("run"):
         try:
@@ -42,21 +39,17 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
         except ArtifactError as error:
             broken[name] = error.message
     waiting = unfinished(space)
-    if json:
+    if options.json:
         print_json({"finished": finished, "unfinished": waiting, "broken": broken})
         return
     if not space.root.is_dir():
         typer.echo(f"There is no workspace `{space.root}`.")
-        typer.echo(f"Make one by a first run: cep train --env ID{space.option}")
+        typer.echo(f"A first run makes it: cep train --env ID{space.option}")
         return
-    shown = ("decisions", "success", "return", "queries")
-    rows = [
-        [s["run"], s["env"], s["agent"], s["prior"], s["cache"],
-         *(figure_cell(s, key) for key in shown)]
-        for s in finished
-    ]  # fmt: skip
-    columns = ["run", "env", "agent", "prior", "cache", *(FIGURES[key][0] for key in shown)]
-    print_table(f"Runs in {space.root}", columns, rows)
+    columns: dict[str, Column] = {key: key for key in ("run", "env", "agent", "prior", "cache")}
+    for key in ("decisions", "success", "return", "queries"):
+        columns[FIGURES[key][0]] = lambda summary, key=key: figure_cell(summary, key)
+    print_rows(f"Runs in {space.root}", finished, columns)
     for name in waiting:
         typer.echo(read_unfinished(space, name).in_words())
     for name, message in broken.items():
@@ -65,20 +58,20 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
 
 @app.command()
 def show(
-    run: str,
+    run: Annotated[str, typer.Argument(help="A run, finished or not.")],
     against: Annotated[
         str | None,
         typer.Option(
-            help="The same run without a cache, to hold its score against; default: the one that "
-            "has its name, but for `off` instead of the cache's mode."
+            help="Run without a cache to compare the score with; default the one of the same name "
+            "with `off` in place of the cache mode."
         ),
     ] = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
+    *,
+    options: ReadOptions,
 ) -> None:
-    """A run's result, its files, the command that made it, and what there is to warn of.
+    """Show a run: its result, its files, the command that made it, and warnings.
 
-    Of an unfinished run: where it stands, and how to go on with it.
+    Of an unfinished run: how far it is, and the command that resumes it.
     """
     from dataclasses import asdict
 
@@ -86,22 +79,17 @@ def show(
     from cepcli.report.warnings import run_warnings
     from cepcli.workspace.artifacts import read_json
 
-    space = open_workspace(workspace)
+    space = options.space
     if space.partial("run", run).is_dir() and not space.exists("run", run):
-        _show_unfinished(space, run, json)
+        _show_unfinished(space, run, options.json)
         return
     artifact = space.open("run", run)
     summary = read_json(artifact.path / "summary.json")
     warnings = run_warnings(space, run, against)
-    if json:
+    if options.json:
         print_json({**summary, "warnings": [asdict(warning) for warning in warnings]})
         return
-    if "dataset" in summary:
-        from cepcli.cli.offline_learn import print_offline_summary
-
-        print_offline_summary(summary)
-    else:
-        print_summary(summary)
+    print_summary(summary)
     typer.echo(f"  made by: {artifact.manifest['command']}")
     typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
     if is_record(artifact):
@@ -112,15 +100,12 @@ def show(
 
 
 def _show_unfinished(space: "Workspace", run: str, json: bool) -> None:
-    """Where a run stands: what its settings, its metrics and its checkpoint tell."""
+    """How far a run is, by its settings, its metrics and its checkpoint."""
     from cepcli.report.unfinished import last_evaluation, read_unfinished, settings_of
 
     path = space.partial("run", run)
-    found, settings, evaluation = (
-        read_unfinished(space, run),
-        settings_of(path),
-        last_evaluation(path),
-    )
+    found, settings = read_unfinished(space, run), settings_of(path)
+    evaluation = last_evaluation(path)
     told = {key: settings[key] for key in _TOLD if key in settings}
     if json:
         print_json(
@@ -137,10 +122,6 @@ def _show_unfinished(space: "Workspace", run: str, json: bool) -> None:
     _list_files(path)
 
 
-#: Settings that say what a run is.
-_TOLD = ("env", "dataset", "agent", "algorithm", "prior", "seed")
-
-
 def _list_files(path: Path) -> None:
     for file in ("config.toml", "metrics.jsonl", "curve.png", "tensorboard", "cache"):
         if (path / file).exists():
@@ -149,27 +130,11 @@ def _list_files(path: Path) -> None:
 
 @app.command()
 def resume(
-    run: str,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    run: Annotated[str, typer.Argument(help="An unfinished run.")], *, options: WorkOptions
 ) -> None:
-    """Go on with an unfinished run, exactly where its last checkpoint stands."""
-    from cepcli.workspace.run_directory import is_offline
-
-    space = open_workspace(workspace)
-    if is_offline(space, run):
-        from cepcli.cli.offline_learn import print_offline_summary, resume_offline
-
-        summary = resume_offline(run, space, quiet)
-        print_json(summary) if json else print_offline_summary(summary)
-        return
-    from cepcli.runs.engine import resume_run
-
-    summary = run_with_display(
-        run, quiet, space, lambda hooks, notify: resume_run(space, run, hooks, notify)
-    )
-    print_json(summary) if json else print_summary(summary)
+    """Resume an unfinished run from its last checkpoint, with its own settings."""
+    summary = resume_run(run, options)
+    print_json(summary) if options.json else print_summary(summary)
 
 
 class Form(StrEnum):
@@ -189,33 +154,35 @@ def export(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="RUN…", help="Names, or patterns such as 'walker2d-*_s?'; a table: all runs."
+            metavar="RUN…",
+            help="Names, or patterns such as 'walker2d-*_s?'; for a table default all runs.",
         ),
     ] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="What to write; default: by --output's ending.")
+        Form | None,
+        typer.Option("--format", help="What to write; default by the ending of --output."),
     ] = None,
     metrics: Annotated[
         bool,
-        typer.Option("--metrics", help="A table of all metrics: run, step, metric, value."),
+        typer.Option("--metrics", help="Write all metrics: run, step, metric, value."),
     ] = False,
     overwrite: OverwriteOption = False,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
+    *,
+    options: ReadOptions,
 ) -> None:
-    """Runs as a table (CSV or Parquet), or as records to publish.
+    """Export runs as a table (CSV or Parquet), or as records to publish.
 
-    A table has a row for each run, finished or not: settings and result; with --metrics, a row for
-    each logged number. A record is a finished run without its checkpoint and cache.
+    A table has a row for each run, finished or not, with its settings and result; with --metrics, a
+    row for each logged number. A record is a finished run without its checkpoint and cache.
     """
     form = _form(output, form)
     if form is Form.record:
         if metrics:
             raise ConfigError(
-                "`--metrics` is for tables, but a record was to be written; it has the metrics.",
+                "`--metrics` is for tables; a record contains the metrics anyway.",
                 "Name a file: -o metrics.csv",
             )
-        _export_records(runs, output, overwrite, workspace, json)
+        _export_records(runs, output, overwrite, options)
         return
     if overwrite:
         raise ConfigError(
@@ -227,9 +194,9 @@ def export(
     if output.is_dir():
         raise ArtifactError(f"`{output}` is a directory.", f"Name a file: -o runs.{form}")
     check_writable(output)
-    frame = (load_metrics if metrics else load_runs)(workspace, runs)
+    frame = (load_metrics if metrics else load_runs)(options.workspace, runs)
     write_frame(frame, output, form.value)
-    if json:
+    if options.json:
         print_json({"path": str(output), "rows": len(frame), "columns": len(frame.columns)})
         return
     typer.echo(f"{output}: {len(frame)} rows, {len(frame.columns)} columns")
@@ -248,19 +215,19 @@ def _form(output: Path, form: Form | None) -> Form:
 
 
 def _export_records(
-    runs: list[str] | None, output: Path, overwrite: bool, workspace: Path | None, json: bool
+    runs: list[str] | None, output: Path, overwrite: bool, options: ReadOptions
 ) -> None:
     from cepcli.report.records import export_record
 
     if not runs:
         raise ConfigError(
-            "No run was named to make a record of.",
+            "Records are made of the runs that you name, and none was named.",
             "Name some, as 'walker2d-*', or a file for a table of all: -o runs.csv",
         )
-    space, to = open_workspace(workspace), open_workspace(output)
+    space, to = options.space, open_workspace(output)
     names = space.matching("run", runs)
     made = [str(export_record(space, name, to, overwrite=overwrite).path) for name in names]
-    if json:
+    if options.json:
         print_json({"records": made})
         return
     for path in made:

@@ -1,4 +1,4 @@
-"""How a command ends when it is asked to: Ctrl-C, a scheduler's SIGTERM, a terminal that closes.
+"""How a command ends when it is asked to: by Ctrl-C, a SIGTERM, or a terminal that closes.
 
 All three raise KeyboardInterrupt, so that what a command does on Ctrl-C it does on each; the exit
 code is 128 plus the signal's number: 130, 143, 129.
@@ -9,6 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+import typer
+
+from cepcli.errors import ServerError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -28,6 +32,21 @@ class Stopped(KeyboardInterrupt):
 def exit_code(error: BaseException) -> int:
     """What a command exits with that `error` ended."""
     return 128 + (error.signal if isinstance(error, Stopped) else signal.SIGINT)
+
+
+@contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """Ctrl-C, SIGTERM or SIGHUP ends the command with one sentence and its exit code.
+
+    The hint says what is saved and how to continue; it is added to the error of a server, too.
+    """
+    try:
+        yield
+    except ServerError as error:
+        raise ServerError(error.message, f"{error.hint} {hint}") from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"cep: interrupted. {hint}", err=True)
+        raise typer.Exit(exit_code(error)) from None
 
 
 @contextmanager

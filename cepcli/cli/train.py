@@ -1,196 +1,268 @@
-"""`cep train`: train an agent, leave a run."""
+"""`cep train` and `cep eval`: train an agent, and play held-out episodes with it."""
 
-from typing import Annotated, Any
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cepcli.cli.options import (
-    ConfigOption,
     DeviceOption,
-    InsecureOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    WorkspaceOption,
-    open_workspace,
-    print_json,
+    EnvOptionsOption,
+    LLMOptions,
+    SeedOption,
+    SeriesOptions,
+    SettingsOptions,
+    WorkOptions,
+    env_options,
 )
-from cepcli.errors import CacheError, EnvError, Interrupted, PriorError
+from cepcli.cli.output import print_json, print_rows
+from cepcli.errors import CacheError, ConfigError, EnvError, Interrupted, PriorError
+
+if TYPE_CHECKING:
+    from cepcli.agents.policy import Decision
+    from cepcli.listener import Notify
+    from cepcli.runs.engine import Hooks
+    from cepcli.types import TextState
+
+#: Actions whose probability `--show` prints; the likeliest.
+_SHOWN_ACTIONS = 5
 
 
 def train(
-    env: Annotated[
-        str | None, typer.Option(help="Environment id; `cep envs list` shows them.")
-    ] = None,
+    env: Annotated[str | None, typer.Option(help="Environment id; see `cep envs list`.")] = None,
     agent: Annotated[
         str | None,
         typer.Option(
-            help="posterior-q, dqn, yan, direct-llm, react, random, expert; sac or hybrid-sac."
+            help="posterior-q, dqn, yan, direct-llm, react, random, expert, sac or hybrid-sac."
         ),
     ] = None,
     prior: Annotated[
         str | None,
         typer.Option(
-            help="embedded, gemma-3-270m, uniform, a tuned prior's name, a model's directory, "
-            "GGUF file or hub id, server:URL."
+            help="embedded, gemma-3-270m, uniform, the name of a tuned prior, a model's directory, "
+            "GGUF file or hub id, or server:URL."
         ),
     ] = None,
     cache: Annotated[
         str | None, typer.Option(help="off, exact, lru, fifo, surrogate or certified.")
     ] = None,
     cache_from: Annotated[
-        str | None, typer.Option(help="Directory or run whose cache this run starts with.")
+        str | None, typer.Option(help="Start with the cache of this directory or run.")
     ] = None,
     demos: Annotated[
         str | None,
-        typer.Option(help="Demonstrations that the replay begins with: a name, or FILE.jsonl."),
+        typer.Option(
+            help="Demonstrations to start the replay memory with: their name, or FILE.jsonl."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Decisions to take, or control steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs, with consecutive seeds.")] = 1,
-    name: Annotated[str | None, typer.Option(help="The run's name; _s<seed> is added.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a run of that name, finished or not.")
-    ] = False,
-    no_journal: Annotated[
-        bool, typer.Option("--no-journal", help="Ask the LLM live, even what it answered before.")
-    ] = False,
-    insecure: InsecureOption = False,
+    steps: Annotated[
+        int | None, typer.Option(help="Decisions to take; control steps in continuous control.")
+    ] = None,
+    seed: SeedOption = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Record every decision for `cep cache replay`.")
     ] = False,
-    config: ConfigOption = None,
-    set_: SetOption = None,
     device: DeviceOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    series: SeriesOptions,
+    llm: LLMOptions,
+    settings: SettingsOptions,
+    options: WorkOptions,
 ) -> None:
-    """Train an agent on one environment; leaves a run that can be evaluated and compared."""
-    from dataclasses import replace
+    """Train an agent in one environment.
 
-    from cepcli.agents.config import reads_descriptions
-    from cepcli.cli.prior_display import accept_terms, note
-    from cepcli.prior.load import find_prior
+    The run that it leaves can be evaluated (`cep eval`) and compared (`cep runs compare`).
+    """
+    from cepcli.runs.preparation import prepare
     from cepcli.runs.settings import chosen_config
 
     flags: dict[str, Any] = {
         "env": env, "agent": agent, "prior": prior, "cache.mode": cache, "steps": steps,
-        "seed": seed, "device": device, "journal": False if no_journal else None,
-        "trace": trace or None, "cache.start": cache_from, "demos": demos,
-        "llm.server.insecure": insecure or None,
+        "seed": seed, "device": device, "trace": trace or None, "cache.start": cache_from,
+        "demos": demos, **llm.flags(),
     }  # fmt: skip
-    space = open_workspace(workspace)
-    first = chosen_config(
-        space, file=config, overrides=set_ or [], flags=flags, resume=resume, notify=note(quiet)
-    )
-    if reads_descriptions(first):
-        from cepcli.cli.abstractions import abstraction_for
-
-        abstraction_for(first.env, str(first.abstraction), space, first.device, quiet)
-    accept_terms(find_prior(first.prior, space).model, quiet)
-    summaries = []
-    for number in range(first.seed, first.seed + seeds):
-        one = replace(first, seed=number)
-        label = None if name is None else f"{name}_s{number}"
-        summaries.append(_train_one(one, workspace, label, resume, overwrite, quiet))
-        if not json:
-            print_summary(summaries[-1])
-    if json:
-        print_json(summaries[0] if seeds == 1 else {"runs": summaries})
+    space = options.space
+    config = chosen_config(
+        space, file=settings.config, overrides=settings.set_ or [], flags=flags,
+        resume=series.resume, notify=options.notify,
+    )  # fmt: skip
+    prepare(config, space, options.listener)
+    train_series(config, series, options)
 
 
-def _train_one(
-    config: Any, workspace: Any, name: str | None, resume: bool, overwrite: bool, quiet: bool
-) -> dict[str, Any]:
+def train_series(first: Any, series: SeriesOptions, options: WorkOptions) -> None:
+    """One run for each seed, and its summary; `first` is the configuration of the first."""
+    from dataclasses import replace
+
+    from cepcli.cli.summaries import print_summary
     from cepcli.runs.engine import default_name, start_run
 
-    space = open_workspace(workspace)
-    name = default_name(config) if name is None else name
-    return run_with_display(
-        name,
-        quiet,
-        space,
-        lambda hooks, notify: start_run(
-            config, space, name, resume=resume, overwrite=overwrite, hooks=hooks, notify=notify
-        ),
+    summaries = []
+    for seed in range(first.seed, first.seed + series.seeds):
+        config = replace(first, seed=seed)
+        name = default_name(config) if series.name is None else f"{series.name}_s{seed}"
+
+        def work(hooks: "Hooks", notify: "Notify", config: Any = config, name: str = name) -> Any:
+            return start_run(
+                config, options.space, name, resume=series.resume, overwrite=series.overwrite,
+                hooks=hooks, notify=notify,
+            )  # fmt: skip
+
+        summaries.append(_run_with_display(name, options, work))
+        if not options.json:
+            print_summary(summaries[-1])
+    if options.json:
+        print_json(summaries[0] if series.seeds == 1 else {"runs": summaries})
+
+
+def resume_run(name: str, options: WorkOptions) -> dict[str, Any]:
+    """Continue an unfinished run; its summary."""
+    from cepcli.runs.engine import resume_run as resume
+
+    return _run_with_display(
+        name, options, lambda hooks, notify: resume(options.space, name, hooks, notify)
     )
 
 
-def run_with_display(
-    name: str, quiet: bool, space: Any, work: Any, begin: Any = None
+def _run_with_display(
+    name: str, options: WorkOptions, work: "Callable[[Hooks, Notify], dict[str, Any]]"
 ) -> dict[str, Any]:
-    """Run `work(hooks, notify)` under the live display; a signal ends it with the way on.
-
-    `begin(display, requested)` makes the hooks of a loop that is not `cep train`'s.
-    """
+    """Call `work(hooks, notify)` under the live display; if it ends early, say how to continue."""
     from cepcli.cli.display import RunDisplay
     from cepcli.cli.stopping import Stopped, exit_code, stop_on_interrupt
 
-    display = RunDisplay(name, quiet=quiet, workspace=space)
+    space = options.space
+    display = RunDisplay(name, quiet=options.quiet, workspace=space)
+
+    def way_on() -> str:
+        if not space.partial("run", name).is_dir():
+            return "Nothing had begun; type the command again."
+        return f"Continue with: cep runs resume {name}{space.option}"
+
     with stop_on_interrupt() as requested, display:
         try:
-            hooks = begin(display, requested) if begin else display.hooks(requested)
-            return work(hooks, display.notify)
+            return work(display.hooks(requested), display.notify)
         except (KeyboardInterrupt, Interrupted) as error:
-            typer.echo(f"Stopped. {_way_on(name, space)}", err=True)
+            typer.echo(f"Stopped. {way_on()}", err=True)
             raise typer.Exit(exit_code(Stopped(requested[0]) if requested else error)) from None
         except (PriorError, CacheError, EnvError) as error:  # perhaps for a while only
             if not space.partial("run", name).is_dir():
                 raise
-            hint = f"{error.hint} {_way_on(name, space)}".lstrip()
-            raise type(error)(error.message, hint) from error
+            raise type(error)(error.message, f"{error.hint} {way_on()}".lstrip()) from error
 
 
-def _way_on(name: str, space: Any) -> str:
-    """What to type to go on with the run, if anything of it is kept."""
-    if not space.partial("run", name).is_dir():
-        return "Nothing had begun; type the command again."
-    return f"Go on with: cep runs resume {name}{space.option}"
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A finished run.")],
+    episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes to play.")] = 50,
+    frozen_cache: Annotated[
+        bool,
+        typer.Option("--frozen-cache", help="Answer from the run's cache, read-only."),
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare with play without the cache: `off` for the same agent, or another run. "
+            "The run itself plays with its cache frozen, both on the same episodes.",
+        ),
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Show every decision: state, thought, prior, Q and action."),
+    ] = False,
+    set_: EnvOptionsOption = None,
+    *,
+    options: WorkOptions,
+) -> None:
+    """Evaluate a finished run on held-out episodes; the run itself is not changed.
 
+    With --set they are played under other options of the environment than the run's.
+    """
+    from cepcli.cli.summaries import print_summary
+    from cepcli.experiments.retention import retention
+    from cepcli.runs.engine import evaluate_run
+    from cepcli.runs.online import unwatched
 
-def evaluation_cost(cost: dict[str, Any]) -> str:
-    """What the evaluations of a run took, in words; of an earlier cep's it is not known."""
-    told = f"{cost['count']} evaluations took {cost['queries']} LLM queries"
-    if cost["llm_tokens"] is None:
-        return told
-    return (
-        f"{told} ({cost['llm_tokens']:,} tokens, {cost['llm_seconds']:.1f} s live, "
-        f"{cost['llm_seconds_recorded']:.1f} s recorded)"
-    )
-
-
-def print_summary(summary: dict[str, Any]) -> None:
-    """What a run came to, in a few lines."""
-    from cepcli.cli.certificate import in_words
-    from cepcli.cli.display import outcome
-    from cepcli.report.comparison import seconds_saved
-
-    evaluation, queries, hits = summary["eval"], summary["queries"], summary["hits"]
-    typer.echo(
-        f"{summary['run']}: {outcome(evaluation)} over {evaluation['episodes']} held-out episodes"
-    )
-    if not summary["decisions"]:  # plain control chooses no symbols
-        typer.echo(f"  {summary['steps']} steps; wall {summary['wall_seconds']:.1f} s")
+    changed = env_options(set_)
+    if against is not None:
+        for flag, is_given in {"--show": show, "--set": bool(changed)}.items():
+            if is_given:
+                raise ConfigError(f"`{flag}` and `--against` exclude each other.", "Drop one.")
+        found = retention(options.space, run, against, episodes, options.notify)
+        print_json(found) if options.json else _print_retention(found)
         return
-    typer.echo(
-        f"  {summary['decisions']} decisions, {queries['total']} LLM queries "
-        f"({queries['misses']} misses, {queries['partial']} partial, {queries['audits']} audits), "
-        f"hits {hits['exact']} exact + {hits['semantic']} semantic\n"
-        f"  LLM {summary['llm_seconds']:.1f} s live, {summary['llm_seconds_recorded']:.1f} s "
-        f"recorded, {seconds_saved(summary):.1f} s saved by hits; wall "
-        f"{summary['wall_seconds']:.1f} s"
+    seen: dict[int, list[dict[str, Any]]] = {}
+
+    def watch(episode: int, state: "TextState", decision: "Decision") -> None:
+        seen.setdefault(episode, []).append(_as_json(state, decision))
+
+    with options.progress("Episodes", episodes) as advance:
+        summary = evaluate_run(
+            options.space, run, episodes, frozen_cache=frozen_cache, notify=options.notify,
+            watch=watch if show else unwatched, env_options=changed,
+            before_round=lambda done, queries: advance(done, f"{queries} LLM queries"),
+        )  # fmt: skip
+    if options.json:
+        shown = [{"episode": number, "decisions": seen[number]} for number in sorted(seen)]
+        print_json({**summary, **({"shown": shown} if show else {})})
+        return
+    if show and not seen:
+        notice = f"There is nothing to show: the agent `{summary['agent']}` uses no prior."
+        typer.echo(notice, err=True)
+    for number in sorted(seen):
+        _print_episode(number, seen[number])
+    print_summary(summary)
+    if changed:
+        typer.echo("  played with " + ", ".join(f"{key}={value}" for key, value in changed.items()))
+
+
+def _as_json(state: "TextState", decision: "Decision") -> dict[str, Any]:
+    """A decision and what it was made from, as JSON values."""
+    answer = decision.answer
+    return {
+        "goal": state.goal,
+        "text": state.text,
+        "thought": answer.thought,
+        "answered": answer.kind,
+        "prior": dict(zip(state.actions, map(math.exp, answer.log_prior.tolist()), strict=True)),
+        "q_values": decision.q_values,
+        "action": state.actions[decision.action],
+    }
+
+
+def _print_episode(number: int, decisions: list[dict[str, Any]]) -> None:
+    typer.echo(f"Episode {number}. Goal: {decisions[0]['goal']}")
+    for step, decision in enumerate(decisions, 1):
+        typer.echo(f"\n{step}. {decision['text'].strip()}")
+        if decision["thought"]:
+            typer.echo(f"   Thought: {decision['thought']}")
+        ranked = sorted(decision["prior"].items(), key=lambda pair: -pair[1])[:_SHOWN_ACTIONS]
+        rest = len(decision["prior"]) - len(ranked)
+        priors = ", ".join(f"{action} {share:.2f}" for action, share in ranked)
+        typer.echo(f"   Prior ({decision['answered']}): {priors}" + (f", {rest} more" * (rest > 0)))
+        if decision["q_values"] is not None:
+            values = dict(zip(decision["prior"], decision["q_values"], strict=True))
+            told = ", ".join(f"{action} {values[action]:+.2f}" for action, _ in ranked)
+            typer.echo(f"   Q: {told}")
+        typer.echo(f"   Action: {decision['action']}")
+    typer.echo("")
+
+
+def _print_retention(found: dict[str, Any]) -> None:
+    """The table of `cep eval --against`."""
+    from cepcli.report.comparison import FIGURES, cell, figure_cell
+
+    rows = [(found["off"], "asked each time"), (found["cached"], "frozen cache")]
+    figures = ("success", "return", "decisions", "queries_per_decision")
+    print_rows(
+        f"The same {found['episodes']} held-out episodes",
+        rows,
+        {"run": lambda row: row[0]["run"], "prior": lambda row: row[1]}
+        | {FIGURES[key][0]: lambda row, key=key: figure_cell(row[0], key) for key in figures},
     )
-    cost = summary.get("evaluations")
-    if cost is not None and cost["queries"]:
-        typer.echo(f"  besides, {evaluation_cost(cost)}")
-    if summary.get("demos"):
-        typer.echo(
-            "  began with {episodes} demonstrated episodes of {decisions} decisions, whose priors "
-            "took {queries} queries more".format(**summary["demos"])
-        )
-    if summary.get("warm_entries"):
-        typer.echo(f"  started from a cache of {summary['warm_entries']} entries")
-    if summary.get("certificate") is not None:
-        typer.echo(f"  certificate: {in_words(summary['certificate'], interval=True)}")
+    fewer = [
+        f"{found[key]:.1f} times fewer queries {when}"
+        for key, when in (("training_query_reduction", "in training"), ("query_reduction", "here"))
+        if found[key] is not None
+    ]
+    typer.echo(f"Retention of {found['of']} {'; '.join([cell(found['retention'], '.1%'), *fewer])}")

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cepcli.cli.display import outcome
+from cepcli.cli.summaries import outcome
 from cepcli.envs.control_episodes import ControlTracker
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.experiments.retention import retention

@@ -91,7 +91,7 @@ def test_a_workspace_that_cannot_be_written_is_refused_before_the_work(
     cep, annotations, scorers, monkeypatch, blocker
 ):
     played = []
-    monkeypatch.setattr("cepcli.cli.abstractions._rollouts", lambda *given: played.append(given))
+    monkeypatch.setattr("cepcli.runs.preparation._rollouts", lambda *given: played.append(given))
     file = annotations.root / blocker
     file.parent.mkdir(exist_ok=True)
     file.write_text("")
@@ -105,7 +105,7 @@ def test_a_workspace_that_cannot_be_written_is_refused_before_the_work(
 def test_what_was_made_so_is_taken_as_it_is(cep, annotations, scorers):
     first = cep("abstract", "train", "--prior", "embedded", "--json", *QUICK)
     again = cep("abstract", "train", "--prior", "embedded", "--json", *QUICK[:-1])
-    assert "as it is: it was made so" in again.err
+    assert "Using the existing abstraction" in again.err
     assert again.json == first.json
     other = cep("abstract", "train", "--prior", "embedded", "--seed", "1", *QUICK)
     assert (other.code, "exists already" in other.err) == (2, True)
@@ -170,20 +170,25 @@ def test_mistakes_are_named(cep, annotations, workspace_root):
     assert "annotations.jsonl:" in unknown.err
 
 
-def test_train_without_the_default_makes_it_for_whoever_asks(annotations, monkeypatch, capsys):
-    from cepcli.cli import abstractions
+def test_train_without_the_default_makes_it_for_whoever_asks(annotations, monkeypatch):
     from cepcli.keys.config import AbstractionConfig
+    from cepcli.listener import Listener
+    from cepcli.runs import preparation
+
+    said = []
+    listener = Listener(notify=said.append)
 
     quick = AbstractionConfig(encoder="hash", steps=2, rollout_states=20, prior="uniform")
-    monkeypatch.setattr("cepcli.keys.config.AbstractionConfig", lambda env: quick)
-    made, artifact = abstractions.abstraction_for(
-        "walker2d", "walker2d/default", annotations, "cpu", False
+    monkeypatch.setattr(preparation, "AbstractionConfig", lambda env: quick)
+    made, artifact = preparation.abstraction_for(
+        "walker2d", "walker2d/default", annotations, "cpu", listener
     )
-    assert "There is no abstraction `walker2d/default` yet" in capsys.readouterr().err
+    assert said[0].startswith("There is no abstraction `walker2d/default` yet")
+    said.clear()
     assert made.text(np.zeros(17)).startswith("The walker is")
-    again, _ = abstractions.abstraction_for("walker2d", artifact.name, annotations, "cpu", False)
+    again, _ = preparation.abstraction_for("walker2d", artifact.name, annotations, "cpu", listener)
     assert again.sha256 == made.sha256
-    assert "Stage" not in capsys.readouterr().err
+    assert not any("Stage" in text for text in said)
 
 
 def test_a_fresh_workspace_uses_the_annotations_that_ship_with_cep(cep, workspace_root, scorers):

@@ -43,7 +43,7 @@ def test_bare_without_a_terminal_says_first_what_it_does(cep, workspace_root, mo
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     done = cep("annotate")
     assert done.code == 0
-    assert "No terminal to ask in" in done.out.splitlines()[0]
+    assert "No terminal for questions" in done.out.splitlines()[0]
     assert "walker2d by rules" in done.out.splitlines()[0]
     assert len(answers(workspace_root, "auto")) == 500, "250 that ship, and 250 sampled"
 
@@ -82,7 +82,7 @@ def test_auto_says_what_it_added(cep, workspace_root):
     assert "0 added, 256 were there" in done.out
     assert "choose another --seed" in done.out
     done = cep("annotate", "auto", "--count", 4, "--overwrite")
-    assert "4 added, 256 taken out" in done.out
+    assert "4 added, 256 removed" in done.out
     assert "count = 4" in (workspace_root / "annotations/walker2d/config.toml").read_text()
 
 
@@ -167,8 +167,8 @@ def test_annotating_in_the_terminal(cep, workspace_root, monkeypatch):
     first, second = answers(workspace_root)
     assert first.primitive == "rise"
     assert second.text != "in my words"
-    assert "Taken back: in my words" in done.out
-    assert "2 of 4 states are answered by a person" in done.out
+    assert "Undone: in my words" in done.out
+    assert "2 of 4 states are annotated by a person" in done.out
     assert list(typed) == []
 
 
@@ -176,7 +176,7 @@ def test_the_terminal_ends_when_all_is_answered(cep, workspace_root, monkeypatch
     cep("annotate", "auto", "--count", 2, "--overwrite")
     monkeypatch.setattr("builtins.input", lambda prompt: "")
     done = cep("annotate", "terminal")
-    assert "Every state is answered." in done.out
+    assert "Every state is annotated." in done.out
     assert len(answers(workspace_root)) == 2
 
 
@@ -201,7 +201,7 @@ def test_a_terminal_without_input_ends_with_a_sentence(cep, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     done = cep("annotate", "terminal")
     assert done.code == 0
-    assert "0 of 2 states are answered" in done.out
+    assert "0 of 2 states are annotated" in done.out
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_ctrl_c_ends_the_page_with_a_sentence(served, workspace_root):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert "1 of 250 states are answered by a person" in out
+    assert "1 of 250 states are annotated by a person" in out
     assert [a.text for a in answers(workspace_root)] == ["mine"]
     manifest = json.loads((workspace_root / "annotations/walker2d/manifest.json").read_text())
     assert manifest["command"] == "cep annotate serve --no-frames"

@@ -123,7 +123,7 @@ def test_a_resampled_replay_that_a_signal_ended_goes_on(traced, cep, workspace_r
     monkeypatch.setattr(resampling, "_figures", ended)
     done = cep(*judged)
     assert done.code == 143
-    kept = "The runs played so far are kept; type the same command again to go on."
+    kept = "The runs so far are saved; type the same command again to go on."
     assert f"cep: interrupted. {kept}" in done.err
     assert len(list((workspace_root / "replays").iterdir())) == 1
     played.append("the signal")
@@ -213,8 +213,8 @@ def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
     from cepcli.agents.config import TrainConfig
     from cepcli.cache import trace
     from cepcli.cache.replay import heads
-    from cepcli.cli import replay
     from cepcli.config import resolve
+    from cepcli.experiments import replaying
 
     class Found:
         def save(self, path):
@@ -223,7 +223,7 @@ def test_a_head_comes_with_the_settings_that_use_it(cep, tmp_path, monkeypatch):
         sha256 = "ab"
 
     figures = {"keys": "with head", "dim": 2, "lipschitz_q99": 1.0, "hit_rate": 0.5, "key_us": 1.0}
-    monkeypatch.setattr(replay, "find_trace", lambda *given: tmp_path)
+    monkeypatch.setattr(replaying, "find_trace", lambda *given: tmp_path)
     monkeypatch.setattr(trace, "read_trace", lambda path: None)
     for found, written in ((0.97, 0.97), (None, 1.0)):
         rows = [{**figures, "threshold": 0.5}, {**figures, "threshold": found}]
@@ -270,4 +270,4 @@ def test_the_bound_is_held_by_the_posteriors_of_the_runs_own_learner(train, cep)
     assert (together.code, "`--resample` asks no learner" in together.err) == (2, True)
     train("--name", "chance", "--agent", "random")
     without = cep("cache", "replay", "t_s0", *flags, "--learner", "chance_s0")
-    assert (without.code, "has no Q of text" in without.err) == (2, True)
+    assert (without.code, "has no Q-function of texts" in without.err) == (2, True)

@@ -7,7 +7,7 @@ import pytest
 from cepcli.cache.controllers import certificate
 from cepcli.cache.disk import storage
 from cepcli.cli import display
-from cepcli.cli.certificate import in_words
+from cepcli.cli.summaries import certificate as in_words
 from tests.cli.test_train import train
 
 __all__ = ["train"]

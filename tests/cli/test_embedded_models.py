@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cepcli.cli import prior_display
+from cepcli.cli import models
 from cepcli.cli.doctor import doctor
 from cepcli.cli.main import app
 from cepcli.errors import PriorError
@@ -98,7 +98,7 @@ def test_without_a_terminal_nothing_is_fetched_before_its_terms_are_accepted(gem
 
 
 def test_on_a_terminal_the_terms_are_a_question(gemma, monkeypatch):
-    monkeypatch.setattr(prior_display, "_is_terminal", lambda: True)
+    monkeypatch.setattr(models, "_is_terminal", lambda: True)
     with pytest.raises(PriorError, match="before you have accepted"):
         run("prior", "fetch", NAME, answer="\n")  # no is the default
     assert not gemma.package.is_ready()

@@ -191,7 +191,7 @@ def test_list_says_how_many_games_the_workspace_holds(tmp_path):
     for number in range(3):
         (tmp_path / f"games/textworld/recipe/{number}.z8").touch()
     where = ("--workspace", str(tmp_path))
-    said = f"3 games of textworld are made: {tmp_path / 'games/textworld'}\n"
+    said = f"3 games of textworld generated: {tmp_path / 'games/textworld'}\n"
     assert invoke("list", *where).stdout.endswith(said)
     assert json.loads(invoke("list", *where, "--json").stdout)["games"] == {"textworld": 3}
 

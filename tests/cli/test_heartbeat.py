@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cepcli.cli import display, heartbeat
+from cepcli.cli import display, heartbeat, summaries
 from cepcli.cli.heartbeat import Heartbeat
 
 
@@ -120,7 +120,7 @@ def test_a_terminal_gets_a_spinner_that_ends(monkeypatch):
     [(0.2, "under 1 s"), (1.2, "1 s"), (119.0, "119 s"), (600.0, "10 min"), (9000.0, "2 h 30 min")],
 )
 def test_how_long_is_said_as_people_do(seconds, said):
-    assert display.duration(seconds) == said
+    assert summaries.duration(seconds) == said
 
 
 def test_no_time_is_promised_before_there_is_a_rate(workspace_root, monkeypatch, capsys):

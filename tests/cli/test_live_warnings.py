@@ -2,8 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from cepcli.cli.display import RunDisplay
-from cepcli.cli.live_warnings import _MOST_ROWS, LiveWarnings
+from cepcli.cli.display import _MOST_ROWS, LiveWarnings, RunDisplay
 from cepcli.report.warnings import LEAST, WARM_UP
 from cepcli.runs.online import OnlineRun
 from cepcli.runs.run import Progress

@@ -12,8 +12,8 @@ def test_an_interrupt_anywhere_ends_with_a_sentence_and_130(
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cepcli.cli.envs.print_table", interrupted)
-    monkeypatch.setattr("cepcli.cli.runs.print_table", interrupted)
+    monkeypatch.setattr("cepcli.cli.envs.print_rows", interrupted)
+    monkeypatch.setattr("cepcli.cli.runs.print_rows", interrupted)
     done = cep(*command)
     assert done.code == 130
     assert done.err.startswith("cep: interrupted.")

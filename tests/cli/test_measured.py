@@ -57,7 +57,7 @@ def test_staleness_shows_and_writes_what_was_measured(traced, cep, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("a", "--flip", "0.1;0.2"), "is not a comma list of numbers"),
+        (("a", "--flip", "0.1;0.2"), "is not a comma-separated list of numbers"),
         (("a", "--flip", "2"), "must be probabilities"),
         (("a", "--jitter", "-1"), "must be lengths above 0"),
         (("b",), "no run `b`"),

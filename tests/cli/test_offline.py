@@ -105,7 +105,7 @@ def test_a_file_of_an_unknown_environment_cannot_be_labelled(tmp_path):
     from tests.datasets.data import d4rl_file
 
     path = d4rl_file(tmp_path / "mine.hdf5")
-    with pytest.raises(DataError, match="not known which environment") as error:
+    with pytest.raises(DataError, match="does not name its environment") as error:
         RUNNER.invoke(app, ["offline", "label", "--dataset", str(path)], catch_exceptions=False)
     assert error.value.hint == "Name it: --env ID"
 
@@ -172,6 +172,21 @@ def test_a_finished_run_is_evaluated_and_only_by_its_own_command():
     with pytest.raises(CepError) as told:
         RUNNER.invoke(app, ["eval", summary["run"]], catch_exceptions=False)
     assert "cep offline eval" in told.value.hint
+
+
+def test_python_learns_from_a_dataset_as_the_command_does():
+    import cepcli
+
+    typed = answer("bc", "--env", "halfcheetah", *SHORT, "--quiet")
+    settings = {
+        "eval_env": False, "eval_episodes": 1, "final_eval_episodes": 1, "control.hidden": 16,
+        "control.batch_size": 16,
+    }  # fmt: skip
+    run = cepcli.train("halfcheetah", agent="bc", steps=4, settings=settings, name="python")
+    same = ("env", "agent", "seed", "steps", "dataset", "prior", "eval")
+    assert {key: run.summary[key] for key in same} == {key: typed[key] for key in same}
+    with pytest.raises(CepError, match="only for agents that learn from one"):
+        cepcli.train("walker2d", dataset="d4rl")
 
 
 @pytest.mark.parametrize(

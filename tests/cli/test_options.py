@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cepcli.cli import options
+from cepcli.cli import output
 
 COLUMNS = ["run", "success", "area under curve", "LLM queries", "queries saved"]
 ROWS = [["goto-redball-posterior-q", "0.97", "0.98 [0.97, 0.99]", "174", "57% [50%, 61%]"]]
@@ -28,14 +28,14 @@ def terminal(monkeypatch):
 
 def test_a_table_that_is_piped_folds_no_cell_however_wide(capsys):
     name = "a-run-of-a-very-long-name-" * 12
-    options.print_table("Runs", COLUMNS, [[name, *ROWS[0][1:]]])
+    output.print_table("Runs", COLUMNS, [[name, *ROWS[0][1:]]])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if name in line and "57% [50%, 61%]" in line]
 
 
 def test_a_table_too_wide_for_the_terminal_becomes_records(terminal, capsys):
     drawn = terminal(60)
-    options.print_table("Runs", COLUMNS, ROWS)
+    output.print_table("Runs", COLUMNS, ROWS)
     lines = capsys.readouterr().out.splitlines()
     assert "  area under curve  0.98 [0.97, 0.99]" in lines
     assert max(map(len, lines)) <= 60
@@ -44,13 +44,13 @@ def test_a_table_too_wide_for_the_terminal_becomes_records(terminal, capsys):
 
 def test_a_table_that_fits_the_terminal_is_a_table(terminal, capsys):
     drawn = terminal(120)
-    options.print_table("Runs", COLUMNS, ROWS)
+    output.print_table("Runs", COLUMNS, ROWS)
     assert "━" in drawn.getvalue()
     assert capsys.readouterr().out == "Runs\n"
 
 
 def test_no_cell_and_no_title_is_taken_for_markup(capsys):
-    options.print_table("Runs in /tmp/a[/b]", ["run", "note"], [["r[old]", "[bold]x[/bold]"]])
+    output.print_table("Runs in /tmp/a[/b]", ["run", "note"], [["r[old]", "[bold]x[/bold]"]])
     out = capsys.readouterr().out
     assert "Runs in /tmp/a[/b]" in out
     assert "r[old]" in out

@@ -334,7 +334,9 @@ def test_demos_of_the_default_name_are_never_replaced(tunings, quick_demos, work
     before = space.open("demos", "babyai-goto-redball").manifest
     assert finetune("--shots", "3").exit_code == 0
     result = run("finetune", "--env", ENV, "--shots", "4", "--overwrite")
-    assert "Leaving the demos `babyai-goto-redball` as they are: 3 episodes" in result.stderr
+    assert (
+        "Leaving the demonstrations `babyai-goto-redball` as they are: 3 episodes" in result.stderr
+    )
     assert "as `babyai-goto-redball-4`" in result.stderr
     assert space.open("demos", "babyai-goto-redball").manifest == before
     again = run("finetune", "--env", ENV, "--shots", "4", "--name", "again")

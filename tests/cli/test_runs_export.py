@@ -57,7 +57,7 @@ def test_an_older_table_is_kept_where_the_new_one_cannot_be_made(cep, tmp_path, 
     ("arguments", "said"),
     [
         (("--format", "parquet", "-o", "t.csv"), "ends in `.csv`, but `--format parquet`"),
-        (("-o", "records"), "No run was named to make a record of."),
+        (("-o", "records"), "Records are made of the runs that you name"),
         (("a_s0", "--metrics", "-o", "records"), "`--metrics` is for tables"),
         (("nothing*", "-o", "t.csv"), "matches `nothing*`"),
         (("--format", "csv", "-o", "."), "`.` is a directory."),

@@ -109,7 +109,7 @@ def test_labelling_says_how_it_goes_on_after_its_server_failed(cep, server):
     assert stopped.code == 2
     assert "asked once: it answered 500" in stopped.err
     assert stopped.err.strip().endswith(
-        "What was answered is kept; type the command again to go on."
+        "The answers so far are saved; type the command again to go on."
     )
     server.troubles = []
     assert cep(*words).code == 0

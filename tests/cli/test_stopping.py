@@ -17,7 +17,7 @@ from cepcli.workspace.checkpoint_files import checkpoints
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 #: Long commands, what each is doing when the signal comes, and how it says to go on.
 COMMANDS = [
-    ("envs check babyai/goto-redball", "cepcli.cli.envs._check", "do the rest anew"),
+    ("envs check babyai/goto-redball", "cepcli.cli.envs._check", "do the rest"),
     ("prior demos --env babyai/goto-redball", "cepcli.datasets.demonstrations._play", "to go on"),
     ("prior finetune --env babyai/goto-redball", "cepcli.datasets.demonstrations._play",
      "to go on"),
@@ -25,11 +25,11 @@ COMMANDS = [
     ("offline collect --env walker2d", "cepcli.datasets.collect._played", "to go on"),
     ("offline label --dataset walker2d-medium-replay --prior uniform",
      "cepcli.datasets.labelling._Labelling.run", "to go on"),
-    ("bench envs", "cepcli.bench.envs.bench_envs", "do the rest anew"),
+    ("bench envs", "cepcli.bench.envs.bench_envs", "do the rest"),
     ("bench sb3 --steps 10", "cepcli.experiments.sb3_run.train_sb3", "--resume"),
-    ("cache train-head r -o h", "cepcli.cli.replay.find_trace", "do the rest anew"),
-    ("cache replay r", "cepcli.cli.replay.find_trace", "do the rest anew"),
-    ("eval r", "cepcli.runs.engine.evaluate_run", "do the rest anew"),
+    ("cache train-head r -o h", "cepcli.experiments.replaying.find_trace", "do the rest"),
+    ("cache replay r", "cepcli.experiments.replaying.find_trace", "do the rest"),
+    ("eval r", "cepcli.runs.engine.evaluate_run", "do the rest"),
     ("ablate cache --prior goto-redball", "cepcli.experiments.sweep.make", "to go on"),
     ("train --agent random --steps 10", "cepcli.runs.online.make_env", "type the command again"),
 ]  # fmt: skip

@@ -127,7 +127,7 @@ def test_evaluation_shows_every_decision_and_what_it_was_made_from(cached, train
     assert shown.count("Action: ") == len(decisions)
     assert shown.count("   Q: ") == len(decisions)
     train("--agent", "expert", "--name", "e")
-    assert "agent `expert` decides without a prior" in cep("eval", "e_s0", "--show").err
+    assert "agent `expert` uses no prior" in cep("eval", "e_s0", "--show").err
     refused = cep("eval", "r_s0", "--show", "--against", "off")
     assert "exclude each other" in refused.err
 
@@ -289,12 +289,12 @@ def test_a_workspace_that_is_not_there_is_said_to_be_none(cep, workspace_root, t
         0,
         [
             f"There is no workspace `{away}`.",
-            f"Make one by a first run: cep train --env ID --workspace '{away}'",
+            f"A first run makes it: cep train --env ID --workspace '{away}'",
         ],
     )
     nothing = {"finished": [], "unfinished": [], "broken": {}}
     assert cep("runs", "list", "--workspace", away, "--json").json == nothing
-    assert cep("runs", "list").out.endswith("first run: cep train --env ID\n")
+    assert cep("runs", "list").out.endswith("A first run makes it: cep train --env ID\n")
     workspace_root.mkdir()
     assert cep("runs", "list").out.startswith(f"Runs in {workspace_root}\n")
 

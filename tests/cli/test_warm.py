@@ -137,7 +137,7 @@ def test_demonstrations_are_as_many_episodes_as_asked_for(cep, corridor, tmp_pat
         (("--trace", "nowhere"), "no run `nowhere`"),
         (("--env", "test/corridor"), "--prior"),
         (("--env", "test/corridor", "--prior", "uniform"), "asks no LLM"),
-        (("--trace", "t_s0", "--set", "mode=off"), "keeps nothing"),
+        (("--trace", "t_s0", "--set", "mode=off"), "holds nothing"),
         (("--trace", "t_s0", "--set", "start=a"), "`start` is for runs"),
         (("--trace", "t_s0", "--set", "encodr=hash"), "encoder"),
         (("--trace", "t_s0", "--capacity", "0"), "at least 1"),
