@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from cepcli.cache.config import CacheConfig
     from cepcli.cache.wrap import cached
     from cepcli.errors import CepError
-    from cepcli.report.frames import SavedRun, load_metrics, load_run, load_runs
+    from cepcli.report.frames import load_metrics, load_run, load_runs
+    from cepcli.report.saved_runs import SavedRun
     from cepcli.types import TextState
 
 __all__ = [
@@ -28,7 +29,7 @@ _MODULES = {
     "CacheConfig": "cepcli.cache.config",
     "CachedPrior": "cepcli.cache.cached_prior",
     "CepError": "cepcli.errors",
-    "SavedRun": "cepcli.report.frames",
+    "SavedRun": "cepcli.report.saved_runs",
     "TextState": "cepcli.types",
     "cached": "cepcli.cache.wrap",
     "evaluate": "cepcli.api",

@@ -15,7 +15,8 @@ from cepcli.listener import Listener, Notify
 from cepcli.prior import load
 from cepcli.prior.base import Prior
 from cepcli.prior.config import PriorConfig
-from cepcli.report.frames import SavedRun, load_run
+from cepcli.report.frames import load_run
+from cepcli.report.saved_runs import SavedRun
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.run_directory import is_offline
 from cepcli.workspace.variables import workspace_root
@@ -134,7 +135,7 @@ def train(
     """
     from cepcli.agents.offline_config import PRESETS
     from cepcli.errors import ConfigError
-    from cepcli.report.curves import plot_run
+    from cepcli.report.plots import plot_run
     from cepcli.runs.engine import Hooks, default_name, start_run
     from cepcli.runs.preparation import chosen_offline_config, prepare, prepare_offline
     from cepcli.runs.settings import chosen_config

@@ -1,9 +1,8 @@
 """Conservative Q-learning side by side: sampling a batch and one gradient step, on one core.
 
-Every contender runs in a process of its own, pinned to the same core, and they take turns in short
-slices, as in `cepcli.bench.sac`. All learn from the halfcheetah dataset that ships with
-cep, with a batch of 256, two layers of 256, float32, 10 sampled controls of each kind, the same
-learning rates and no Lagrange factor.
+Contenders take turns as in `turns`. All learn from the halfcheetah dataset that ships with cep,
+with a batch of 256, two layers of 256, float32, 10 sampled controls of each kind, the same learning
+rates and no Lagrange factor.
 
 Where the time goes: into the products of the critics' hidden layers over 30 controls a state. Ours
 takes them in passes that stay in the cache, and leaves most of the small shares of the softmax
@@ -15,15 +14,19 @@ d3rlpy's learners work with either. It is therefore no part of an extra; see `IN
 """
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from cepcli.bench.sac import Contender, Slice, pinned_core, serve
+from cepcli.bench.turns import Notify, Slice, pinned_core, rates, serve, take_turns
 
 OURS = ("cql", "cql, every draw", "cql-prior")
 D3RLPY = "d3rlpy"
 SYMBOLS = 8
+RATIOS = {
+    "ratio_to_d3rlpy": ("cql", D3RLPY),
+    "every_draw_ratio_to_d3rlpy": ("cql, every draw", D3RLPY),
+    "prior_ratio_to_cql": ("cql-prior", "cql"),
+}
 _ENV, _SPLIT = "halfcheetah", "medium-replay"
 #: What to type for d3rlpy beside cep. Its own requirement of gymnasium is what stands in the way.
 INSTALL = (
@@ -38,13 +41,9 @@ def d3rlpy_is_installed() -> bool:
 
 
 def bench_cql(
-    steps: int = 20,
-    rounds: int = 7,
-    *,
-    warm_up: int = 50,
-    core: int | None = None,
-    notify: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+    steps: int = 20, rounds: int = 7, *, warm_up: int = 50, core: int | None = None,
+    notify: Notify = lambda line: None,
+) -> dict[str, Any]:  # fmt: skip
     """Time all contenders in `rounds` rounds of `steps` gradient steps each.
 
     Args:
@@ -55,62 +54,21 @@ def bench_cql(
         notify: told what is going on.
 
     Returns:
-        "steps_per_s" by contender (medians); "ratio_to_d3rlpy", "every_draw_ratio_to_d3rlpy" and
-        "prior_ratio_to_cql", medians of the ratios within a round, None without d3rlpy; the same by
-        seconds of the processor rather than of the wall clock under "cpu"; and what was run.
+        What `rates` returns, with `RATIOS`, and what was run.
 
     Raises:
         ConfigError: if the core is not this process's to use, or a contender ends.
     """
     core = pinned_core(core)
     names = [*OURS, *([D3RLPY] if d3rlpy_is_installed() else [])]
-    contenders: dict[str, Contender] = {}
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    try:
-        for name in names:
-            notify(f"Starting {name}")
-            contenders[name] = Contender(name, core, __spec__.name)
-            contenders[name].run(warm_up)
-        for number in range(rounds):
-            notify(f"Round {number + 1} of {rounds}")
-            for name in names:
-                times[name].append(contenders[name].run(steps))
-    finally:
-        for contender in contenders.values():
-            contender.stop()
+    times = take_turns(
+        names, __spec__.name, steps=steps, rounds=rounds, warm_up=warm_up, core=core, notify=notify
+    )
     return {
-        **_figures(times, steps, "wall"),
-        "cpu": _figures(times, steps, "cpu"),
-        "not_installed": [] if D3RLPY in names else [D3RLPY],
-        "dataset": f"{_ENV} {_SPLIT}",
-        "batch_size": 256,
-        "hidden": [256, 256],
-        "samples": 10,
-        "symbols": SYMBOLS,
-        "steps": steps,
-        "rounds": rounds,
-        "warm_up": warm_up,
-        "core": core,
-    }
-
-
-def _figures(
-    times: dict[str, list[dict[str, float]]], steps: int, clock: str
-) -> dict[str, dict[str, float] | float | None]:
-    import numpy as np
-
-    seconds = {name: np.array([one[clock] for one in turns]) for name, turns in times.items()}
-
-    def ratio(name: str, other: str) -> float | None:
-        both = name in seconds and other in seconds
-        return float(np.median(seconds[other] / seconds[name])) if both else None
-
-    return {
-        "ratio_to_d3rlpy": ratio("cql", D3RLPY),
-        "every_draw_ratio_to_d3rlpy": ratio("cql, every draw", D3RLPY),
-        "prior_ratio_to_cql": ratio("cql-prior", "cql"),
-        "steps_per_s": {name: float(np.median(steps / spent)) for name, spent in seconds.items()},
-    }
+        **rates(times, steps, RATIOS), "not_installed": [] if D3RLPY in names else [D3RLPY],
+        "dataset": f"{_ENV} {_SPLIT}", "batch_size": 256, "hidden": [256, 256], "samples": 10,
+        "symbols": SYMBOLS, "steps": steps, "rounds": rounds, "warm_up": warm_up, "core": core,
+    }  # fmt: skip
 
 
 def _data() -> Any:

@@ -1,8 +1,7 @@
 """Soft actor-critic side by side: environment step and one gradient step, on one core.
 
-Every contender runs in a process of its own, pinned to the same core (XLA ignores OMP_NUM_THREADS),
-and they take turns in short slices, so that what else the machine does falls on all alike. All have
-a batch of 256, two layers of 256, float32 and HalfCheetah-v5.
+Contenders take turns as in `turns`. All have a batch of 256, two layers of 256, float32 and
+HalfCheetah-v5.
 
 Where our time goes: nearly all of it into the products of the hidden layers, three passes of both
 critics and one of the actor over two batches, then the backward passes; an actor's update goes back
@@ -12,25 +11,20 @@ symbols the rows in which a symbol is chosen are valued eight times, one row in 
 """
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
-from cepcli.errors import ConfigError
+from cepcli.bench.turns import Notify, Slice, pinned_core, rates, serve, take_turns
 
 ENVIRONMENT = "HalfCheetah-v5"
 SYMBOLS = 8
 OURS = ("sac", "hybrid-sac")
 #: Contenders that are only timed where they are installed, and the module that tells.
 THEIRS = {"stable-baselines3": "stable_baselines3", "sbx": "sbx"}
-
-#: Runs that many environment steps, each with a gradient step.
-Slice = Callable[[int], object]
+RATIOS = {
+    "ratio_to_sb3": ("sac", "stable-baselines3"),
+    "ratio_to_sbx": ("sac", "sbx"),
+    "hybrid_to_sac": ("hybrid-sac", "sac"),
+}
 
 
 def not_installed() -> list[str]:
@@ -39,12 +33,9 @@ def not_installed() -> list[str]:
 
 
 def bench_sac(
-    steps: int = 150,
-    rounds: int = 7,
-    *,
-    core: int | None = None,
-    notify: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+    steps: int = 150, rounds: int = 7, *, core: int | None = None,
+    notify: Notify = lambda line: None,
+) -> dict[str, Any]:  # fmt: skip
     """Time all contenders in `rounds` rounds of `steps` steps each.
 
     Args:
@@ -54,9 +45,7 @@ def bench_sac(
         notify: told what is going on.
 
     Returns:
-        "steps_per_s" by contender (medians); "ratio_to_sb3", "ratio_to_sbx" and "hybrid_to_sac",
-        medians of the ratios within a round, None for who is not installed; the same by seconds of
-        the processor rather than of the wall clock under "cpu"; and what was run.
+        What `rates` returns, with `RATIOS`, and what was run.
 
     Raises:
         ConfigError: if the core is not this process's to use.
@@ -64,134 +53,21 @@ def bench_sac(
     core = pinned_core(core)
     absent = not_installed()
     names = [*OURS, *(name for name in THEIRS if name not in absent)]
-    contenders: dict[str, Contender] = {}
-    try:
-        for name in names:
-            notify(f"Starting {name}")
-            contenders[name] = Contender(name, core, __spec__.name)
-            contenders[name].run(2 * steps)  # fills the replay's warm-up, compiles
-        times: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        for number in range(rounds):
-            notify(f"Round {number + 1} of {rounds}")
-            for name in names:
-                times[name].append(contenders[name].run(steps))
-    finally:
-        for contender in contenders.values():
-            contender.stop()
+    times = take_turns(  # the warm-up fills the replay, and compiles
+        names, __spec__.name, steps=steps, rounds=rounds, warm_up=2 * steps, core=core,
+        notify=notify,
+    )  # fmt: skip
     return {
-        **_figures(times, steps, "wall"),
-        "cpu": _figures(times, steps, "cpu"),
-        "not_installed": absent,
-        "environment": ENVIRONMENT,
-        "batch_size": 256,
-        "hidden": [256, 256],
-        "symbols": SYMBOLS,
-        "steps": steps,
-        "rounds": rounds,
-        "core": core,
-    }
-
-
-def pinned_core(core: int | None) -> int | None:
-    """The core to pin to; None where this system cannot pin."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    usable = os.sched_getaffinity(0)
-    if core is not None and core not in usable:
-        raise ConfigError(
-            f"Core {core} is not there: this process may use {sorted(usable)}.",
-            "Leave --core out, or choose one of these.",
-        )
-    return max(usable) if core is None else core
-
-
-def _figures(
-    times: dict[str, list[dict[str, float]]], steps: int, clock: str
-) -> dict[str, dict[str, float] | float | None]:
-    import numpy as np
-
-    seconds = {name: np.array([one[clock] for one in turns]) for name, turns in times.items()}
-
-    def ratio(name: str, other: str) -> float | None:
-        both = name in seconds and other in seconds
-        return float(np.median(seconds[other] / seconds[name])) if both else None
-
-    return {
-        "ratio_to_sb3": ratio("sac", "stable-baselines3"),
-        "ratio_to_sbx": ratio("sac", "sbx"),
-        "hybrid_to_sac": ratio("hybrid-sac", "sac"),
-        "steps_per_s": {name: float(np.median(steps / spent)) for name, spent in seconds.items()},
-    }
-
-
-class Contender:
-    """A process that runs slices when told to, and waits meanwhile."""
-
-    def __init__(self, name: str, core: int | None, module: str) -> None:
-        """Args: `module` is run as a script, with the name and the core, and calls `serve`."""
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._name = name
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe could fill up; see stop
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, name, str(core)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
-        )
-
-    def run(self, steps: int) -> dict[str, float]:
-        """Seconds of `steps` steps, by the "wall" clock and of the "cpu".
-
-        Raises:
-            ConfigError: if the process has ended, with the last line that it wrote.
-        """
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(f"{steps}\n")
-            stdin.flush()
-            return json.loads(stdout.readline())
-        except (BrokenPipeError, json.JSONDecodeError) as error:
-            self._process.communicate()
-            self._errors.seek(0)
-            last = (self._errors.read().strip().splitlines() or ["nothing"])[-1]
-            raise ConfigError(
-                f"`{self._name}` cannot be timed here; it said: {last}",
-                "Install what is compared again: pip install 'cepcli[bench]' sbx-rl",
-            ) from error
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-
-
-def serve(core: str, begin: Callable[[], Slice]) -> None:
-    """A contender's process: reads numbers of steps, writes the seconds that they took."""
-    if core != "None":
-        os.sched_setaffinity(0, {int(core)})
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not look like an answer
-    run = begin()
-    for line in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        run(int(line))
-        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        answers.write(json.dumps(spent) + "\n")
-        answers.flush()
+        **rates(times, steps, RATIOS), "not_installed": absent, "environment": ENVIRONMENT,
+        "batch_size": 256, "hidden": [256, 256], "symbols": SYMBOLS, "steps": steps,
+        "rounds": rounds, "core": core,
+    }  # fmt: skip
 
 
 def main(name: str, core: str) -> None:
     """The process of one of these contenders."""
-
-    def begin() -> Slice:
-        return _ours(SYMBOLS if name == "hybrid-sac" else 1) if name in OURS else _theirs(name)
-
-    serve(core, begin)
+    symbols = SYMBOLS if name == "hybrid-sac" else 1
+    serve(core, lambda: _ours(symbols) if name in OURS else _theirs(name))
 
 
 def _theirs(name: str) -> Slice:
@@ -261,4 +137,6 @@ def _ours(symbols: int) -> Slice:
 
 
 if __name__ == "__main__":
+    import sys
+
     main(*sys.argv[1:])

@@ -14,7 +14,7 @@ from cepcli.cli.stopping import interruptible
 
 if TYPE_CHECKING:
     from cepcli.experiments.forecast import Forecast
-    from cepcli.experiments.tasks import Plan, Task
+    from cepcli.experiments.plan import SweepPlan, Task
     from cepcli.workspace.artifacts import Workspace
 
 
@@ -83,9 +83,9 @@ def _list(json: bool) -> None:
         {
             "name": one.name,
             "question": one.question,
-            "envs": [world.env for world in one.worlds],
-            "variants": list(one.worlds[0].variants),
-            "steps": one.worlds[0].base["steps"],
+            "envs": [setup.env for setup in one.setups],
+            "variants": list(one.setups[0].variants),
+            "steps": one.setups[0].base["steps"],
         }
         for one in ABLATIONS.values()
     ]
@@ -103,7 +103,7 @@ def _list(json: bool) -> None:
 
 
 def _print_plan(
-    plan: "Plan", missing: list["Task"], expected: "Forecast", jobs: int, space: "Workspace",
+    plan: "SweepPlan", missing: list["Task"], expected: "Forecast", jobs: int, space: "Workspace",
     json: bool,
 ) -> None:  # fmt: skip
     from cepcli.experiments.forecast import duration, in_words
@@ -123,7 +123,7 @@ def _print_plan(
     ]
     if json:
         print_json(
-            {"ablation": plan.ablation.name, "env": plan.world.env, "steps": rows,
+            {"ablation": plan.ablation.name, "env": plan.setup.env, "steps": rows,
              "seconds": expected.total, "unknown": expected.unknown}
         )  # fmt: skip
         return
@@ -133,12 +133,12 @@ def _print_plan(
             return "finished" if row["finished"] else "not needed"
         return "unknown" if row["seconds"] is None else duration(row["seconds"])
 
-    title = f"{plan.ablation.question} On {plan.world.env}"
+    title = f"{plan.ablation.question} On {plan.setup.env}"
     print_rows(title, rows, {"step": "step", "makes": "makes", "time": time})
     typer.echo(in_words(expected, jobs))
 
 
-def _report(plan: "Plan", space: "Workspace", json: bool) -> None:
+def _report(plan: "SweepPlan", space: "Workspace", json: bool) -> None:
     from cepcli.experiments.outcome import groups_of, measured_rows, shown, store, table
 
     groups = groups_of(plan, space)
@@ -146,7 +146,7 @@ def _report(plan: "Plan", space: "Workspace", json: bool) -> None:
     artifact = store(plan, groups, rows, measured, space)
     if json:
         print_json(
-            {"ablation": plan.ablation.name, "env": plan.world.env, "rows": rows,
+            {"ablation": plan.ablation.name, "env": plan.setup.env, "rows": rows,
              "measured": measured, "path": str(artifact.path)}
         )  # fmt: skip
         return
@@ -155,7 +155,7 @@ def _report(plan: "Plan", space: "Workspace", json: bool) -> None:
     if plan.ablation.frontier:
         columns["unbeaten"] = lambda row: "yes" if row["unbeaten"] else ""
     over = "means over seeds [95 % interval]"
-    print_rows(f"{plan.ablation.question} On {plan.world.env}; {over}", rows, columns)
+    print_rows(f"{plan.ablation.question} On {plan.setup.env}; {over}", rows, columns)
     measurement = plan.ablation.measurement
     if measurement is not None:
         columns = {"variant": "variant", "case": "case"}

@@ -142,7 +142,7 @@ def _apart(
     """Rows of every group, and a picture; of groups by `keys` a picture each."""
     from cepcli.report.aggregate import baseline_of, grouped
     from cepcli.report.comparison import comparison
-    from cepcli.report.curves import plot_comparison
+    from cepcli.report.plots import plot_comparison
 
     rows, pictures, warnings = [], {}, []
     for values, own in grouped(groups, keys).items():
@@ -178,8 +178,7 @@ def _warnings(
 def _notes(groups: "Sequence[Group]") -> list[str]:
     """In what the compared differ besides: τ that follows the hit rate, versions of libraries."""
     from cepcli.report.aggregate import grouped
-    from cepcli.report.comparison import temperature_note
-    from cepcli.report.versions import differences
+    from cepcli.report.versions import differences, temperature_note
 
     about_tau = temperature_note(
         (group.label, summary["settings"]) for group in groups for summary in group.summaries
@@ -219,7 +218,7 @@ def _over_tasks(
         normalised,
         settings_of,
     )
-    from cepcli.report.curves import plot_profiles
+    from cepcli.report.plots import plot_profiles
 
     settings, scale = settings_of(groups), Scale(baseline, floor)
     rows = aggregated(settings, scale, by, levels or ABOVE)

@@ -88,7 +88,7 @@ class RunDisplay:
     def finish(self, run: "Path") -> None:
         """The run has ended; its picture is all that is missing."""
         self._now("Drawing the learning curve")
-        from cepcli.report.curves import plot_run
+        from cepcli.report.plots import plot_run
 
         plot_run(run)
 

@@ -35,7 +35,7 @@ def staleness(
     options: WorkOptions,
 ) -> None:
     """Compare cached with fresh priors on held-out states, over the training of a traced run."""
-    from cepcli.experiments.ablations.measured import STALENESS
+    from cepcli.experiments.ablations.caching import STALENESS
     from cepcli.experiments.staleness import staleness as measure
 
     _check_output(output)
@@ -63,7 +63,7 @@ def kl_bound(
     options: WorkOptions,
 ) -> None:
     """Compare the KL of the posterior with its bounds when a run's states are described wrongly."""
-    from cepcli.experiments.ablations.measured import KL_BOUND
+    from cepcli.experiments.ablations.priors import KL_BOUND
     from cepcli.experiments.kl_bound import measure_kl_bound
 
     _check_output(output)

@@ -61,7 +61,7 @@ def replay(
     from cepcli.cache.trace import read_trace
     from cepcli.config import require, resolve
     from cepcli.experiments.replaying import find_trace, grid, keys_of, own_values, replayed
-    from cepcli.report.pareto import plot_pareto, rivals
+    from cepcli.report.plots import plot_pareto, rivals
 
     require(resample > 0 or jobs == 1, "`--jobs` works only together with `--resample`.")
     require(not (resample and output), "`--resample` makes no picture; leave `--output` out.")

@@ -102,16 +102,16 @@ def _write(made: "Report", path: Path, kind: Format) -> None:
     from cepcli.workspace.artifacts import writing
 
     if kind == Format.PNG:
-        from cepcli.report.picture import save_report_picture
+        from cepcli.report.drawing import save_report_picture
 
         save_report_picture(made, path)
         return
     if kind == Format.HTML:
-        from cepcli.report.page import render_page as render
+        from cepcli.report.writers import render_page as render
     elif kind == Format.MARKDOWN:
-        from cepcli.report.plain import as_markdown as render
+        from cepcli.report.writers import as_markdown as render
     else:
-        from cepcli.report.plain import as_csv as render
+        from cepcli.report.writers import as_csv as render
     text = render(made)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

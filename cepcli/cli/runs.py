@@ -15,7 +15,7 @@ from cepcli.cli.train import resume_run
 from cepcli.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
-    from cepcli.workspace.artifacts import Workspace
+    from cepcli.report.saved_runs import SavedRun
 
 app = CommandGroup(no_args_is_help=True, help="List, show, resume, compare and publish runs.")
 
@@ -27,7 +27,7 @@ _TOLD = ("env", "dataset", "agent", "algorithm", "prior", "seed")
 def list_runs(*, options: ReadOptions) -> None:
     """List the finished and unfinished runs of the workspace."""
     from cepcli.report.comparison import FIGURES, figure_cell
-    from cepcli.report.unfinished import read_unfinished
+    from cepcli.report.saved_runs import read_unfinished
     from cepcli.workspace.artifacts import read_json
     from cepcli.workspace.run_directory import unfinished
 
@@ -75,51 +75,44 @@ def show(
     """
     from dataclasses import asdict
 
-    from cepcli.report.records import is_record
+    from cepcli.report.saved_runs import read_run
     from cepcli.report.warnings import run_warnings
-    from cepcli.workspace.artifacts import read_json
 
-    space = options.space
-    if space.partial("run", run).is_dir() and not space.exists("run", run):
-        _show_unfinished(space, run, options.json)
+    found = read_run(options.space, run)
+    if not found.finished:
+        _show_unfinished(found, options.json)
         return
-    artifact = space.open("run", run)
-    summary = read_json(artifact.path / "summary.json")
-    warnings = run_warnings(space, run, against)
+    warnings = run_warnings(options.space, run, against)
     if options.json:
-        print_json({**summary, "warnings": [asdict(warning) for warning in warnings]})
+        print_json({**found.summary, "warnings": [asdict(warning) for warning in warnings]})
         return
-    print_summary(summary)
-    typer.echo(f"  made by: {artifact.manifest['command']}")
-    typer.echo(f"  created: {artifact.manifest['created']} on {artifact.manifest['host']}")
-    if is_record(artifact):
+    print_summary(found.summary)
+    typer.echo(f"  made by: {found.manifest['command']}")
+    typer.echo(f"  created: {found.manifest['created']} on {found.manifest['host']}")
+    if found.is_record:
         typer.echo("  a record: it can be compared, not evaluated")
-    _list_files(artifact.path)
+    _list_files(found.path)
     for warning in warnings:
         typer.echo(f"Warning: {warning.in_words()}")
 
 
-def _show_unfinished(space: "Workspace", run: str, json: bool) -> None:
+def _show_unfinished(run: "SavedRun", json: bool) -> None:
     """How far a run is, by its settings, its metrics and its checkpoint."""
-    from cepcli.report.unfinished import last_evaluation, read_unfinished, settings_of
-
-    path = space.partial("run", run)
-    found, settings = read_unfinished(space, run), settings_of(path)
-    evaluation = last_evaluation(path)
-    told = {key: settings[key] for key in _TOLD if key in settings}
+    evaluation = run.last_evaluation
+    told = {key: run.config[key] for key in _TOLD if key in run.config}
     if json:
         print_json(
-            {"run": run, "finished": False, "running": found.running, "step": found.step,
-             "steps": found.steps, **told, "evaluation": evaluation, "resume": found.resume}
+            {"run": run.name, "finished": False, "running": run.running, "step": run.step,
+             "steps": run.steps, **told, "evaluation": evaluation, "resume": run.resume}
         )  # fmt: skip
         return
-    typer.echo(found.in_words())
+    typer.echo(run.in_words())
     typer.echo("  " + ", ".join(f"{key} {value}" for key, value in told.items()))
     if evaluation is not None:
         figures = {k.removeprefix("eval/"): v for k, v in evaluation.items() if k != "step"}
         shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
         typer.echo(f"  last evaluation, at step {evaluation['step']}: {shown}")
-    _list_files(path)
+    _list_files(run.path)
 
 
 def _list_files(path: Path) -> None:
@@ -217,7 +210,7 @@ def _form(output: Path, form: Form | None) -> Form:
 def _export_records(
     runs: list[str] | None, output: Path, overwrite: bool, options: ReadOptions
 ) -> None:
-    from cepcli.report.records import export_record
+    from cepcli.report.saved_runs import export_record
 
     if not runs:
         raise ConfigError(

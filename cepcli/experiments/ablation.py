@@ -38,7 +38,7 @@ class Variant:
     """One row of an ablation.
 
     Attributes:
-        config: of `cep train`, on top of the world's.
+        config: of `cep train`, on top of the setup's.
         needs: preparations that come before its runs, by their keys.
         settings: a prepared TOML file in `{folder}` that lies between the two.
     """
@@ -49,7 +49,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Setup:
     """The runs of an ablation in one environment.
 
     Attributes:
@@ -110,7 +110,7 @@ class Ablation:
     Attributes:
         name: what `cep ablate` calls it.
         question: what it answers, in one line.
-        worlds: where it can be asked; the first unless another is named.
+        setups: where it can be asked; the first unless another is named.
         figures: keys of `cepcli.report.comparison.FIGURES` to show.
         columns: what else to show of each variant.
         measurement: what is measured on its runs, if training does not say it.
@@ -120,7 +120,7 @@ class Ablation:
 
     name: str
     question: str
-    worlds: tuple[World, ...]
+    setups: tuple[Setup, ...]
     figures: tuple[str, ...] = FIGURES
     columns: tuple[Column, ...] = ()
     measurement: Measurement | None = None

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from cepcli.agents.config import CONTROL, LEARNING
 from cepcli.agents.control_policy import ControlPolicy
@@ -42,16 +43,16 @@ class TrainedBehaviour(Behaviour):
         self._about = f"the run {name} ({parts.config.agent}, {progress.step} steps)"
 
     @property
+    @override
     def about(self) -> str:
-        """See `Behaviour`."""
         return self._about
 
+    @override
     def begin(self, seed: int) -> None:
-        """See `Behaviour`."""
         self._noise = torch.Generator().manual_seed(seed)
 
+    @override
     def act(self, tracker: Tracker) -> Any:
-        """See `Behaviour`."""
         policy = self._policy
         if isinstance(policy, ControlPolicy):
             assert isinstance(tracker, ControlTracker)
@@ -82,25 +83,23 @@ def plan(config: CollectConfig, workspace: Workspace, notify: Notify) -> Plan:
         return _replay_plan(config, workspace, notify)
     steps = config.transitions or DEFAULT_TRANSITIONS
     if config.recipe == "medium-expert":
-        medium, first = _trained(config, config.run, workspace, notify, greedy=False)
-        expert, second = _expert(config, config.expert_run, workspace, notify)
-        stages = [Stage(medium, steps // 2), Stage(expert, steps - steps // 2)]
-        return _of(config, [stage for stage in stages if stage.steps], [*first, *second])
-    if config.recipe == "medium":
-        behaviour, inputs = _trained(config, config.run, workspace, notify, greedy=False)
+        players = [
+            _trained(config, config.run, workspace, notify, greedy=False),
+            _expert(config, config.expert_run, workspace, notify),
+        ]
+    elif config.recipe == "medium":
+        players = [_trained(config, config.run, workspace, notify, greedy=False)]
     elif config.recipe == "expert":
-        behaviour, inputs = _expert(config, config.run, workspace, notify)
+        players = [_expert(config, config.run, workspace, notify)]
     elif config.recipe == "noisy-expert":
         _check_expert(config)
-        behaviour, inputs = ExpertBehaviour(config.noise), []
+        players = [(ExpertBehaviour(config.noise), [])]
     else:
-        behaviour, inputs = RandomBehaviour(), []
-    return _of(config, [Stage(behaviour, steps)], inputs)
-
-
-def _of(config: CollectConfig, stages: list[Stage], inputs: list[Input]) -> Plan:
+        players = [(RandomBehaviour(), [])]
+    shares = [steps] if len(players) == 1 else [steps // 2, steps - steps // 2]
+    stages = [Stage(one, own) for (one, _), own in zip(players, shares, strict=True) if own]
     about = " and ".join(stage.behaviour.about for stage in stages)
-    return Plan(config, stages, about, inputs=inputs)
+    return Plan(config, stages, about, inputs=[each for _, inputs in players for each in inputs])
 
 
 def _expert(
@@ -150,9 +149,8 @@ def _replay_plan(config: CollectConfig, workspace: Workspace, notify: Notify) ->
     stored = parts.learner.replay.transitions()
     data = replay_data(env, "", stored, config.transitions)
     evaluated = summary_of(workspace, name)["eval"]["return_mean"]
-    held, part = len(stored.rewards), ""
-    if len(data) < held:
-        part = f"evenly spaced episodes of the {held} in "
+    held = len(stored.rewards)
+    part = f"evenly spaced episodes of the {held} in " if len(data) < held else ""
     about = (
         f"{part}the replay of the run {name} ({parts.config.agent}, {progress.step} steps, which "
         f"reached a return of {evaluated:.0f})"

@@ -1,4 +1,4 @@
-"""How long a sweep will take, from what finished runs took; what nothing tells stays unknown."""
+"""How long a sweep will take, estimated from finished runs."""
 
 import json
 import math
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cepcli.agents.config import with_presets
+from cepcli.experiments.plan import Job, Task
 from cepcli.experiments.sweep import SECONDS, kind_of
-from cepcli.experiments.tasks import Job, Task
 from cepcli.workspace.artifacts import Workspace
 
 #: Records of runs that were published, beside the workspace.
@@ -50,7 +50,7 @@ def forecast(tasks: Sequence[Task], workspace: Workspace, parallel: int) -> Fore
             like = _alike(task.job, runs)
             used |= {run["run"] for run in like}
             rates = [run["wall_seconds"] / run["steps"] for run in like]
-            steps = _settings(task.job)["steps"]
+            steps = with_presets(task.job.config)["steps"]
             seconds[task.key] = statistics.median(rates) * steps if rates else None
         else:
             took = made.get(kind_of(task), [])
@@ -72,7 +72,7 @@ def in_words(found: Forecast, parallel: int) -> str:
     least = "at least " if found.unknown else "about "
     runs = f"by {found.runs} finished run{'s' if found.runs > 1 else ''}"
     told = runs if found.runs else "by earlier sweeps"
-    rest = f"; not counting {found.unknown} of {tasks}, which nothing tells" * bool(found.unknown)
+    rest = f"; without {found.unknown} of {tasks}, whose time is unknown" * bool(found.unknown)
     return f"It will take {least}{duration(found.total)}, {parallel} at a time, {told}{rest}."
 
 
@@ -103,7 +103,7 @@ def _finished(workspace: Workspace) -> Iterable[dict[str, Any]]:
 
 def _alike(job: Job, runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The runs that tell most about a job."""
-    config = _settings(job)
+    config = with_presets(job.config)
     prior = config.get("prior", "embedded")
     mode = "off" if prior == "uniform" else config.get("cache", {}).get("mode", "exact")
     same = [
@@ -114,10 +114,6 @@ def _alike(job: Job, runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     same = [run for run in same if run["cache"] == mode] or same
     near = [run for run in same if 1 / _ALIKE <= run["steps"] / config["steps"] <= _ALIKE]
     return near or same
-
-
-def _settings(job: Job) -> dict[str, Any]:
-    return with_presets(job.config)
 
 
 def _made(workspace: Workspace) -> dict[str, list[float]]:

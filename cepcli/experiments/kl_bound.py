@@ -3,7 +3,7 @@
 States that a run of `hybrid-sac` visits are described wrongly, in two ways: slots are flipped to
 another phrase of theirs, or the key is moved before its neighbours in the bank are looked up. The
 prior of the wrong text stands for the cached one, that of the right text for the fresh one. Their
-posteriors, at the run's Q and τ, differ by KL(π̂‖π), which is held against
+posteriors, at the run's Q and τ, differ by KL(π̂‖π), which is compared with
 
 - span²/8 (Proposition 1), which no pair may exceed;
 - L²(1−δ) (its corollary), δ the cosine of the two keys: L, the largest ‖log p̂ − log p‖∞/‖z − z′‖
@@ -15,20 +15,20 @@ Example: cep bench kl-bound my-walker_s0
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.abstraction.states import Abstraction
 from cepcli.config import require
 from cepcli.errors import ConfigError
-from cepcli.experiments.visits import Visit, Visits, heldout_visits
+from cepcli.experiments.visits import PriorErrors, Visit, Visits, heldout_visits
 from cepcli.keys.encoder import unit
 from cepcli.keys.key_encoder import make_key_encoder
-from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
+from cepcli.posterior import kl_bound
 from cepcli.runs.run import Notify
 from cepcli.seeding import generator
 from cepcli.types import TextState
@@ -61,25 +61,21 @@ class Pair(NamedTuple):
         case: which disturbance.
         calibrates: whether L may be estimated from it.
         similarity: δ.
-        gap: ‖log p̂ − log p‖∞.
-        span: of log p̂ − log p.
-        kl: KL(π̂‖π), nats.
+        errors: of the prior of the wrong description, and of its posterior.
     """
 
     case: str
     calibrates: bool
     similarity: float
-    gap: float
-    span: float
-    kl: float
+    errors: PriorErrors
 
     @property
     def lipschitz(self) -> float:
         """‖log p̂ − log p‖∞/‖z − z′‖ of unit keys; infinite for one key with two priors."""
-        if self.gap == 0.0:
+        gap, squared = self.errors.gap, 2.0 - 2.0 * self.similarity
+        if gap == 0.0:
             return 0.0
-        squared = 2.0 - 2.0 * self.similarity
-        return self.gap / squared**0.5 if squared > 0.0 else float("inf")
+        return gap / squared**0.5 if squared > 0.0 else float("inf")
 
 
 def measure_kl_bound(
@@ -122,7 +118,8 @@ def measure_kl_bound(
             "Name a run of continuous control with a prior: cep train --env walker2d",
         )
     random = generator(seed, "kl-bound")
-    chosen = _chosen(visits.decisions, states, random)
+    order = np.sort(random.permutation(len(visits.decisions))[:states])
+    chosen = [visits.decisions[number] for number in order.tolist()]
     disturbed = [
         *_flipped(abstraction, visits, chosen, flips, random),
         *_jittered(abstraction, chosen, jitters, random),
@@ -137,11 +134,6 @@ def measure_kl_bound(
     return {
         "run": run, "states": len(chosen), "temperature": visits.temperature, "rows": rows
     }  # fmt: skip
-
-
-def _chosen(visits: Sequence[Visit], most: int, random: np.random.Generator) -> list[Visit]:
-    order = np.sort(random.permutation(len(visits))[:most])
-    return [visits[number] for number in order.tolist()]
 
 
 def _flipped(
@@ -159,13 +151,12 @@ def _flipped(
         key = opened.key
     for probability in flips:
         for visit in chosen:
-            codes = _codes(abstraction, visit)
+            codes = list(abstraction.bank.nearest(_key(abstraction, visit))[:-1])
             for slot, phrases in enumerate(abstraction.phrases):
                 if len(phrases) > 1 and random.random() < probability:
                     others = int(random.integers(1, len(phrases)))
                     codes[slot] = (codes[slot] + others) % len(phrases)
-            text = _text(abstraction, codes)
-            goal = visit.state.goal
+            goal, text = visit.state.goal, _text(abstraction, codes)
             similarity = float(key(goal, visit.state.text) @ key(goal, text))
             yield Disturbed(f"flip {probability:g}", visit, text, similarity)
 
@@ -179,18 +170,15 @@ def _jittered(
     """The key moves by a vector of some length in a random direction, back onto the sphere."""
     for size in jitters:
         for visit in chosen:
-            assert visit.observation is not None
-            key = abstraction.key(visit.observation)
+            key = _key(abstraction, visit)
             moved = unit(key + size * unit(random.standard_normal(key.shape)))
-            codes = list(abstraction.bank.nearest(moved.astype(np.float32))[:-1])
-            yield Disturbed(
-                f"jitter {size:g}", visit, _text(abstraction, codes), float(key @ moved)
-            )
+            text = _text(abstraction, abstraction.bank.nearest(moved.astype(np.float32))[:-1])
+            yield Disturbed(f"jitter {size:g}", visit, text, float(key @ moved))
 
 
-def _codes(abstraction: Abstraction, visit: Visit) -> list[int]:
+def _key(abstraction: Abstraction, visit: Visit) -> Float[ndarray, " dim"]:
     assert visit.observation is not None
-    return list(abstraction.bank.nearest(abstraction.key(visit.observation))[:-1])
+    return abstraction.key(visit.observation)
 
 
 def _text(abstraction: Abstraction, codes: Sequence[int]) -> str:
@@ -200,34 +188,16 @@ def _text(abstraction: Abstraction, codes: Sequence[int]) -> str:
 def _compared(disturbed: Sequence[Disturbed], visits: Visits) -> Iterator[Pair]:
     """The pairs whose text has changed, each wrong text asked once."""
     changed = [one for one in disturbed if one.text != one.visit.state.text]
-    wrong = [TextState(one.visit.state.goal, one.text, one.visit.state.actions) for one in changed]
-    cached = _asked(visits, wrong)
-    for one, state in zip(changed, wrong, strict=True):
-        yield _pair(one, cached[state], visits.temperature)
-
-
-def _asked(visits: Visits, states: Sequence[TextState]) -> dict[TextState, ndarray]:
-    distinct = list(dict.fromkeys(states))
-    found: dict[TextState, ndarray] = {}
+    wrong = [replace(one.visit.state, text=one.text) for one in changed]
+    distinct = list(dict.fromkeys(wrong))
+    cached: dict[TextState, ndarray] = {}
     for start in range(0, len(distinct), _STATES_PER_CALL):
         part = distinct[start : start + _STATES_PER_CALL]
         answers = visits.parts.bare_prior.log_probs(part)
-        found.update(zip(part, (answer.log_prior for answer in answers), strict=True))
-    return found
-
-
-def _pair(one: Disturbed, log_cached: Float[ndarray, " actions"], tau: float) -> Pair:
-    cached, fresh = torch.from_numpy(log_cached), torch.from_numpy(one.visit.log_prior)
-    q_values = torch.from_numpy(one.visit.q_values)
-    posteriors = (log_posterior(prior, q_values, tau) for prior in (cached, fresh))
-    return Pair(
-        case=one.case,
-        calibrates=one.visit.episode % 2 == 0,
-        similarity=one.similarity,
-        gap=float((cached - fresh).abs().max()),
-        span=float(span(cached, fresh)),
-        kl=float(kl_divergence(*posteriors)),
-    )
+        cached.update(zip(part, (answer.log_prior for answer in answers), strict=True))
+    for one, state in zip(changed, wrong, strict=True):
+        errors = one.visit.errors(cached[state], visits.temperature)
+        yield Pair(one.case, one.visit.episode % 2 == 0, one.similarity, errors)
 
 
 def _row(case: str, pairs: Sequence[Pair], lipschitz: float, states: int) -> dict[str, Any]:
@@ -240,14 +210,15 @@ def _row(case: str, pairs: Sequence[Pair], lipschitz: float, states: int) -> dic
     """
     own = [pair for pair in pairs if pair.case == case]
     judged = [pair for pair in own if not pair.calibrates]
-    by_span = [(pair.kl, kl_bound(pair.span)) for pair in own]
-    by_key = [(pair.kl, lipschitz**2 * (1.0 - pair.similarity)) for pair in judged]
+    kls = [pair.errors.posterior_kl for pair in own]
+    by_span = [(pair.errors.posterior_kl, kl_bound(pair.errors.span)) for pair in own]
+    by_key = [(pair.errors.posterior_kl, lipschitz**2 * (1.0 - pair.similarity)) for pair in judged]
     return {
         "case": case,
         "changed": len(own) / max(states, 1),
         "pairs": len(own),
-        "kl_mean": float(np.mean([pair.kl for pair in own])) if own else None,
-        "kl_max": max((pair.kl for pair in own), default=None),
+        "kl_mean": float(np.mean(kls)) if own else None,
+        "kl_max": max(kls, default=None),
         "span_violations": sum(map(_exceeds, by_span)),
         "span_tightness": _tightness(by_span),
         "judged": len(judged),

@@ -1,12 +1,12 @@
 """What a sweep came to: a row per variant, what was measured, the picture, all as an artifact."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tomli_w
 
-from cepcli.experiments.ablation import Ablation, Column
-from cepcli.experiments.tasks import Plan
+from cepcli.experiments.ablation import Column
+from cepcli.experiments.plan import SweepPlan
 from cepcli.report.comparison import (
     FIGURES,
     Group,
@@ -16,47 +16,42 @@ from cepcli.report.comparison import (
     load_groups,
     score,
 )
-from cepcli.report.curves import plot_tradeoff
-from cepcli.report.frontier import plot_frontier, unbeaten
+from cepcli.report.frames import write_frame
+from cepcli.report.plots import plot_frontier, plot_tradeoff, unbeaten
+from cepcli.report.saved_runs import read_finished
 from cepcli.report.statistics import Estimate
 from cepcli.workspace.artifacts import Artifact, Workspace, read_json, write_json, writing
 
-_RETENTION = "retention"
 
-
-def groups_of(plan: Plan, workspace: Workspace) -> list[Group]:
+def groups_of(plan: SweepPlan, workspace: Workspace) -> list[Group]:
     """The finished runs of each variant, in the order of the variants."""
-    by_variant: dict[str, list[str]] = {}
-    for job in plan.jobs:
-        by_variant.setdefault(job.variant, []).append(job.run)
-    groups = []
-    for variant, runs in by_variant.items():
-        [group] = load_groups(workspace, runs)
-        groups.append(Group(variant, group.summaries))
-    return groups
+    found: list[Group] = []
+    for variant in dict.fromkeys(job.variant for job in plan.jobs):
+        runs = [job.run for job in plan.jobs if job.variant == variant]
+        found += [Group(variant, group.summaries) for group in load_groups(workspace, runs)]
+    return found
 
 
-def table(plan: Plan, groups: Sequence[Group], workspace: Workspace) -> list[dict[str, Any]]:
+def table(plan: SweepPlan, groups: Sequence[Group], workspace: Workspace) -> list[dict[str, Any]]:
     """One row per variant: figures over seeds with their intervals, and retention.
 
     Retention is the score of each seed over that of the baseline with the same seed, where that is
     above 0. "unbeaten" says, where the ablation has a frontier, that no other variant has both a
     higher score and a larger share of hits.
     """
-    [baseline] = [group for group in groups if group.label == plan.world.baseline]
+    [baseline] = [group for group in groups if group.label == plan.setup.baseline]
     reference = {s["seed"]: score(s) for s in baseline.summaries}
     rows = []
     for group in groups:
         row: dict[str, Any] = {"variant": group.label, "seeds": len(group.summaries)}
-        row[_RETENTION] = _retention(group.summaries, reference)
+        row["retention"] = _retention(group.summaries, reference)
         for key in plan.ablation.figures:
             row[key] = as_json(group.estimate(key))
         for column in plan.ablation.columns:
             row[column.title] = estimated(_of_artifacts(column, group, workspace))
         rows.append(row)
     if plan.ablation.frontier:
-        points = [frontier_point(group) for group in groups]
-        best = unbeaten(points)
+        best = unbeaten([frontier_point(group) for group in groups])
         for number, row in enumerate(rows):
             row["unbeaten"] = number in best
     return rows
@@ -66,13 +61,13 @@ def _retention(
     summaries: Sequence[Mapping[str, Any]], reference: Mapping[int, float]
 ) -> dict[str, Any] | None:
     """What is kept of the reference's score under the same seed, over the seeds that had one."""
-    kept = [dict(s) for s in summaries if reference.get(s["seed"], 0.0) > 0.0]
-    if not kept:
+    scored = [dict(s) for s in summaries if reference.get(s["seed"], 0.0) > 0.0]
+    if not scored:
         return None
-    scores, base = [score(s) for s in kept], [reference[s["seed"]] for s in kept]
-    if all(map(has_success, kept)):
-        episodes = [s["eval"]["episodes"] for s in kept]
-        return as_json(Estimate.of_retentions(scores, base, episodes))
+    scores, base = [score(s) for s in scored], [reference[s["seed"]] for s in scored]
+    if all(map(has_success, scored)):
+        episodes = [s["eval"]["episodes"] for s in scored]
+        return as_json(Estimate.of_rates(scores, episodes, base))
     return estimated([mine / theirs for mine, theirs in zip(scores, base, strict=True)])
 
 
@@ -83,15 +78,15 @@ def frontier_point(group: Group) -> tuple[float, float]:
     return sum(saved) / len(saved), sum(scores) / len(scores)
 
 
-def shown(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def shown(plan: SweepPlan, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Key, title and format of the columns that say anything: success is none of walking."""
     columns = [(key, FIGURES[key][0], FIGURES[key][2]) for key in plan.ablation.figures]
     columns += [(one.title, one.title, one.form) for one in plan.ablation.columns]
     told = [column for column in columns if any(row[column[0]] is not None for row in rows)]
-    return [(_RETENTION, f"retention of {plan.world.baseline}", ".0%"), *told]
+    return [("retention", f"retention of {plan.setup.baseline}", ".0%"), *told]
 
 
-def measured_rows(plan: Plan) -> list[dict[str, Any]]:
+def measured_rows(plan: SweepPlan) -> list[dict[str, Any]]:
     """One row per variant and case: what was measured, over seeds; none without a measurement."""
     measurement = plan.ablation.measurement
     if measurement is None:
@@ -99,9 +94,8 @@ def measured_rows(plan: Plan) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for job in plan.jobs:
         file = plan.measured(job)
-        if file is not None:
-            for case in read_json(file)["rows"]:
-                found.setdefault((job.variant, case["case"]), []).append(case)
+        for case in read_json(file)["rows"] if file is not None else []:
+            found.setdefault((job.variant, case["case"]), []).append(case)
     return [
         {
             "variant": variant,
@@ -114,15 +108,14 @@ def measured_rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def store(
-    plan: Plan,
+    plan: SweepPlan,
     groups: Sequence[Group],
     rows: Sequence[dict[str, Any]],
     measured: Sequence[dict[str, Any]],
     workspace: Workspace,
 ) -> Artifact:
     """The result as an artifact: a row per run (parquet), the tables (JSON), the picture (PNG)."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    import pandas as pd
 
     with workspace.lock("ablation", plan.name):
         folder = workspace.begin("ablation", plan.name, overwrite=True)
@@ -132,41 +125,32 @@ def store(
             result = {
                 "ablation": plan.ablation.name,
                 "question": plan.ablation.question,
-                "env": plan.world.env,
-                "baseline": plan.world.baseline,
+                "env": plan.setup.env,
+                "baseline": plan.setup.baseline,
                 "rows": list(rows),
             }
             if measured:
                 result["measured"] = list(measured)
             write_json(folder / "summary.json", result)
-            data = pa.Table.from_pylist(list(_run_rows(plan.ablation, groups)))
-            parquet.write_table(data, folder / "runs.parquet")
+            runs = [
+                {"variant": group.label, "seed": summary["seed"], "run": summary["run"],
+                 **{key: FIGURES[key][1](summary) for key in plan.ablation.figures}}
+                for group in groups for summary in group.summaries
+            ]  # fmt: skip
+            write_frame(pd.DataFrame(runs), folder / "runs.parquet", "parquet")
             plot_tradeoff(groups, folder / "tradeoff.png")
             if plan.ablation.frontier:
                 points = {group.label: frontier_point(group) for group in groups}
                 plot_frontier(points, folder / "frontier.png")
-        runs = [workspace.open("run", job.run).reference for job in plan.jobs]
-        return workspace.finish("ablation", plan.name, seed=None, inputs=runs)
-
-
-def _run_rows(ablation: Ablation, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    """One row per run, for a data file."""
-    for group in groups:
-        for summary in group.summaries:
-            figures = {key: FIGURES[key][1](summary) for key in ablation.figures}
-            yield {
-                "variant": group.label, "seed": summary["seed"], "run": summary["run"], **figures
-            }  # fmt: skip
+        inputs = [workspace.open("run", job.run).reference for job in plan.jobs]
+        return workspace.finish("ablation", plan.name, seed=None, inputs=inputs)
 
 
 def _of_artifacts(column: Column, group: Group, workspace: Workspace) -> list[float]:
     """What the artifacts that the runs used say of themselves; nothing of what has no report."""
-    from cepcli.config import read_toml
-
     found = []
     for summary in group.summaries:
-        config = read_toml(workspace.open("run", summary["run"]).path / "config.toml")
-        name = config.get(column.artifact)
+        name = read_finished(workspace, summary["run"]).config.get(column.artifact)
         if name in workspace.names(column.artifact):
             report = workspace.open(column.artifact, name).path / "report.json"
             found += _told(column, [read_json(report)])

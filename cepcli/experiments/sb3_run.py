@@ -1,4 +1,4 @@
-"""Stable-Baselines3's soft actor-critic as a run of the workspace, to be compared with ours.
+"""Stable-Baselines3's soft actor-critic as a run of the workspace, to compare with ours.
 
 It learns with its own defaults, in our environments (whose observations and rewards are the
 simulators'), and is evaluated when and where ours is: the same held-out instances, the mean
@@ -20,7 +20,7 @@ from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv
 from cepcli.errors import ArtifactError, ConfigError
-from cepcli.report.curves import plot_run
+from cepcli.report.plots import plot_run
 from cepcli.seeding import stream_seed
 from cepcli.whole_files import discard, replace
 from cepcli.workspace.artifacts import Workspace, read_json, versions, write_json, writing
@@ -64,10 +64,11 @@ def train_sb3(
             notify(f"The run `{name}` is finished already")
             return read_json(workspace.open("run", name).path / "summary.json")
         run = workspace.partial("run", name)
-        if not (resume and (run / _SETTINGS).is_file()):
+        begun = resume and (run / _SETTINGS).is_file()
+        if not begun:
             check_new_run(workspace, name, overwrite=overwrite)
         reference = _Reference(config, run, name, notify)
-        if not (resume and (run / _SETTINGS).is_file()):
+        if not begun:
             workspace.begin(
                 "run", name, overwrite=overwrite,
                 fill=lambda path: write_json(path / _SETTINGS, settings),
@@ -152,15 +153,14 @@ class _Reference:
         episodes = config.final_eval_episodes if step == config.steps else config.eval_episodes
         played = [_play(model, self._heldout, config.seed, i) for i in range(episodes)]
         returns, successes, lengths = zip(*played, strict=True)
+        solvable = self._heldout.control_spec.solvable
         found: dict[str, Any] = {
             "episodes": episodes,
-            "success_rate": sum(successes) / episodes,
+            "success_rate": sum(successes) / episodes if solvable else None,
             "return_mean": sum(returns) / episodes,
             "length_mean": sum(lengths) / episodes,
             "queries": 0,
         }
-        if not self._heldout.control_spec.solvable:
-            found["success_rate"] = None
         self._evaluations.append({"step": step, **found})
         told = {f"eval/{key}": value for key, value in found.items() if value is not None}
         self._writer.write(step, told)
@@ -189,27 +189,18 @@ class _Reference:
         config, evaluations = self._config, self._evaluations
         last = {key: value for key, value in evaluations[-1].items() if key != "step"}
         return {
-            "run": self._name,
-            "env": config.env,
-            "agent": AGENT,
-            "prior": "uniform",
-            "cache": "off",
-            "seed": config.seed,
-            "steps": config.steps,
-            "decisions": 0,
-            "warm_entries": 0,
-            **CacheTelemetry(config.cache.hit_rate_decay).summary(),
-            "certificate": None,
-            "control_seconds": 0.0,
+            "run": self._name, "env": config.env, "agent": AGENT, "prior": "uniform",
+            "cache": "off", "seed": config.seed, "steps": config.steps, "decisions": 0,
+            "warm_entries": 0, **CacheTelemetry(config.cache.hit_rate_decay).summary(),
+            "certificate": None, "control_seconds": 0.0,
             "wall_seconds": time.perf_counter() - self._began,
             "eval": {
                 **last,
                 "curve": [[e["step"], e["success_rate"]] for e in evaluations],
                 "return_curve": [[e["step"], e["return_mean"]] for e in evaluations],
             },
-            "device": "cpu",
-            "versions": versions(),
-        }
+            "device": "cpu", "versions": versions(),
+        }  # fmt: skip
 
 
 def _play(model: Any, env: ControlEnv, seed: int, episode: int) -> tuple[float, bool, int]:

@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from numpy import ndarray
 
 from cepcli.agents.config import TrainConfig
 from cepcli.cache.replay.play import TracePrior
@@ -24,8 +21,8 @@ from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.trace import FILE, Trace, read_trace
 from cepcli.config import require
 from cepcli.errors import CacheError, ConfigError
-from cepcli.experiments.visits import Visit, Visits, heldout_visits
-from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
+from cepcli.experiments.visits import Visits, heldout_visits
+from cepcli.posterior import kl_bound
 from cepcli.runs.online import OnlineRun
 from cepcli.runs.run import Notify
 from cepcli.runs.settings import read_config
@@ -33,32 +30,6 @@ from cepcli.workspace.artifacts import Workspace
 
 #: What only training tells moves the cache of this mode.
 _TOLD = "surrogate"
-
-
-class Moment(NamedTuple):
-    """A cache at one moment of the training.
-
-    Attributes:
-        decisions: that have been taken.
-        entries: in the cache.
-        exact: share of the held-out decisions answered by the same text.
-        semantic: share answered by a similar one.
-        kl: KL(p̂‖p) of each of those, cached against fresh prior, nats.
-        posterior_kl: KL(π̂‖π) of each, at Q and τ of the run that visited the states.
-        bound: span²/8 of each.
-        audits: hits that were asked again so far.
-        audits_over_budget: those of them whose span²/8 was over κ.
-    """
-
-    decisions: int
-    entries: int
-    exact: float
-    semantic: float
-    kl: Float[ndarray, " hits"]
-    posterior_kl: Float[ndarray, " hits"]
-    bound: Float[ndarray, " hits"]
-    audits: int
-    audits_over_budget: int
 
 
 def staleness(
@@ -81,9 +52,12 @@ def staleness(
         notify: told what goes on.
 
     Returns:
-        {"run", "states_of", "states", "rows"}: a row per moment, "case" naming it. KLs are of
-        semantic hits, None where there is none; "kl_mean_unaudited" is that of the same training
-        without audits, None where they are part of the mode.
+        {"run", "states_of", "states", "rows"}: a row per moment, "case" naming it. "exact" and
+        "semantic" are shares of the held-out decisions that the same and a similar text answer;
+        KLs are of the latter, cached against fresh, nats, None where there is none: "kl_mean" and
+        "kl_p95" of priors, "posterior_kl_mean" at Q and τ of the run that visited the states;
+        "over_budget" is the share whose span²/8 is over κ. "kl_mean_unaudited" is "kl_mean" of the
+        same training without audits, None where they are part of the mode.
 
     Raises:
         ConfigError: if the cache cannot be made again: there is none, training signals moved it, or
@@ -107,24 +81,23 @@ def staleness(
     visits = heldout_visits(workspace, states_of or name, episodes, notify)
     notify(f"Playing {len(trace.decisions)} decisions of `{name}` again")
     moments = [len(trace.decisions) * (number + 1) // points for number in range(points)]
-    parts = OnlineRun.build(config, workspace, notify)
-    found = list(_played(parts, trace, visits, moments, as_in=again))
-    unaudited: list[Moment | None] = [None] * points
+    run = OnlineRun.build(config, workspace, notify)
+    rows = list(_played(run, trace, visits, moments, again))
+    unaudited: list[dict[str, Any]] = [{}] * points
     if config.cache.mode in _FIXED:
-        unaudited = [*found]
+        unaudited = rows
         if config.cache.refresh_rate > 0:
             notify("The same without audits")
             without = replace(config, cache=replace(config.cache, refresh_rate=0.0))
-            bare = OnlineRun.build(without, workspace, notify)
-            unaudited = [*_played(bare, trace, visits, moments)]
+            run = OnlineRun.build(without, workspace, notify)
+            unaudited = list(_played(run, trace, visits, moments))
     rows = [
         {
-            "case": f"{round(100 * (number + 1) / points)}% of training",
-            **_row(moment, config.cache.certified.kappa),
-            "kl_mean_unaudited": None if other is None else _mean(other.kl),
+            "case": f"{round(100 * number / points)}% of training",
+            **row, "kl_mean_unaudited": other.get("kl_mean"),
         }
-        for number, (moment, other) in enumerate(zip(found, unaudited, strict=True))
-    ]
+        for number, (row, other) in enumerate(zip(rows, unaudited, strict=True), 1)
+    ]  # fmt: skip
     return {
         "run": name,
         "states_of": states_of or name,
@@ -184,12 +157,11 @@ def _played(
     visits: Visits,
     moments: Sequence[int],
     as_in: _Command | None = None,
-) -> Iterator[Moment]:
+) -> Iterator[dict[str, Any]]:
     """Fill the cache of `parts` by the trace's decisions, and look at it at some moments.
 
     With `as_in`, the run's command, every decision must be answered as it was in the run.
     """
-    assert parts.cache is not None
     kappa = parts.config.cache.certified.kappa
     fresh = _fresh(visits, trace)
     for number, decision in enumerate(trace.decisions, 1):
@@ -198,15 +170,17 @@ def _played(
             raise CacheError(
                 f"Decision {number} of `{as_in.run.name}` was answered by "
                 f"{_KINDS[decision.kind]} and is now by {_KINDS[answer.kind]}: the LLM, or cep, "
-                "answers otherwise than then.",
+                "has changed since.",
                 f"Make the run again: {as_in.typed('--trace', '--overwrite')}",
             )
         for _ in range(moments.count(number)):
             audits = parts.telemetry.audits
-            over = sum(kl_bound(audit.span) > kappa for audit in audits)
-            yield _moment(parts, visits, fresh, number)._replace(
-                audits=len(audits), audits_over_budget=over
-            )
+            yield {
+                "decisions": number,
+                **_looked_up(parts, visits, fresh),
+                "audits": len(audits),
+                "audits_over_budget": sum(kl_bound(audit.span) > kappa for audit in audits),
+            }
 
 
 _KINDS = {
@@ -229,53 +203,28 @@ def _fresh(visits: Visits, trace: Trace) -> TracePrior:
     return TracePrior(Trace(trace.env, trace.namespace, trace.shape, [], known))
 
 
-def _moment(parts: OnlineRun, visits: Visits, fresh: TracePrior, decisions: int) -> Moment:
-    """What the cache answers now, read-only."""
+def _looked_up(parts: OnlineRun, visits: Visits, fresh: TracePrior) -> dict[str, Any]:
+    """What the cache answers now, read-only, and how far its semantic hits are off."""
     assert parts.opened is not None
-    telemetry = CacheTelemetry(parts.config.cache.hit_rate_decay)
+    settings = parts.config.cache
+    telemetry = CacheTelemetry(settings.hit_rate_decay)
     cached = parts.opened._replace(inner=fresh).frozen(telemetry)
     errors = []
     for visit in visits.decisions:
         (answer,) = cached.log_probs([visit.state])
         if answer.kind == "semantic":
-            errors.append(_errors(answer.log_prior, visit, visits.temperature))
-    kl, posterior, bound = np.array(errors, np.float64).reshape(-1, 3).T
-    total = max(len(visits.decisions), 1)
-    counts = telemetry.counts
-    return Moment(
-        decisions, len(parts.opened.cache), counts["exact"] / total, counts["semantic"] / total,
-        kl, posterior, bound, 0, 0,
-    )  # fmt: skip
-
-
-def _errors(log_cached: ndarray, visit: Visit, tau: float) -> tuple[float, float, float]:
-    """KL of the priors, KL of the posteriors, and span²/8."""
-    cached, true = torch.from_numpy(log_cached), torch.from_numpy(visit.log_prior)
-    q_values = torch.from_numpy(visit.q_values)
-    posteriors = (log_posterior(prior, q_values, tau) for prior in (cached, true))
-    return (
-        float(kl_divergence(cached, true)),
-        float(kl_divergence(*posteriors)),
-        float(kl_bound(span(cached, true))),
-    )
-
-
-def _row(moment: Moment, kappa: float) -> dict[str, Any]:
-    """Plain values of a moment."""
-    hits = len(moment.kl)
+            errors.append(visit.errors(answer.log_prior, visits.temperature))
+    total, counts = max(len(visits.decisions), 1), telemetry.counts
     return {
-        "decisions": moment.decisions,
-        "entries": moment.entries,
-        "exact": moment.exact,
-        "semantic": moment.semantic,
-        "kl_mean": _mean(moment.kl),
-        "kl_p95": float(np.percentile(moment.kl, 95)) if hits else None,
-        "posterior_kl_mean": _mean(moment.posterior_kl),
-        "over_budget": _mean(moment.bound > kappa),
-        "audits": moment.audits,
-        "audits_over_budget": moment.audits_over_budget,
+        "entries": len(parts.opened.cache),
+        "exact": counts["exact"] / total,
+        "semantic": counts["semantic"] / total,
+        "kl_mean": _mean([one.kl for one in errors]),
+        "kl_p95": float(np.percentile([one.kl for one in errors], 95)) if errors else None,
+        "posterior_kl_mean": _mean([one.posterior_kl for one in errors]),
+        "over_budget": _mean([kl_bound(one.span) > settings.certified.kappa for one in errors]),
     }
 
 
-def _mean(values: ndarray) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -13,16 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
 
 import tomli_w
 
 from cepcli.config import merge, read_toml, to_dict
 from cepcli.errors import ArtifactError, CepError
-from cepcli.experiments.tasks import Job, Task
+from cepcli.experiments.plan import Job, Task
+from cepcli.report.frames import flat
 from cepcli.runs.settings import read_config
 from cepcli.whole_files import write_whole
 from cepcli.workspace.artifacts import Workspace, writing
@@ -71,9 +71,10 @@ def make(
     commands = Commands(workspace)
     with ThreadPoolExecutor(parallel) as pool, commands.ended_with_us():
         while left or running:
-            for key in [k for k, task in left.items() if _is_ready(task, left, running)]:
-                if len(running) < parallel:
-                    task = left.pop(key)
+            for key, task in list(left.items()):
+                busy = {*left, *(one.key for one in running.values())}
+                if len(running) < parallel and not busy & set(task.needs):
+                    del left[key]
                     running[pool.submit(_make, task, workspace, commands)] = task
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -81,11 +82,6 @@ def make(
                 future.result()
                 done += 1
                 on_done(task, done)
-
-
-def _is_ready(task: Task, left: Mapping[str, Task], running: Mapping[Any, Task]) -> bool:
-    busy = {*left, *(one.key for one in running.values())}
-    return not busy & set(task.needs)
 
 
 def _make(task: Task, workspace: Workspace, commands: "Commands") -> None:
@@ -192,24 +188,16 @@ def _training(job: Job, workspace: Workspace) -> tuple[str, ...]:
 def _check_made_so(job: Job, workspace: Workspace) -> None:
     """Refuse a finished run of another version of the table: it answers another question."""
     config = read_config(workspace.open("run", job.run).path)
-    if config.prior == "uniform":  # runs without an LLM leave out what they do not use
+    # runs without an LLM leave out what they do not use; a prepared file may hold anything
+    if config.prior == "uniform" or job.settings is not None:
         return
-    made = _flat(to_dict(config))
-    for key, wanted in _flat(job.config).items():
+    made = dict(flat(to_dict(config)))
+    for key, wanted in flat(job.config):
+        wanted = list(wanted) if isinstance(wanted, tuple) else wanted
         found = made.get(key, wanted if wanted is None else "nothing")
-        if job.settings is None and found != wanted:
+        if (list(found) if isinstance(found, tuple) else found) != wanted:
             raise ArtifactError(
                 f"The run `{job.run}` was made with {key} = {found!r}, this ablation has "
                 f"{wanted!r}.",
                 f"Remove it, or use another --workspace: {workspace.directory('run', job.run)}",
             )
-
-
-def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{where}{key}.")
-        else:
-            found[where + key] = list(value) if isinstance(value, tuple) else value
-    return found

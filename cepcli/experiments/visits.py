@@ -4,12 +4,14 @@ from collections import deque
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.agents.control_policy import Describer
 from cepcli.agents.policy import Decision
 from cepcli.errors import ConfigError
+from cepcli.posterior import kl_divergence, log_posterior, span
 from cepcli.runs.engine import finished_run
 from cepcli.runs.online import OnlineRun
 from cepcli.runs.run import Notify
@@ -36,6 +38,34 @@ class Visit(NamedTuple):
     log_prior: Float[ndarray, " actions"]
     q_values: Float[ndarray, " actions"]
 
+    def errors(self, log_cached: Float[ndarray, " actions"], tau: float) -> "PriorErrors":
+        """What another prior of the state would do to the posterior at this Q."""
+        cached, fresh = torch.from_numpy(log_cached), torch.from_numpy(self.log_prior)
+        q_values = torch.from_numpy(self.q_values)
+        posteriors = (log_posterior(prior, q_values, tau) for prior in (cached, fresh))
+        return PriorErrors(
+            gap=float((cached - fresh).abs().max()),
+            span=float(span(cached, fresh)),
+            kl=float(kl_divergence(cached, fresh)),
+            posterior_kl=float(kl_divergence(*posteriors)),
+        )
+
+
+class PriorErrors(NamedTuple):
+    """How far a cached prior is from the fresh one.
+
+    Attributes:
+        gap: ‖log p̂ − log p‖∞.
+        span: of log p̂ − log p.
+        kl: KL(p̂‖p), nats.
+        posterior_kl: KL(π̂‖π), nats.
+    """
+
+    gap: float
+    span: float
+    kl: float
+    posterior_kl: float
+
 
 class Visits(NamedTuple):
     """The decisions, the temperature at which they were taken, and the run's parts."""
@@ -54,11 +84,9 @@ class _Recording:
 
     @property
     def sha256(self) -> str:
-        """The inner one's."""
         return self.inner.sha256
 
     def text(self, observation: Float[ndarray, " features"]) -> str:
-        """The inner one's."""
         self.described.append(np.array(observation))
         return self.inner.text(observation)
 

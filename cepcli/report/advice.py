@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Cause and command.
+#: Likely cause, and the command to type next.
 Advice = tuple[str, str]
 
 _CONTROLLED = ("surrogate", "certified")
@@ -62,14 +62,14 @@ def on_misses(subject: Subject) -> Advice:
         controlled = subject.mode in _CONTROLLED
         key = "most_capacity" if controlled else "capacity"
         capacity = subject.last("cache/capacity")
-        cause = f"the cache is full with {capacity} entries, so that they go before they are used"
+        cause = f"the cache is full ({capacity} entries): many go before they are used again"
         return cause, subject.again("larger", f"cache.{key}={4 * capacity}")
     if subject.mode == "exact":
-        cause = "only identical texts are answered, and few states come back word by word"
+        cause = "only identical texts are answered, and few states come back word for word"
         return cause, subject.again("certified", "cache.mode=certified")
     if subject.mode == "certified":
         kappa = subject.setting("cache.certified.kappa", 0.5)
-        cause = "no threshold is proven yet, so that only identical texts are answered"
+        cause = "no threshold is proven yet, so only identical texts are answered"
         if subject.threshold is not None:
             cause = f"states differ by more than δ = {subject.threshold:g} allows"
         cause += f"; κ = {kappa:g} nats is strict for this prior"
@@ -92,7 +92,7 @@ def on_audits(subject: Subject) -> Advice:
 
 def on_partial_hits(subject: Subject) -> Advice:
     """Where entries are near enough, but lack an action."""
-    cause = "entries lack some of the actions that are admissible when they are met again"
+    cause = "entries lack some of the actions that are admissible when their state comes back"
     return cause, f"cep cache inspect {subject.run}"
 
 
@@ -102,13 +102,15 @@ def on_errors(subject: Subject) -> Advice:
         window = max(subject.setting("cache.certified.window", 10_000) // 2, _LEAST_WINDOW)
         cause = f"states or answers have shifted since {_delta(subject)} was proven"
         return cause, subject.again("shorter-window", f"cache.certified.window={window}")
-    cause = f"at {_delta(subject)} states answer for others that the LLM judges differently"
+    cause = (
+        f"at {_delta(subject)} the cache reuses answers for states that the LLM judges differently"
+    )
     return cause, subject.again("certified", "cache.mode=certified")
 
 
 def on_chance(label: str, seed: int, config: str) -> Advice:
     """Where a loss may be chance: more seeds, from `seed` on."""
-    cause = "chance, as far as so few seeds can tell; else reused priors that are off"
+    cause = "chance, with so few seeds; otherwise reused priors that are off"
     return cause, f"cep train --config {config} --seed {seed} --seeds 4 --name {label}"
 
 

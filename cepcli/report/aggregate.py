@@ -9,14 +9,14 @@ normalise are taken as they are, so that the intervals do not speak of their err
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
-from cepcli.report.comparison import FIGURES, Group, require_alike, score
+from cepcli.report.comparison import FIGURES, Group, as_json, require_alike, score
 from cepcli.report.statistics import (
     Tasks,
     interquartile_mean,
@@ -31,12 +31,8 @@ GROUPINGS = ("env", "steps")
 ABOVE = (0.5, 0.75, 0.95)
 
 
-@dataclass(slots=True)
-class Setting:
-    """Runs that differ in environment and seed alone; `tasks` holds them by environment."""
-
-    label: str
-    tasks: dict[str, Group] = field(default_factory=dict)
+#: The runs of each setting by environment, by the setting's label.
+Settings = dict[str, dict[str, Group]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +107,28 @@ def baseline_of(groups: Sequence[Group], name: str) -> str:
     raise ConfigError(f"None of the runs of {where} is a `{name}`.", suggest(name, known))
 
 
-def settings_of(groups: Sequence[Group]) -> list[Setting]:
+def settings_of(groups: Sequence[Group]) -> Settings:
     """The settings among the groups of several environments, with the runs of each.
 
     Raises:
         ConfigError: if runs of one environment are of several lengths.
     """
-    found: dict[str, Setting] = {}
+    found: Settings = {}
     for (env,), own in grouped(groups, ["env"]).items():
         require_alike(own, own[0])
         for group in own:
-            label = setting_label(group.label, env)
-            tasks = found.setdefault(label, Setting(label)).tasks
+            tasks = found.setdefault(setting_label(group.label, env), {})
             if env in tasks:
                 raise ConfigError(
                     f"`{tasks[env].label}` and `{group.label}` would be the same setting in {env}.",
                     "Leave one of them out.",
                 )
             tasks[env] = group
-    return list(found.values())
+    return found
 
 
 def normalised(
-    settings: Sequence[Setting], scale: Scale, by: str | None = None
+    settings: Settings, scale: Scale, by: str | None = None
 ) -> dict[str, list[list[float]]]:
     """Scores of each setting, a task each and in it a seed each; tasks in one order for all.
 
@@ -146,18 +141,18 @@ def normalised(
         ConfigError: if tasks are several and `scale` names nothing, if a run or a score is missing,
             or a mean that is to be 1 is not above what is to be 0.
     """
-    tasks = list(dict.fromkeys(env for setting in settings for env in setting.tasks))
-    labels = [setting.label for setting in settings]
+    tasks = list(dict.fromkeys(env for own in settings.values() for env in own))
     if len(tasks) > 1 and scale.one is None:
         raise ConfigError(
             f"Scores of {len(tasks)} environments ({', '.join(tasks)}) have no common scale.",
             "Name the setting whose mean on each task shall be 1: --baseline, one of "
-            f"{', '.join(labels)}.",
+            f"{', '.join(settings)}.",
         )
     for name in (scale.one, scale.zero):
-        if name is not None and name not in labels:
-            raise ConfigError(f"None of the settings is `{name}`.", suggest(name, labels))
-    raw = {one.label: [_scores(one, task, by) for task in tasks] for one in settings}
+        if name is not None and name not in settings:
+            raise ConfigError(f"None of the settings is `{name}`.", suggest(name, settings))
+    raw = {label: [_scores(label, own, task, by) for task in tasks]
+           for label, own in settings.items()}  # fmt: skip
     if scale.one is None:
         return raw
     for number, task in enumerate(tasks):
@@ -166,20 +161,17 @@ def normalised(
         if one <= zero:
             lowest = "0" if scale.zero is None else f"the {zero:g} of `{scale.zero}`"
             raise ConfigError(
-                f"`{scale.one}` scores {one:g} on {task}, which is not above {lowest}: it cannot "
-                "be what is 1.",
+                f"`{scale.one}` scores {one:g} on {task}, which is not above {lowest}, so it "
+                "cannot be the 1 of the scale.",
                 "Name a setting with a lower score as 0, as --floor random; or another --baseline.",
             )
-        for label in labels:
-            raw[label][number] = [(x - zero) / (one - zero) for x in raw[label][number]]
+        for scores in raw.values():
+            scores[number] = [(x - zero) / (one - zero) for x in scores[number]]
     return raw
 
 
 def aggregated(
-    settings: Sequence[Setting],
-    scale: Scale,
-    by: str | None = None,
-    above: Sequence[float] = ABOVE,
+    settings: Settings, scale: Scale, by: str | None = None, above: Sequence[float] = ABOVE
 ) -> list[dict[str, Any]]:
     """A row for each setting, as JSON values; see `normalised` for what is refused.
 
@@ -189,52 +181,47 @@ def aggregated(
     """
     scores = normalised(settings, scale, by)
     rows = []
-    for setting in settings:
-        own: Tasks = scores[setting.label]
-        reference = None if scale.one == setting.label else scores.get(str(scale.one))
+    for label, groups in settings.items():
+        own: Tasks = scores[label]
+        reference = None if scale.one == label else scores.get(str(scale.one))
         shares = performance_profile(own, above)
+        better = None if reference is None else probability_of_improvement(own, reference)
         rows.append(
             {
-                "run": setting.label,
-                "tasks": {env: len(group.summaries) for env, group in setting.tasks.items()},
-                "unfinished": [
-                    asdict(one) for group in setting.tasks.values() for one in group.unfinished
-                ],
-                "iqm": asdict(interquartile_mean(own)),
-                "mean": asdict(mean_over_tasks(own)),
-                "improvement": None
-                if reference is None
-                else asdict(probability_of_improvement(own, reference)),
+                "run": label,
+                "tasks": {env: len(group.summaries) for env, group in groups.items()},
+                "unfinished": [u.progress for group in groups.values() for u in group.unfinished],
+                "iqm": as_json(interquartile_mean(own)),
+                "mean": as_json(mean_over_tasks(own)),
+                "improvement": as_json(better),
                 "above": {
-                    f"{level:g}": asdict(share) for level, share in zip(above, shares, strict=True)
+                    f"{level:g}": as_json(share) for level, share in zip(above, shares, strict=True)
                 },
             }
         )
     return rows
 
 
-def _scores(setting: Setting, task: str, by: str | None) -> list[float]:
-    group = setting.tasks.get(task, Group(setting.label, []))
+def _scores(label: str, groups: dict[str, Group], task: str, by: str | None) -> list[float]:
+    group = groups.get(task, Group(label, []))
     if not group.summaries:
         way = [one.in_words() for one in group.unfinished]
         raise ConfigError(
-            f"`{setting.label}` has no finished run of {task}, which other settings have: means "
-            "over different tasks cannot be compared.",
+            f"`{label}` has no finished run of {task}, which other settings have: means over "
+            "different tasks cannot be compared.",
             f"{way[0]}." if way else f"Train it, or leave out the runs of {task}.",
         )
     found = []
     for summary in group.summaries:
-        value = _score(summary) if by is None else FIGURES[by][1](summary)
+        if by is not None:
+            value = FIGURES[by][1](summary)
+        else:
+            value = score(summary) if summary["eval"]["episodes"] else None
         if value is None:
             named = "score" if by is None else f"`{by}`"
             raise ConfigError(f"`{summary['run']}` has no {named}.", "Leave it out.")
         found.append(float(value))
     return found
-
-
-def _score(summary: dict[str, Any]) -> float | None:
-    """The run's score; None where it was evaluated nowhere."""
-    return score(summary) if summary["eval"]["episodes"] else None
 
 
 def _envs(group: Group) -> list[str]:

@@ -10,9 +10,8 @@ from cepcli.report.document import Repeat, Report, Section, Table
 from cepcli.report.evidence import error_panel, latency_panel, map_panel
 from cepcli.report.headlines import cards, compared, uncached
 from cepcli.report.over_time import answers_panel, losses_panel, parameters_panel, score_panel
-from cepcli.report.selection import Selection, Sweep
-from cepcli.report.settings import Setting, World, title_of, worlds
-from cepcli.report.sources import Run
+from cepcli.report.saved_runs import SavedRun
+from cepcli.report.selection import Scenario, Selection, Setting, Sweep, scenarios, title_of
 from cepcli.report.tables import (
     comparison_table,
     differences_table,
@@ -35,22 +34,22 @@ def build_report(
         selection: the runs.
         workspace: where they are.
         command: that makes the report again.
-        baseline: label of the setting that scores are held against in every section that has it; by
-            default the ablation's, else the one that equals another but for its cache.
+        baseline: label of the setting that scores are compared with, where it is; by default
+            the ablation's, else the one that equals another but for its cache.
 
     Raises:
         ConfigError: if no setting is called `baseline`.
     """
-    found = worlds(selection.runs)
+    found = scenarios(selection.runs)
     _check_baseline(found, baseline)
     named = baseline or next((s.prefix + s.baseline for s in selection.sweeps if s.baseline), None)
     sections, rows = [], []
-    for number, world in enumerate(found):
-        reference = _baseline(world, named)
-        own = compared(world, reference)
-        title = title_of(world, found)
-        rows.append((title, world, own))
-        sections.append(_section(number, title, world, own, reference, workspace))
+    for number, scenario in enumerate(found):
+        reference = _baseline(scenario, named)
+        own = compared(scenario, reference)
+        title = title_of(scenario, found)
+        rows.append((title, scenario, own))
+        sections.append(_section(number, title, scenario, own, reference, workspace))
     return Report(
         title=_title(selection, found),
         command=command,
@@ -63,72 +62,73 @@ def build_report(
     )
 
 
-def _check_baseline(found: Sequence[World], baseline: str | None) -> None:
-    labels = [setting.label for world in found for setting in world.settings]
+def _check_baseline(found: Sequence[Scenario], baseline: str | None) -> None:
+    labels = [setting.label for scenario in found for setting in scenario.settings]
     if baseline is not None and baseline not in labels:
         raise ConfigError(f"None of the runs is a `{baseline}`.", suggest(baseline, labels))
 
 
-def _baseline(world: World, named: str | None) -> Setting | None:
+def _baseline(scenario: Scenario, named: str | None) -> Setting | None:
     """The setting of that name if it has a result, or the one without a cache."""
-    for setting in world.settings:
+    for setting in scenario.settings:
         if setting.label == named and setting.finished:
             return setting
-    return uncached(world)
+    return uncached(scenario)
 
 
-def _title(selection: Selection, found: Sequence[World]) -> str:
+def _title(selection: Selection, found: Sequence[Scenario]) -> str:
     if selection.sweeps:
         return ", ".join(f"Ablation {sweep.name}" for sweep in selection.sweeps)
-    labels = [setting.label for world in found for setting in world.settings]
+    labels = [setting.label for scenario in found for setting in scenario.settings]
     if len(selection.runs) == 1:
         return selection.runs[0].name
     if len(labels) <= 3:
         return ", ".join(labels)
-    envs = dict.fromkeys(world.env for world in found)
+    envs = dict.fromkeys(scenario.env for scenario in found)
     return f"{len(labels)} settings in {', '.join(envs)}"
 
 
 def _gone(sweep: Sweep) -> str:
     return (
-        f"{len(sweep.gone)} runs of the ablation {sweep.name} are not in this workspace any more, "
-        "so the table alone tells of them."
+        f"{len(sweep.gone)} runs of the ablation {sweep.name} are not in this workspace any more: "
+        "only its table shows them."
     )
 
 
 def _section(
     number: int,
     title: str,
-    world: World,
+    scenario: Scenario,
     rows: dict[str, dict],
     baseline: Setting | None,
     workspace: Workspace,
 ) -> Section:
     panels = [
-        score_panel(world), answers_panel(world), parameters_panel(world), error_panel(world),
-        latency_panel(world), map_panel(world, workspace), losses_panel(world),
+        score_panel(scenario), answers_panel(scenario), parameters_panel(scenario),
+        error_panel(scenario), latency_panel(scenario), map_panel(scenario, workspace),
+        losses_panel(scenario),
     ]  # fmt: skip
     related = any(row.get("score_to_baseline") for row in rows.values())
     tables: list[Table | None] = [
-        comparison_table(world, rows, baseline.label if baseline is not None else None),
-        differences_table(world) if len(world.settings) > 1 else None,
+        comparison_table(scenario, rows, baseline.label if baseline is not None else None),
+        differences_table(scenario) if len(scenario.settings) > 1 else None,
     ]
     return Section(
         key=f"s{number}",
         title=title,
-        subtitle=_subtitle(world),
-        notes=[*_notes(world, baseline, related), *_warnings(world, baseline, workspace)],
-        cards=cards(world, rows, baseline if related else None),
+        subtitle=_subtitle(scenario),
+        notes=[*_notes(scenario, baseline, related), *_warnings(scenario, baseline, workspace)],
+        cards=cards(scenario, rows, baseline if related else None),
         panels=[panel for panel in panels if panel is not None],
         tables=[table for table in tables if table is not None],
-        repeats=[_repeat(run) for run in world.runs],
+        repeats=[_repeat(run) for run in scenario.runs],
     )
 
 
-def _subtitle(world: World) -> str:
-    finished = [s for setting in world.settings for s in setting.summaries]
-    words = [f"{world.steps:,} steps", _count(len(world.settings), "setting")]
-    words.append(_count(len(world.runs), "run"))
+def _subtitle(scenario: Scenario) -> str:
+    finished = [s for setting in scenario.settings for s in setting.summaries]
+    words = [f"{scenario.steps:,} steps", _count(len(scenario.settings), "setting")]
+    words.append(_count(len(scenario.runs), "run"))
     episodes = sorted({s["eval"]["episodes"] for s in finished})
     if any(episodes):
         spread = f"{episodes[0]}–{episodes[-1]}" if len(episodes) > 1 else str(episodes[0])
@@ -140,14 +140,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _notes(world: World, baseline: Setting | None, related: bool) -> list[str]:
-    notes = [f"{run.name} {_standing(run)}" for run in world.runs if run.summary is None]
-    notes += differences({setting.label: setting.summaries for setting in world.settings})
-    if baseline is None and len(world.settings) > 1:
-        notes.append("No retention: no setting is the baseline; name one by --baseline.")
+def _notes(scenario: Scenario, baseline: Setting | None, related: bool) -> list[str]:
+    notes = [f"{run.name} {_standing(run)}" for run in scenario.runs if not run.finished]
+    notes += differences({setting.label: setting.summaries for setting in scenario.settings})
+    if baseline is None and len(scenario.settings) > 1:
+        notes.append("No retention: there is no baseline. Name one: --baseline SETTING")
     if baseline is not None and not related:
         notes.append(f"No retention against {baseline.label}: not every run here was evaluated.")
-    records = [run for run in world.runs if run.is_record]
+    records = [run for run in scenario.runs if run.is_record]
     if records:
         names = records[0].name if len(records) == 1 else f"{len(records)} of these runs"
         kind = "is a record" if len(records) == 1 else "are records"
@@ -155,10 +155,10 @@ def _notes(world: World, baseline: Setting | None, related: bool) -> list[str]:
     return notes
 
 
-def _warnings(world: World, baseline: Setting | None, workspace: Workspace) -> list[str]:
+def _warnings(scenario: Scenario, baseline: Setting | None, workspace: Workspace) -> list[str]:
     """Where the method fails, with the likely cause and what to type next."""
     found = []
-    for setting in world.settings:
+    for setting in scenario.settings:
         if not setting.caches or not setting.finished:
             continue
         label = setting.finished[0].name.removesuffix(f"_s{setting.finished[0].seed}")
@@ -170,17 +170,17 @@ def _warnings(world: World, baseline: Setting | None, workspace: Workspace) -> l
     return [f"{warning.run}: {warning.in_words()}" for warning in found]
 
 
-def _standing(run: Run) -> str:
-    if run.state == "running":
+def _standing(run: SavedRun) -> str:
+    if run.running:
         return f"is still {run.standing}; what it has logged so far is shown."
     return (
-        f"{run.standing}; what it had logged is shown, its score counts nowhere. "
-        f"Go on with it: cep runs resume {run.name}"
+        f"{run.standing}; what it had logged is shown, its score is not counted. "
+        f"Resume it: cep runs resume {run.name}"
     )
 
 
-def _repeat(run: Run) -> Repeat:
-    if run.manifest is None:
+def _repeat(run: SavedRun) -> Repeat:
+    if not run.finished:
         facts = [("state", run.standing)]
         return Repeat(run.name, f"cep runs resume {run.name}", facts, run.settings_text)
     manifest = run.manifest

@@ -4,7 +4,7 @@ Rows are means over seeds with the intervals of `cepcli.report.statistics`: Stud
 two seeds, none of a single one. Retention and savings are of decisions, by the summaries.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from cepcli.errors import ConfigError
 from cepcli.registry import suggest
+from cepcli.report.saved_runs import SavedRun, read_finished, read_run
 from cepcli.report.statistics import ANY, COUNT, SHARE, Bounds, Estimate
-from cepcli.report.unfinished import Unfinished, read_unfinished, settings_of
 from cepcli.report.versions import check_seeds
-from cepcli.workspace.artifacts import Workspace, read_json
+from cepcli.workspace.artifacts import Workspace
 
 _LATE = 0.8
 _TOGETHER = {"env": "or over all environments: --aggregate; ", "steps": ""}
@@ -33,7 +33,7 @@ class Group:
 
     label: str
     summaries: list[dict[str, Any]]
-    unfinished: list[Unfinished] = field(default_factory=list)
+    unfinished: list[SavedRun] = field(default_factory=list)
 
     def values(self, key: str) -> list[float]:
         """One derived figure per seed that has it; see `FIGURES`."""
@@ -47,7 +47,7 @@ class Group:
         values = [value for _, value in told]
         if key in _SCORES and all(has_success(summary) for summary, _ in told):
             return Estimate.of_rates(values, [_episodes(summary, key) for summary, _ in told])
-        return Estimate.of(values, BOUNDS.get(key, ANY))
+        return Estimate.of(values, FIGURES[key][3])
 
     def _told(self, key: str) -> list[tuple[dict[str, Any], float]]:
         found = ((summary, FIGURES[key][1](summary)) for summary in self.summaries)
@@ -114,48 +114,37 @@ def overhead(summary: dict[str, Any]) -> float | None:
     return (summary["cache_seconds"] + summary["control_seconds"]) / summary["wall_seconds"]
 
 
-def evaluations(key: str) -> Callable[[dict[str, Any]], float | None]:
+def _of_evaluations(key: str) -> Callable[[dict[str, Any]], float | None]:
     """What all evaluations of a run took, which is no part of what its training took."""
     return lambda summary: summary.get("evaluations", {}).get(key)
 
 
-#: Figure → (column title, how it comes from a summary, format).
-FIGURES: dict[str, tuple[str, Any, str]] = {
-    "success": ("success", lambda s: s["eval"]["success_rate"], ".2f"),
-    "late": ("late score", late_score, ".2f"),
-    "auc": ("area under curve", area_under_curve, ".2f"),
-    "return": ("return", lambda s: s["eval"]["return_mean"], ".2f"),
-    "normalised": ("normalised", lambda s: s["eval"].get("normalised_score"), ".1f"),
-    "decisions": ("decisions", lambda s: s["decisions"], ".0f"),
-    "queries": ("LLM queries", lambda s: s["queries"]["total"], ".0f"),
-    "queries_per_decision": ("queries/decision", queries_per_decision, ".3f"),
-    "queries_saved": ("queries saved", queries_saved, ".0%"),
-    "seconds_saved": ("LLM s saved", seconds_saved, ".0f"),
-    "llm_seconds": ("LLM s", lambda s: s["llm_seconds_recorded"], ".0f"),
-    "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f"),
-    "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f"),
-    "latency_p95_ms": ("p95 ms/decision", lambda s: s["latency_ms"]["p95"] or 0.0, ".2f"),
-    "overhead": ("overhead", overhead, ".1%"),
-    "eval_queries": ("queries of evaluations", evaluations("queries"), ".0f"),
-    "eval_tokens": ("tokens of evaluations", evaluations("llm_tokens"), ".0f"),
-    "eval_llm_seconds": ("LLM s of evaluations", evaluations("llm_seconds_recorded"), ".0f"),
-    "audit_kl": ("KL of audits", lambda s: s["audited"]["kl_mean"], ".3f"),
-}
-
-
+#: Figure → (column title, how it comes from a summary, format, what it can be).
+FIGURES: dict[str, tuple[str, Any, str, Bounds]] = {
+    "success": ("success", lambda s: s["eval"]["success_rate"], ".2f", ANY),
+    "late": ("late score", late_score, ".2f", ANY),
+    "auc": ("area under curve", area_under_curve, ".2f", ANY),
+    "return": ("return", lambda s: s["eval"]["return_mean"], ".2f", ANY),
+    "normalised": ("normalised", lambda s: s["eval"].get("normalised_score"), ".1f", ANY),
+    "decisions": ("decisions", lambda s: s["decisions"], ".0f", COUNT),
+    "queries": ("LLM queries", lambda s: s["queries"]["total"], ".0f", COUNT),
+    "queries_per_decision": ("queries/decision", queries_per_decision, ".3f", COUNT),
+    "queries_saved": ("queries saved", queries_saved, ".0%", SHARE),
+    "seconds_saved": ("LLM s saved", seconds_saved, ".0f", COUNT),
+    "llm_seconds": ("LLM s", lambda s: s["llm_seconds_recorded"], ".0f", COUNT),
+    "wall_seconds": ("wall s", lambda s: s["wall_seconds"], ".0f", COUNT),
+    "latency_ms": ("median ms/decision", lambda s: s["latency_ms"]["p50"] or 0.0, ".2f", COUNT),
+    "latency_p95_ms": ("p95 ms/decision", lambda s: s["latency_ms"]["p95"] or 0.0, ".2f", COUNT),
+    "overhead": ("overhead", overhead, ".1%", SHARE),
+    "eval_queries": ("queries of evaluations", _of_evaluations("queries"), ".0f", COUNT),
+    "eval_tokens": ("tokens of evaluations", _of_evaluations("llm_tokens"), ".0f", COUNT),
+    "eval_llm_seconds": (
+        "LLM s of evaluations", _of_evaluations("llm_seconds_recorded"), ".0f", COUNT,
+    ),
+    "audit_kl": ("KL of audits", lambda s: s["audited"]["kl_mean"], ".3f", COUNT),
+}  # fmt: skip
 #: Figures that are success rates where episodes can be solved.
 _SCORES = ("success", "late", "auc")
-#: What figures can be, where that has an end; an interval keeps to it.
-BOUNDS: dict[str, Bounds] = {
-    "queries_saved": SHARE,
-    "overhead": SHARE,
-    **dict.fromkeys(
-        ("decisions", "queries", "queries_per_decision", "seconds_saved", "llm_seconds",
-         "eval_queries", "eval_tokens", "eval_llm_seconds",
-         "wall_seconds", "latency_ms", "latency_p95_ms", "audit_kl"),
-        COUNT,
-    ),
-}  # fmt: skip
 
 
 def _episodes(summary: dict[str, Any], key: str) -> int:
@@ -165,32 +154,6 @@ def _episodes(summary: dict[str, Any], key: str) -> int:
     """
     last = summary["eval"]["episodes"]
     return last if key == "success" else min(last, summary.get("eval_episodes") or last)
-
-
-#: Agents whose τ a schedule gives, and the schedules that follow what a cache answers.
-_HAVE_TAU = ("posterior-q", "yan", "hybrid-sac")
-_BY_HITS = ("hit-rate", "reliable-hit-rate")
-_OF_TAU = ("agent", "posterior", "cache")
-
-
-def temperature_note(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
-    """What there is to say where runs behind different caches have different τ for that reason.
-
-    Args:
-        runs: a label and the settings of each; several may have the same label.
-    """
-    told = [
-        (label, settings["posterior"].get("schedule"), settings.get("cache", {}).get("mode"))
-        for label, settings in runs
-        if settings.get("agent") in _HAVE_TAU and "posterior" in settings
-    ]
-    follow = list(dict.fromkeys(label for label, schedule, _ in told if schedule in _BY_HITS))
-    if not follow or len({mode for _, _, mode in told}) < 2:
-        return None
-    return (
-        f"τ followed the hit rate in {', '.join(follow)}: what differs in its cache differs in τ, "
-        "too. Caches alone are compared with --set posterior.schedule=constant."
-    )
 
 
 def figures_named(columns: str | None) -> list[str]:
@@ -211,8 +174,7 @@ def load_groups(
 ) -> list[Group]:
     """Group runs, named or matched by a pattern, by everything but their seed, in that order.
 
-    A summary gets the "env_options" and "eval_episodes" that the run was started with, the
-    "settings" that `temperature_note` reads, and the "versions" of libraries of its manifest.
+    Summaries are as `SavedRun.result` has them.
 
     Args:
         workspace: where they are.
@@ -226,22 +188,13 @@ def load_groups(
     groups: dict[str, Group] = {}
     pooled: dict[tuple[str, Any, Any], dict[str, dict[str, Any]]] = {}
     for name in workspace.matching("run", names, unfinished=unfinished):
-        waits = workspace.partial("run", name).is_dir() and not workspace.exists("run", name)
-        if unfinished and waits:
-            found = read_unfinished(workspace, name)
-            groups.setdefault(found.label, Group(found.label, [])).unfinished.append(found)
+        run = read_run(workspace, name) if unfinished else read_finished(workspace, name)
+        group = groups.setdefault(run.label, Group(run.label, []))
+        if not run.finished:
+            group.unfinished.append(run)
             continue
-        artifact = workspace.open("run", name)  # a run named twice is still one seed
-        summary = read_json(artifact.path / "summary.json")
-        settings = settings_of(artifact.path)
-        summary["env_options"] = settings.get("env_options", {})
-        summary["settings"] = {k: settings[k] for k in _OF_TAU if k in settings}
-        summary["eval_episodes"] = settings.get("eval_episodes")
-        summary["versions"] = artifact.manifest["versions"]
-        label = summary["run"].removesuffix(f"_s{summary['seed']}")
-        groups.setdefault(label, Group(label, [])).summaries.append(summary)
-        world = (summary["env"], summary["steps"])  # runs of several are taken apart, or refused
-        pooled.setdefault((label, *world), {})[name] = summary
+        group.summaries.append(run.result)  # runs of several worlds are taken apart, or refused
+        pooled.setdefault((run.label, run.env, run.steps), {})[name] = run.result
     for (label, *_), runs in pooled.items():
         check_seeds(label, runs)
     return list(groups.values())
@@ -262,8 +215,12 @@ def comparison(
     if baseline is not None and baseline not in labels:
         raise ConfigError(f"None of the runs is a `{baseline}`.", suggest(baseline, labels))
     reference = groups[0 if baseline is None else labels.index(baseline)]
-    if baseline is not None:
-        _require_scores(groups)
+    for summary in (summary for group in groups for summary in group.summaries):
+        if baseline is not None and not summary["eval"]["episodes"]:
+            raise ConfigError(
+                f"`{summary['run']}` was evaluated in no environment, so it has no score.",
+                "Compare it without --baseline, or leave it out.",
+            )
     require_alike(groups, reference)
     rows = []
     for group in groups:
@@ -272,7 +229,7 @@ def comparison(
             "env": _first(group, "env"),
             "steps": _first(group, "steps"),
             "seeds": len(group.summaries),
-            "unfinished": [asdict(found) for found in group.unfinished],
+            "unfinished": [found.progress for found in group.unfinished],
         }
         for key in FIGURES:
             row[key] = as_json(group.estimate(key))
@@ -297,61 +254,45 @@ def _related(group: Group, reference: Group, by: str | None) -> dict[str, Any] |
         for each in (group, reference)
     )
     found = Estimate.of_relative(values, theirs) if values and theirs else None
-    if found is not None and group is reference:
-        found = Estimate(0.0)
-    return as_json(found)
-
-
-def _require_scores(groups: Sequence[Group]) -> None:
-    """Refuse runs that were evaluated nowhere."""
-    for summary in (summary for group in groups for summary in group.summaries):
-        if not summary["eval"]["episodes"]:
-            raise ConfigError(
-                f"`{summary['run']}` was evaluated in no environment, so it has no score.",
-                "Compare it without --baseline, or leave it out.",
-            )
+    return as_json(Estimate(0.0) if found is not None and group is reference else found)
 
 
 def require_alike(groups: Sequence[Group], reference: Group) -> None:
     """Refuse runs of another environment, or another number of steps, than the reference's.
+
+    The same environment under other options is another one; an option may be a later version's.
 
     Raises:
         ConfigError: naming the first such run, and what it differs in.
     """
     for key in ("env", "steps"):
         expected = _first(reference, key)
-        for group in groups:
-            for run, value in _told(group, key):
-                if value != expected:
-                    raise ConfigError(
-                        f"`{run}` cannot be held against `{reference.label}`: its `{key}` is "
-                        f"{value}, not {expected}.",
-                        f"Compare them apart: --group-by {key}; {_TOGETHER[key]}or leave it out.",
-                    )
-    _require_same_options(groups, reference)
+        for run, value in (told for group in groups for told in _told(group, key)):
+            if value != expected:
+                raise ConfigError(
+                    f"Cannot compare `{run}` with `{reference.label}`: its `{key}` is {value}, not "
+                    f"{expected}.",
+                    f"Compare them apart: --group-by {key}; {_TOGETHER[key]}or leave it out.",
+                )
+    finished = [summary for group in (reference, *groups) for summary in group.summaries]
+    for summary in finished:
+        first = finished[0]
+        mine, theirs = (one.get("env_options", {}) for one in (summary, first))
+        for key in sorted(mine.keys() & theirs.keys()):
+            if mine[key] != theirs[key]:
+                raise ConfigError(
+                    f"Cannot compare `{summary['run']}` with `{first['run']}`: its "
+                    f"`env_options.{key}` is {mine[key]!r}, not {theirs[key]!r}.",
+                    "They play different environments: compare each with runs of its own.",
+                )
 
 
 def _told(group: Group, key: str) -> Iterator[tuple[str, Any]]:
     """Each run with a value of its settings, of those that tell it."""
-    for summary in group.summaries:
-        yield summary["run"], summary[key]
+    yield from ((summary["run"], summary[key]) for summary in group.summaries)
     for found in group.unfinished:
         if getattr(found, key) is not None:
-            yield found.run, getattr(found, key)
-
-
-def _require_same_options(groups: Sequence[Group], reference: Group) -> None:
-    """The same environment under other options is another one; an option may be a later one's."""
-    finished = [summary for group in (reference, *groups) for summary in group.summaries]
-    for summary in finished:
-        mine, theirs = (one.get("env_options", {}) for one in (summary, finished[0]))
-        for key in sorted(mine.keys() & theirs.keys()):
-            if mine[key] != theirs[key]:
-                raise ConfigError(
-                    f"`{summary['run']}` cannot be held against `{finished[0]['run']}`: its "
-                    f"`env_options.{key}` is {mine[key]!r}, not {theirs[key]!r}.",
-                    "They play different worlds: compare each with runs of its own.",
-                )
+            yield found.name, getattr(found, key)
 
 
 def estimated(values: Sequence[float], bounds: Bounds = ANY) -> dict[str, Any] | None:
@@ -366,7 +307,7 @@ def as_json(estimate: Estimate | None) -> dict[str, Any] | None:
 
 def figure_cell(summary: dict[str, Any], key: str) -> str:
     """One figure of one run as text."""
-    _, figure, form = FIGURES[key]
+    _, figure, form, _ = FIGURES[key]
     value = figure(summary)
     return "–" if value is None else format(value, form)
 

@@ -1,7 +1,6 @@
 """What a report holds, whatever it is written as: sections of cards, figures and tables.
 
-A figure is data and says how it wants to be drawn; `svg` draws it for the page, `picture` for PNG,
-`plain` writes the tables as Markdown and CSV.
+A figure is data and says how it wants to be drawn: `drawing` does, for the page and as PNG.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +13,7 @@ Kind = Literal["lines", "area", "bars", "scatter", "histogram", "ranges", "image
 class Axis:
     """An axis: its name with unit; ends that are None follow from the data.
 
-    Attributes:
-        label: what it shows, with its unit.
-        low: its lower end.
-        high: its upper end.
-        log: whether it is logarithmic.
-        share: whether its numbers are shares, shown in per cent.
+    With `share` its numbers are shown in per cent.
     """
 
     label: str
@@ -100,16 +94,16 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class CardLine:
-    """What one setting has to show under a headline.
+class Panel:
+    """Figures that belong together, under a heading."""
 
-    Attributes:
-        label: of the setting; "" where a section has but one.
-        colour: of the setting in figures.
-        shape: likewise.
-        value: in large type.
-        detail: its interval, or what it was counted from.
-    """
+    title: str
+    figures: list[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class CardLine:
+    """What one setting has to show under a headline: a value, and what it was counted from."""
 
     label: str
     colour: str
@@ -120,14 +114,7 @@ class CardLine:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A headline figure.
-
-    Attributes:
-        title: what it is.
-        lines: one for each setting that it says something of.
-        compact: whether they are too many for their details.
-        note: below them.
-    """
+    """A headline; compact where its lines are too many for their details."""
 
     title: str
     lines: list[CardLine]
@@ -155,23 +142,8 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """Figures that belong together, under a heading."""
-
-    title: str
-    figures: list[Figure]
-
-
-@dataclass(frozen=True, slots=True)
 class Repeat:
-    """How one run was made.
-
-    Attributes:
-        name: of the run.
-        command: that repeats it, or goes on with it.
-        facts: created, host, versions, inputs, as pairs of name and value.
-        settings: its configuration file.
-    """
+    """How a run was made: the command that repeats it, or goes on with it, and its settings."""
 
     name: str
     command: str

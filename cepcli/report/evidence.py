@@ -1,17 +1,16 @@
 """Figures of single decisions: errors of reused priors against their bound, latencies, the map.
 
-They are made of what the last checkpoint of each run kept; a record has none, and then says so.
+They show what the last checkpoint of each run kept; a record has none, and then says so.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cepcli.errors import ArtifactError
 from cepcli.report.document import Axis, Figure, Guide, Panel, Series
-from cepcli.report.settings import Setting, World
-from cepcli.report.sources import Run, Samples
+from cepcli.report.saved_runs import DecisionSamples, SavedRun
+from cepcli.report.selection import Scenario, Setting
 from cepcli.workspace.artifacts import Workspace
 
 _MOST_POINTS = 1500
@@ -29,22 +28,22 @@ _NONE_COMPARED = (
 )
 
 
-def error_panel(world: World) -> Panel | None:
+def error_panel(scenario: Scenario) -> Panel | None:
     """KL against its bound, and similarity against span; None where no run keeps a cache."""
-    caching = [setting for setting in world.settings if setting.caches]
+    caching = [setting for setting in scenario.settings if setting.caches]
     if not caching:
         return None
     return Panel("Errors of reused priors", [_bound(caching), _similarity(caching)])
 
 
-def latency_panel(world: World) -> Panel | None:
+def latency_panel(scenario: Scenario) -> Panel | None:
     """Time of a decision; None where none asks."""
-    asking = [setting for setting in world.settings if setting.asks]
+    asking = [setting for setting in scenario.settings if setting.asks]
     if not asking:
         return None
     figures = [_percentiles(asking)]
     for setting in asking:
-        sampled = [run.samples for run in setting.runs if run.samples is not None]
+        sampled = _samples_of([setting])
         if sampled:
             figures.append(_histogram(setting, sampled))
     if len(figures) == 1:
@@ -56,11 +55,11 @@ def latency_panel(world: World) -> Panel | None:
     return Panel("Latency", figures)
 
 
-def map_panel(world: World, workspace: Workspace) -> Panel | None:
+def map_panel(scenario: Scenario, workspace: Workspace) -> Panel | None:
     """The keys of each abstraction that a run used; None where none did."""
-    found: dict[str, Run] = {}
-    for run in world.runs:
-        if (name := run.settings.get("abstraction")) and run.settings.get("prior") != "uniform":
+    found: dict[str, SavedRun] = {}
+    for run in scenario.runs:
+        if (name := run.config.get("abstraction")) and run.config.get("prior") != "uniform":
             found.setdefault(name, run)
     if not found:
         return None
@@ -69,75 +68,61 @@ def map_panel(world: World, workspace: Workspace) -> Panel | None:
 
 def _bound(settings: Sequence[Setting]) -> Figure:
     """Measured KL against span²/8."""
-    x = Axis("bound: span² / 8 (nats)", low=_LEAST_NATS, log=True)
-    y = Axis("KL of cached against fresh prior (nats)", low=_LEAST_NATS, log=True)
-    over = compared = 0
-    for samples in _samples_of(settings):
-        bound = samples.span**2 / _HOEFFDING
-        compared += len(bound)
-        over += int((samples.kl > bound + _ROUNDING).sum())
-    about = (
+    every = _samples_of(settings)
+    compared = sum(len(s.span) for s in every)
+    over = sum(int((s.kl > s.span**2 / _HOEFFDING + _ROUNDING).sum()) for s in every)
+    return _scatter(
+        settings, "kl-bound", "KL against its bound",
         f"Each point is a cached prior beside a fresh one; on or below the line the bound holds. "
         f"{over:,} of {compared:,} lie above it. Values under {_LEAST_NATS:g} are at the edge. "
-        f"{_KINDS}"
-    )
-    series = [
-        Series(setting.label, setting.colour, shape, _floored(s.span[own] ** 2 / _HOEFFDING),
-               list(_floored(s.kl[own])), notes=_notes(s, own))
-        for setting, shape, s, own in _clouds(settings)
-    ]  # fmt: skip
-    guides = [Guide("diagonal", 0.0, "KL = bound"), *_budgets(settings, "x", lambda kappa: kappa)]
-    return Figure(
-        "kl-bound", "KL against its bound", about, "scatter", x, y, series, guides,
-        empty=_nothing_compared(settings, compared),
+        f"{_KINDS}",
+        Axis("bound: span² / 8 (nats)", low=_LEAST_NATS, log=True),
+        Axis("KL of cached against fresh prior (nats)", low=_LEAST_NATS, log=True),
+        lambda s: (np.maximum(s.span**2 / _HOEFFDING, _LEAST_NATS), np.maximum(s.kl, _LEAST_NATS)),
+        [Guide("diagonal", 0.0, "KL = bound"), *_budgets(settings, "x", lambda kappa: kappa)],
     )  # fmt: skip
 
 
 def _similarity(settings: Sequence[Setting]) -> Figure:
     """Span against similarity: what the threshold δ is chosen by."""
-    series = [
-        Series(setting.label, setting.colour, shape, _floats(s.similarity[own]),
-               list(_floats(s.span[own])), notes=_notes(s, own))
-        for setting, shape, s, own in _clouds(settings)
-    ]  # fmt: skip
-    guides = _budgets(settings, "y", lambda kappa: (_HOEFFDING * kappa) ** 0.5)
-    guides += _thresholds(settings)
-    return Figure(
-        "similarity-span", "Similarity against span",
+    budgets = _budgets(settings, "y", lambda kappa: (_HOEFFDING * kappa) ** 0.5)
+    return _scatter(
+        settings, "similarity-span", "Similarity against span",
         f"Each point is a look-up whose text was new: how near its nearest entry was, and how far "
         f"apart the two priors are. To the right of δ the cache answers. {_KINDS}",
-        "scatter", Axis("similarity (cosine)"), Axis("span of log-prior ratios (nats)", low=0.0),
-        series, guides,
-        empty=_nothing_compared(settings, sum(len(s.span) for s in _samples_of(settings))),
+        Axis("similarity (cosine)"), Axis("span of log-prior ratios (nats)", low=0.0),
+        lambda s: (s.similarity, s.span), [*budgets, *_thresholds(settings)],
     )  # fmt: skip
 
 
-def _samples_of(settings: Sequence[Setting]) -> list[Samples]:
-    return [run.samples for one in settings for run in one.runs if run.samples is not None]
-
-
-def _clouds(
-    settings: Sequence[Setting],
-) -> Iterable[tuple[Setting, int, Samples, np.ndarray]]:
-    """Setting, shape, samples and chosen numbers: audited hits and misses apart."""
-    kept = _samples_of(settings)
-    stride = max(1, -(-sum(len(s.span) for s in kept) // _MOST_POINTS))
+def _scatter(
+    settings: Sequence[Setting], key: str, title: str, about: str, x: Axis, y: Axis,
+    places: Callable[[DecisionSamples], tuple[np.ndarray, np.ndarray]], guides: list[Guide],
+) -> Figure:  # fmt: skip
+    """A point for each comparison, audited hits and misses apart; thinned where they are many."""
+    every = _samples_of(settings)
+    compared = sum(len(s.span) for s in every)
+    stride = max(1, -(-compared // _MOST_POINTS))
+    series = []
     for setting in settings:
         for samples in _samples_of([setting]):
+            across, up = places(samples)
             chosen = np.arange(0, len(samples.span), stride)
-            for hit in (True, False):
+            for shape, hit in enumerate((True, False)):
                 own = chosen[samples.hit[chosen] == hit]
+                told = zip(samples.similarity[own], samples.span[own], samples.kl[own], strict=True)
+                notes = [f"similarity {a:.4f}, span {b:.3f}, KL {c:.4f}" for a, b, c in told]
                 if len(own):
-                    yield setting, 0 if hit else 1, samples, own
+                    series.append(Series(setting.label, setting.colour, shape, across[own].tolist(),
+                                         up[own].tolist(), notes=notes))  # fmt: skip
+    reason = None
+    if not compared:
+        reason = _NONE_COMPARED if every else f"{_lacking(settings)}: no scatter."
+    return Figure(key, title, about, "scatter", x, y, series, guides, empty=reason)
 
 
-def _notes(samples: Samples, own: np.ndarray) -> list[str]:
-    return [
-        f"similarity {similarity:.4f}, span {span:.3f}, KL {kl:.4f}"
-        for similarity, span, kl in zip(
-            samples.similarity[own], samples.span[own], samples.kl[own], strict=True
-        )
-    ]
+def _samples_of(settings: Sequence[Setting]) -> list[DecisionSamples]:
+    return [run.samples for one in settings for run in one.runs if run.samples is not None]
 
 
 def _budgets(settings: Sequence[Setting], kind, place) -> list[Guide]:
@@ -163,15 +148,9 @@ def _thresholds(settings: Sequence[Setting]) -> list[Guide]:
     ]
 
 
-def _nothing_compared(settings: Sequence[Setting], compared: int) -> str | None:
-    if compared:
-        return None
-    return _NONE_COMPARED if _samples_of(settings) else f"{_lacking(settings)}: no scatter."
-
-
 def _lacking(settings: Sequence[Setting]) -> str:
     """Why there are no samples, by the first runs that have none."""
-    reasons = [reason for one in settings for run in one.runs if (reason := run.lacks())]
+    reasons = [run.lacks for one in settings for run in one.runs if run.lacks]
     more = f" (and {len(reasons) - 1} more like it)" if len(reasons) > 1 else ""
     return (reasons[0] if reasons else "No checkpoint is kept") + more
 
@@ -201,7 +180,7 @@ def _percentiles(settings: Sequence[Setting]) -> Figure:
     )  # fmt: skip
 
 
-def _histogram(setting: Setting, sampled: Sequence[Samples]) -> Figure:
+def _histogram(setting: Setting, sampled: Sequence[DecisionSamples]) -> Figure:
     """Times of decisions with a query and without, by decades."""
     latency = np.concatenate([s.latency for s in sampled])
     asked = np.concatenate([s.latency > s.cached for s in sampled])
@@ -216,7 +195,7 @@ def _histogram(setting: Setting, sampled: Sequence[Samples]) -> Figure:
         if len(own):
             shares = np.histogram(own, edges)[0] / len(latency)
             middle = f"{label} ({len(own) / len(latency):.0%})"
-            series.append(Series(middle, colour, 0, _floats(edges), list(_floats(shares))))
+            series.append(Series(middle, colour, 0, edges.tolist(), shares.tolist()))
     return Figure(
         f"latency-{setting.number}", f"Time of a decision: {setting.label}",
         f"Of {len(latency):,} decisions, evenly spread over the run; a query counts as long as the "
@@ -225,19 +204,20 @@ def _histogram(setting: Setting, sampled: Sequence[Samples]) -> Figure:
     )  # fmt: skip
 
 
-def _map(workspace: Workspace, name: str, run: Run) -> Figure:
+def _map(workspace: Workspace, name: str, run: SavedRun) -> Figure:
     """The picture that `cep abstract train` made, if it is of the abstraction that the run used."""
     image, reason = None, None
     try:
         artifact = workspace.open("abstraction", name)
-        used = [one["sha256"] for one in (run.manifest or {}).get("inputs", [])
+        used = [one["sha256"] for one in run.manifest.get("inputs", [])
                 if one["kind"] == "abstraction"]  # fmt: skip
+        file = artifact.path / "map.png"
         if used and artifact.reference.sha256 not in used:
-            reason = (
-                f"The abstraction `{name}` is another one now than {run.name} was trained with."
-            )
+            reason = f"The abstraction `{name}` has changed since {run.name} was trained with it."
+        elif file.is_file():
+            image = file.read_bytes()
         else:
-            image, reason = _picture(artifact.path)
+            reason = f"`{artifact.path}` holds no map.png."
     except ArtifactError:
         reason = f"The abstraction `{name}` that {run.name} used is not in this workspace."
     return Figure(
@@ -246,16 +226,3 @@ def _map(workspace: Workspace, name: str, run: Run) -> Figure:
         "annotated, small: propagated, rings: held out.", "image", Axis(""), Axis(""),
         image=image, empty=reason,
     )  # fmt: skip
-
-
-def _picture(path: Path) -> tuple[bytes | None, str | None]:
-    file = path / "map.png"
-    return (file.read_bytes(), None) if file.is_file() else (None, f"`{path}` holds no map.png.")
-
-
-def _floored(values: np.ndarray) -> list[float]:
-    return _floats(np.maximum(values, _LEAST_NATS))
-
-
-def _floats(values: np.ndarray) -> list[float]:
-    return [float(value) for value in values]

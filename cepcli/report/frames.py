@@ -8,16 +8,14 @@ Runs that are not finished are there, too: their `state` says so, and they have 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cepcli.errors import ArtifactError
 from cepcli.report.comparison import FIGURES
-from cepcli.report.unfinished import read_unfinished, settings_of
+from cepcli.report.saved_runs import SavedRun, read_run
 from cepcli.whole_files import whole_file
-from cepcli.workspace.artifacts import Workspace, read_json, writing
-from cepcli.workspace.metrics import read_metrics
+from cepcli.workspace.artifacts import Workspace, writing
 from cepcli.workspace.variables import workspace_root
 
 if TYPE_CHECKING:
@@ -30,29 +28,6 @@ ABOUT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class SavedRun:
-    """A run as it lies on the disk.
-
-    Attributes:
-        name: of the run.
-        path: its directory.
-        state: whether it is finished, is still running, or was stopped.
-        config: the settings that it was started with, nested as in config.toml.
-        summary: its result, as in summary.json; empty until it is finished.
-        manifest: what made it, when and where; empty until it is finished.
-        metrics: a row for each logged step, which is the index, and a column for each metric.
-    """
-
-    name: str
-    path: Path
-    state: Literal["finished", "running", "stopped"]
-    config: dict[str, Any]
-    summary: dict[str, Any]
-    manifest: dict[str, Any]
-    metrics: "DataFrame"
-
-
 def load_run(name: str, workspace: str | Path | None = None) -> SavedRun:
     """A run, finished or not.
 
@@ -63,9 +38,9 @@ def load_run(name: str, workspace: str | Path | None = None) -> SavedRun:
     Raises:
         ArtifactError: if there is no such run, or one of its files is damaged.
     """
-    space = _workspace(workspace)
-    path, state, summary, manifest = _found(space, name)
-    return SavedRun(name, path, state, settings_of(path), summary, manifest, _metrics(path, state))
+    run = read_run(_workspace(workspace), name)
+    _ = run.metrics  # damage is said here, not at the first use
+    return run
 
 
 def load_runs(
@@ -112,7 +87,7 @@ def load_metrics(
     rows = [
         (name, row["step"], metric, value)
         for name in _names(space, names)
-        for row in _read(*_found(space, name)[:2])
+        for row in read_run(space, name).rows
         for metric, value in row.items()
         if metric != "step" and value is not None
     ]
@@ -162,39 +137,26 @@ def _names(space: Workspace, names: Sequence[str] | str | None) -> list[str]:
     return space.matching("run", [names] if isinstance(names, str) else names, unfinished=True)
 
 
-def _found(space: Workspace, name: str) -> tuple[Path, Any, dict[str, Any], dict[str, Any]]:
-    """A run's directory, its state, its summary and its manifest."""
-    partial = space.partial("run", name)
-    if partial.is_dir() and not space.exists("run", name):
-        return partial, "running" if space.is_locked("run", name) else "stopped", {}, {}
-    artifact = space.open("run", name)
-    summary = read_json(artifact.path / "summary.json")
-    return artifact.path, "finished", summary, artifact.manifest
-
-
 def _row(space: Workspace, name: str) -> dict[str, Any]:
     """What a table of runs says of one."""
-    path, state, summary, manifest = _found(space, name)
-    config = settings_of(path)
+    run = read_run(space, name)
+    config, manifest = run.config, run.manifest
     about = {
-        "run": name, "state": state, "env": config.get("env"),
+        "run": name, "state": run.state, "env": config.get("env"),
         "agent": config.get("agent", config.get("algorithm")), "prior": config.get("prior"),
-        "cache": config.get("cache", {}).get("mode"), "seed": config.get("seed"),
+        "cache": config.get("cache", {}).get("mode"), "seed": config.get("seed"), "step": run.step,
         "steps": config.get("steps"), "version": manifest.get("cep_version"),
         "created": manifest.get("created"), "command": manifest.get("command"),
     }  # fmt: skip
-    if not summary:
-        about["step"] = read_unfinished(space, name).step
-    else:
-        about |= {"step": summary["steps"], **_scalars(summary), "run": name}
-        about |= _figures(name, summary)
+    if run.finished:
+        about |= _scalars(run.summary) | {"run": name} | _figures(name, run.summary)
     return about | {f"config.{key}": value for key, value in _scalars(config).items()}
 
 
 def _figures(name: str, summary: dict[str, Any]) -> dict[str, Any]:
     """What `cep runs compare` shows of a run."""
     try:
-        return {key: figure(summary) for key, (_, figure, _) in FIGURES.items()}
+        return {key: FIGURES[key][1](summary) for key in FIGURES}
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"summary.json of the run `{name}` lacks figures that this version of cep reads: "
@@ -206,15 +168,3 @@ def _figures(name: str, summary: dict[str, Any]) -> dict[str, Any]:
 def _scalars(nested: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers and words; what is None is left out, and so are lists, which no cell can hold."""
     return {k: v for k, v in flat(nested) if v is not None and not isinstance(v, list)}
-
-
-def _read(path: Path, state: str) -> list[dict[str, Any]]:
-    return read_metrics(path / "metrics.jsonl", finished=state == "finished")
-
-
-def _metrics(path: Path, state: str) -> "DataFrame":
-    """The rows of metrics.jsonl by step; those of one step, of training and evaluation, are one."""
-    import pandas as pd
-
-    frame = pd.DataFrame(_read(path, state) or {"step": []})
-    return frame.astype({"step": int}).groupby("step").last().astype(float)

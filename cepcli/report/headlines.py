@@ -5,36 +5,39 @@ from typing import Any
 
 from cepcli.report.comparison import FIGURES, comparison, queries_saved, seconds_saved
 from cepcli.report.document import Card, CardLine
-from cepcli.report.settings import Setting, World
+from cepcli.report.selection import Scenario, Setting
 
 _DASH = "–"
 #: With more settings a card names their values alone; intervals are in the table.
 _FEW = 3
 _MOST = 12
 
+#: A value, and its interval or what it was counted from.
 Told = tuple[str, str]
+#: Rows of a comparison by the labels of their settings.
+Rows = dict[str, dict[str, Any]]
 
 
-def uncached(world: World) -> Setting | None:
+def uncached(scenario: Scenario) -> Setting | None:
     """The setting that another one equals but for its cache; None if it is not a single one."""
     found = [
         setting
-        for setting in world.settings
+        for setting in scenario.settings
         if setting.finished and not setting.caches and setting.asks
-        and any(other.caches and _prior(other) == _prior(setting) for other in world.settings)
+        and any(other.caches and _prior(other) == _prior(setting) for other in scenario.settings)
     ]  # fmt: skip
     return found[0] if len(found) == 1 else None
 
 
 def _prior(setting: Setting) -> tuple[Any, Any]:
     """Agent and prior."""
-    summary = setting.runs[0].summary or setting.runs[0].settings
+    summary = setting.runs[0].summary or setting.runs[0].config
     return summary.get("agent"), summary.get("prior")
 
 
-def compared(world: World, baseline: Setting | None) -> dict[str, dict[str, Any]]:
+def compared(scenario: Scenario, baseline: Setting | None) -> Rows:
     """The row of each setting with a finished run, by its label."""
-    settings = [setting for setting in world.settings if setting.finished]
+    settings = [setting for setting in scenario.settings if setting.finished]
     if not settings:
         return {}
     related = baseline is not None and all(
@@ -44,17 +47,17 @@ def compared(world: World, baseline: Setting | None) -> dict[str, dict[str, Any]
     return {row["run"]: row for row in comparison([s.group for s in settings], name)}
 
 
-def cards(world: World, rows: dict[str, dict[str, Any]], baseline: Setting | None) -> list[Card]:
+def cards(scenario: Scenario, rows: Rows, baseline: Setting | None) -> list[Card]:
     """All cards of a section; those that no setting has anything to say to are left out."""
-    score = "success" if world.solvable else "return"
-    asking = [setting for setting in world.settings if setting.asks]
+    score = "success" if scenario.solvable else "return"
+    asking = [setting for setting in scenario.settings if setting.asks]
     found = [
-        _card("Held-out success" if world.solvable else "Held-out return", world.settings,
+        _card("Held-out success" if scenario.solvable else "Held-out return", scenario.settings,
               lambda setting: _score(setting, rows, score)),
-        _retention_card(world, rows, baseline, score),
+        _retention_card(scenario, rows, baseline, score),
         _card("Queries saved", asking, lambda setting: _queries(setting, rows)),
         _card("LLM time saved", asking, _seconds),
-        _card("Certificate", [s for s in world.settings if s.caches], _certificate),
+        _card("Certificate", [s for s in scenario.settings if s.caches], _certificate),
     ]  # fmt: skip
     return [card for card in found if card is not None]
 
@@ -75,14 +78,14 @@ def _card(
 
 
 def _retention_card(
-    world: World, rows: dict[str, dict[str, Any]], baseline: Setting | None, score: str
+    scenario: Scenario, rows: Rows, baseline: Setting | None, score: str
 ) -> Card | None:
     """What is kept of the baseline's score; how to have it told, where caches are without one."""
     if baseline is None:
-        caching = [setting for setting in world.settings if setting.caches]
+        caching = [setting for setting in scenario.settings if setting.caches]
         hint = "Report on the same agent without a cache, too, or name a --baseline."
         return _card("Retention", caching[:1], lambda setting: (_DASH, hint))
-    others = [setting for setting in world.settings if setting is not baseline]
+    others = [setting for setting in scenario.settings if setting is not baseline]
     title = f"Retention against {baseline.label}"
     return _card(title, others, lambda setting: _retention(setting, rows, baseline, score))
 
@@ -97,7 +100,7 @@ def interval(estimate: dict[str, Any], seeds: int, form: str, factor: float = 1.
     return f"{count}, {kind.get(estimate['interval'], '95% interval')} [{low}, {high}]"
 
 
-def _score(setting: Setting, rows: dict[str, dict[str, Any]], score: str) -> Told:
+def _score(setting: Setting, rows: Rows, score: str) -> Told:
     row = rows.get(setting.label)
     if row is None:
         return _DASH, ", ".join(run.standing for run in setting.runs)
@@ -114,9 +117,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _retention(
-    setting: Setting, rows: dict[str, dict[str, Any]], baseline: Setting, score: str
-) -> Told | None:
+def _retention(setting: Setting, rows: Rows, baseline: Setting, score: str) -> Told | None:
     """Score over the baseline's; where that is not above 0, by how much it is higher."""
     row, reference = rows.get(setting.label), rows.get(baseline.label)
     if row is None or reference is None or row.get("score_to_baseline") is None:
@@ -132,7 +133,7 @@ def _retention(
     return f"{found['mean']:+.0%}", detail + interval(found, seeds, "+.0%")
 
 
-def _queries(setting: Setting, rows: dict[str, dict[str, Any]]) -> Told | None:
+def _queries(setting: Setting, rows: Rows) -> Told | None:
     row = rows.get(setting.label)
     if row is None:
         return None

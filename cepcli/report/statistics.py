@@ -64,27 +64,23 @@ class Estimate:
         return _around(mean, sample.std(ddof=1) / math.sqrt(count), count - 1, bounds)
 
     @classmethod
-    def of_rates(cls, rates: Sequence[float], episodes: Sequence[int]) -> "Estimate":
-        """The mean of success rates, one a seed, each over so many episodes."""
-        if len(rates) > 1 and np.ptp(rates) == 0.0 and sum(episodes) > 0:
-            won = round(float(np.dot(rates, episodes)))
-            return cls(float(rates[0]), *_exact(won, sum(episodes)), "episodes")
-        return cls.of(rates, SHARE)
-
-    @classmethod
-    def of_retentions(
-        cls, rates: Sequence[float], reference: Sequence[float], episodes: Sequence[int]
+    def of_rates(
+        cls,
+        rates: Sequence[float],
+        episodes: Sequence[int],
+        reference: Sequence[float] | None = None,
     ) -> "Estimate":
-        """The mean of the ratios of success rates, a seed each, whose references are above 0.
+        """The mean of success rates, one a seed, each over so many episodes.
 
-        Where all seeds agree, with the interval of the rates over episodes, the reference as it is.
+        With a `reference`, of the ratios to its rates, which are above 0 and taken as they are.
         """
-        ratios = _array(rates) / _array(reference)
+        base = np.ones(len(rates)) if reference is None else _array(reference)
+        ratios = _array(rates) / base
         if len(ratios) > 1 and np.ptp(ratios) == 0.0 and sum(episodes) > 0:
             won = round(float(np.dot(rates, episodes)))
-            ends = _array(_exact(won, sum(episodes))) / float(np.mean(reference))
-            return cls(float(ratios[0]), float(ends[0]), float(ends[1]), "episodes")
-        return cls.of(ratios.tolist(), COUNT)
+            low, high = (end / float(base.mean()) for end in _exact(won, sum(episodes)))
+            return cls(float(ratios[0]), low, high, "episodes")
+        return cls.of(ratios.tolist(), SHARE if reference is None else COUNT)
 
     @classmethod
     def of_ratio(cls, values: Sequence[float], reference: Sequence[float]) -> "Estimate | None":
@@ -276,21 +272,20 @@ def _errors(statistic: Callable[..., Any], strata: Tasks) -> tuple[Any, Any, Any
 
 
 def _freedom(statistic: Callable[..., Any], strata: Sequence[np.ndarray]) -> np.ndarray:
-    """Degrees of freedom (Welch), by each stratum's share of the variance (jackknife)."""
-    parts = np.array([_jackknifed(statistic, strata, at) for at in range(len(strata))])
-    freedoms = [len(one) - 1 for one in strata]
-    found = [_pooled(each, freedoms)[1] for each in parts.reshape(len(strata), -1).T.tolist()]
-    return np.reshape(found, parts.shape[1:])
+    """Degrees of freedom (Welch), by each stratum's share of the variance.
 
-
-def _jackknifed(statistic: Callable[..., Any], strata: Sequence[np.ndarray], at: int) -> np.ndarray:
-    """Variance of a statistic from one stratum, by leaving out each of its values in turn."""
-    count = len(strata[at])
-    without = [
-        statistic(*strata[:at], np.delete(strata[at], one), *strata[at + 1 :], axis=-1)
-        for one in range(count)
-    ]
-    return (count - 1) * np.var(without, axis=0)
+    That is by the jackknife, which leaves out each value in turn.
+    """
+    parts = []
+    for at, own in enumerate(strata):
+        without = [
+            statistic(*strata[:at], np.delete(own, one), *strata[at + 1 :], axis=-1)
+            for one in range(len(own))
+        ]
+        parts.append((len(own) - 1) * np.var(without, axis=0))
+    freedoms, variances = [len(own) - 1 for own in strata], np.array(parts)
+    found = [_pooled(each, freedoms)[1] for each in variances.reshape(len(strata), -1).T.tolist()]
+    return np.reshape(found, variances.shape[1:])
 
 
 def _resampled(statistic: Callable[..., Any], strata: Sequence[np.ndarray]) -> np.ndarray:
@@ -299,9 +294,7 @@ def _resampled(statistic: Callable[..., Any], strata: Sequence[np.ndarray]) -> n
     Of n values n − 1 are drawn: with n the variance would be too small by (n − 1)/n.
     """
     random = np.random.default_rng(0)
-    drawn = [
-        one[random.integers(len(one), size=(_RESAMPLES, len(one) - 1))] for one in strata
-    ]  # fmt: skip
+    drawn = [one[random.integers(len(one), size=(_RESAMPLES, len(one) - 1))] for one in strata]
     return np.asarray(statistic(*drawn, axis=-1))
 
 

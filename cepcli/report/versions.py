@@ -1,10 +1,10 @@
-"""Which library versions runs were made with, and whether their seeds may be pooled.
+"""In what compared runs differ besides: versions of libraries, and τ that follows the cache.
 
 An environment of another version is another world: seeds of one setting that differ in one of the
 libraries which play it are not averaged, and settings that do are named where they are compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cepcli.errors import ConfigError
@@ -39,7 +39,7 @@ def check_seeds(label: str, runs: Mapping[str, Mapping[str, Any]]) -> None:
         other = seeds.setdefault(summary["seed"], name)
         if other != name:
             raise ConfigError(
-                f"`{other}` and `{name}` are both seed {summary['seed']} of `{label}`: it would "
+                f"`{other}` and `{name}` are both seed {summary['seed']} of `{label}`, which would "
                 "count twice.",
                 "Leave one of them out.",
             )
@@ -98,3 +98,28 @@ def _by_version(library: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str
 def _version(library: str, summary: Mapping[str, Any]) -> str | None:
     """None where an earlier cep did not record it."""
     return (summary.get("versions") or {}).get(library)
+
+
+#: Agents whose τ a schedule gives, and the schedules that follow what a cache answers.
+_HAVE_TAU = ("posterior-q", "yan", "hybrid-sac")
+_BY_HITS = ("hit-rate", "reliable-hit-rate")
+
+
+def temperature_note(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
+    """What there is to say where runs behind different caches have different τ for that reason.
+
+    Args:
+        runs: a label and the settings of each; several may have the same label.
+    """
+    told = [
+        (label, settings["posterior"].get("schedule"), settings.get("cache", {}).get("mode"))
+        for label, settings in runs
+        if settings.get("agent") in _HAVE_TAU and "posterior" in settings
+    ]
+    follow = list(dict.fromkeys(label for label, schedule, _ in told if schedule in _BY_HITS))
+    if not follow or len({mode for _, _, mode in told}) < 2:
+        return None
+    return (
+        f"τ followed the hit rate in {', '.join(follow)}: what differs in its cache differs in τ, "
+        "too. Caches alone are compared with --set posterior.schedule=constant."
+    )

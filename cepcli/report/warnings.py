@@ -20,10 +20,9 @@ from cepcli.errors import ConfigError
 from cepcli.report import advice
 from cepcli.report.advice import Subject, as_typed
 from cepcli.report.comparison import Group, late_score
+from cepcli.report.saved_runs import SavedRun, read_finished
 from cepcli.report.statistics import Estimate
-from cepcli.report.unfinished import settings_of
-from cepcli.workspace.artifacts import Workspace, read_json
-from cepcli.workspace.metrics import read_metrics
+from cepcli.workspace.artifacts import Workspace
 
 #: Decisions at the beginning that are not judged.
 WARM_UP = 200
@@ -127,23 +126,18 @@ def _hit_rate(subject: Subject, counts: Counts, over: str) -> RunWarning | None:
     rate = counts.hits / counts.decisions
     if rate >= LEAST_HIT_RATE:
         return None
-    parts = {
-        name: counts.share(name) or 0.0 for name in ("misses", "partial", "audits")
-    }  # fmt: skip
-    told = ", ".join(
-        f"{share:.0%} {_LOST[name]}" for name, share in parts.items() if counts.share(name)
-    )
+    parts = {name: counts.share(name) or 0.0 for name in _LOST}
+    told = ", ".join(f"{share:.0%} {_LOST[name]}" for name, share in parts.items() if share)
     seen = f"The cache answered {rate:.0%} of the decisions, less than {LEAST_HIT_RATE:.0%}, {over}"
     seen += f" ({told})" if told else ""
-    most = max(parts, key=lambda name: parts[name])
-    if most == "audits" and not _from_misses(counts):
-        return RunWarning("hit-rate", subject.run, seen, *advice.on_audits(subject))
-    if most == "partial" and not _from_misses(counts):
-        return RunWarning("hit-rate", subject.run, seen, *advice.on_partial_hits(subject))
-    return RunWarning("hit-rate", subject.run, seen, *advice.on_misses(subject))
+    most = "misses" if _from_misses(counts) else max(parts, key=lambda name: parts[name])
+    return RunWarning("hit-rate", subject.run, seen, *_ADVICE[most](subject))
 
 
 _LOST = {"misses": "missed", "partial": "lacked an action", "audits": "audited"}
+_ADVICE = {
+    "misses": advice.on_misses, "partial": advice.on_partial_hits, "audits": advice.on_audits,
+}  # fmt: skip
 
 
 def _from_misses(counts: Counts) -> bool:
@@ -241,11 +235,12 @@ def run_warnings(workspace: Workspace, name: str, uncached: str | None = None) -
         ArtifactError: if one of them doesn't exist or isn't finished.
         ConfigError: if `uncached` is named, but differs in more than its cache.
     """
-    subject, summary = _read(workspace, name)
+    run = read_finished(workspace, name)
+    subject, summary = _subject(run), run.summary
     if uncached is None:
         other = uncached_of(workspace, name, summary["cache"])
     else:
-        other = _summary(workspace, uncached)
+        other = read_finished(workspace, uncached).summary
         if not are_counterparts([summary], [other]):
             raise ConfigError(
                 f"`{uncached}` is not `{name}` without its cache: environment, agent, prior and "
@@ -263,7 +258,7 @@ def group_warnings(workspace: Workspace, group: Group, uncached: Group) -> list[
     """
     if not are_counterparts(group.summaries, uncached.summaries):
         return []
-    subjects = [_read(workspace, summary["run"])[0] for summary in group.summaries]
+    subjects = [_subject(read_finished(workspace, s["run"])) for s in group.summaries]
     by_kind: dict[Kind, list[RunWarning]] = {}
     for subject in subjects:
         for warning in answer_warnings(subject):
@@ -287,16 +282,9 @@ def uncached_of(workspace: Workspace, name: str, mode: str) -> dict[str, Any] | 
     other = re.sub(rf"(?<![A-Za-z0-9]){mode}(?![A-Za-z0-9])", "off", name)
     if other == name or not workspace.exists("run", other):
         return None
-    return _summary(workspace, other)
+    return read_finished(workspace, other).summary
 
 
-def _read(workspace: Workspace, name: str) -> tuple[Subject, dict[str, Any]]:
-    path = workspace.open("run", name).path
-    summary = read_json(path / "summary.json")
-    rows = read_metrics(path / "metrics.jsonl")
-    config = as_typed(path / "config.toml")
-    return Subject(name, summary["cache"], rows, settings_of(path), config), summary
-
-
-def _summary(workspace: Workspace, name: str) -> dict[str, Any]:
-    return read_json(workspace.open("run", name).path / "summary.json")
+def _subject(run: SavedRun) -> Subject:
+    config = as_typed(run.path / "config.toml")
+    return Subject(run.name, run.cache_mode, run.rows, run.config, config)

@@ -9,7 +9,7 @@ from cepcli.envs.control_episodes import ControlTracker
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.experiments.retention import retention
 from cepcli.report.comparison import area_under_curve
-from cepcli.report.curves import plot_run
+from cepcli.report.plots import plot_run
 from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace, sha256
 from tests.agents import control_worlds

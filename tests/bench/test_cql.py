@@ -4,6 +4,7 @@ import pytest
 
 from cepcli.bench import cql as module
 from cepcli.bench.cql import bench_cql
+from cepcli.bench.turns import rates
 from cepcli.errors import ConfigError
 
 
@@ -24,7 +25,7 @@ def test_ratios_are_medians_within_a_round():
         "cql-prior": [{"wall": s, "cpu": 0.5} for s in (0.5, 5.0, 1.0)],
         "d3rlpy": [{"wall": s, "cpu": 3.0} for s in (3.0, 15.0, 4.0)],
     }
-    found = module._figures(times, 4, "wall")
+    found = rates(times, 4, module.RATIOS)
     assert found["ratio_to_d3rlpy"] == 2.0
     assert found["prior_ratio_to_cql"] == 2.0
     assert found["every_draw_ratio_to_d3rlpy"] is None
@@ -33,11 +34,11 @@ def test_ratios_are_medians_within_a_round():
 
 def test_without_d3rlpy_there_is_no_ratio_to_it():
     times = {"cql": [{"wall": 2.0, "cpu": 2.0}], "cql-prior": [{"wall": 1.0, "cpu": 1.0}]}
-    assert module._figures(times, 1, "wall")["ratio_to_d3rlpy"] is None
+    assert rates(times, 1, module.RATIOS)["ratio_to_d3rlpy"] is None
 
 
 def test_a_core_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match="is not there"):
+    with pytest.raises(ConfigError, match="is not available"):
         bench_cql(1, 1, core=10_000)
 
 

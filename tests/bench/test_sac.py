@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cepcli.bench import sac as bench_sac
+from cepcli.bench import turns
 from cepcli.cli.main import app
 from cepcli.errors import ConfigError
 
@@ -30,21 +31,22 @@ def test_what_is_not_installed_is_named_and_left_out(ours_alone):
 
 def test_ratios_are_medians_of_what_was_run_side_by_side():
     times = {"sac": [1.0, 2.0, 9.0], "hybrid-sac": [2.0, 4.0, 6.0], "sbx": [3.0, 3.0, 3.0]}
-    turns = {name: [{"wall": s} for s in seconds] for name, seconds in times.items()}
-    figures = bench_sac._figures(turns, 90, "wall")
+    taken = {name: [{"wall": s, "cpu": 1.0} for s in own] for name, own in times.items()}
+    figures = turns.rates(taken, 90, bench_sac.RATIOS)
     assert figures["steps_per_s"] == {"sac": 45.0, "hybrid-sac": 22.5, "sbx": 30.0}
     assert figures["ratio_to_sbx"] == 1.5
     assert figures["hybrid_to_sac"] == 0.5
     assert figures["ratio_to_sb3"] is None
+    assert figures["cpu"]["hybrid_to_sac"] == 1.0
 
 
 def test_a_core_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match="Core 9999 is not there"):
+    with pytest.raises(ConfigError, match="Core 9999 is not available"):
         bench_sac.bench_sac(core=9999)
 
 
 def test_a_contender_that_cannot_begin_says_why():
-    contender = bench_sac.Contender("sac", core=9999, module=bench_sac.__name__)
+    contender = turns.Contender("sac", core=9999, module=bench_sac.__name__)
     with pytest.raises(ConfigError, match="`sac` cannot be timed here; it said: OSError"):
         contender.run(1)
     contender.stop()

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from cepcli.agents.config import with_presets
 from cepcli.cli.main import app
 from cepcli.experiments import sweep
-from cepcli.experiments.ablation import Ablation, Column, Measurement, Preparation, Variant, World
+from cepcli.experiments.ablation import Ablation, Column, Measurement, Preparation, Setup, Variant
 from cepcli.experiments.ablations import ABLATIONS
 from cepcli.experiments.plan import plan
 from cepcli.report.comparison import FIGURES
@@ -20,7 +20,7 @@ NAMES = [
     "cache", "controller", "delta", "capacity", "refresh", "kl-bound", "staleness", "annotations",
     "label-noise", "shots", "priors", "prompts", "scoring", "temperature", "candidates", "transfer",
 ]  # fmt: skip
-PLACES = [(one.name, world.env) for one in ABLATIONS.values() for world in one.worlds]
+PLACES = [(one.name, setup.env) for one in ABLATIONS.values() for setup in one.setups]
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_every_table_makes_valid_settings_and_commands_that_cep_understands(name
     ablation = ABLATIONS[name]
     planned = plan(ablation, [3], space, env=env)
     keys = {task.key for task in planned.tasks}
-    [world] = [one for one in ablation.worlds if one.env == env]
-    assert world.baseline in world.variants
-    assert [job.variant for job in planned.jobs] == list(world.variants)
+    [setup] = [one for one in ablation.setups if one.env == env]
+    assert setup.baseline in setup.variants
+    assert [job.variant for job in planned.jobs] == list(setup.variants)
     for task in planned.tasks:
         assert set(task.needs) <= keys
         assert "{" not in " ".join((*task.command, task.name))
@@ -97,9 +97,9 @@ def _parsed(command):
 
 def test_a_run_of_control_is_longer_than_one_of_text_but_short(space):
     for ablation in ABLATIONS.values():
-        for world in ablation.worlds:
-            most = 600 if "agent" not in world.base else 5_000
-            assert world.base["steps"] <= most
+        for setup in ablation.setups:
+            most = 600 if "agent" not in setup.base else 5_000
+            assert setup.base["steps"] <= most
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ VARIANTS = {"sampled": Variant(), "greedy": Variant({"eval_greedy": True})}
 
 
 def tiny(variants=None, preparations=None, base=RANDOM, **more):
-    world = World(base["env"], base, variants or VARIANTS, "sampled", preparations or {})
+    setup = Setup(base["env"], base, variants or VARIANTS, "sampled", preparations or {})
     return Ablation(
-        name="tiny", question="Does it matter?", worlds=(world,),
+        name="tiny", question="Does it matter?", setups=(setup,),
         figures=("success", "wall_seconds"), **more,
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cepcli.report import curves
+from cepcli.report import plots
 from cepcli.workspace.artifacts import Workspace, versions
 from tests.report import stored
 from tests.report.test_versions import made_with
@@ -11,11 +11,7 @@ from tests.report.test_warnings import row
 def space(workspace_root, monkeypatch):
     """Runs of two settings in two worlds; pictures are drawn, but not rendered."""
 
-    def save_nothing(figure, path):
-        curves.plt.close(figure)
-        path.touch()
-
-    monkeypatch.setattr(curves, "save_picture", save_nothing)
+    monkeypatch.setattr(plots, "save_figures", lambda figures, path, columns=1: path.touch())
     found = Workspace(workspace_root)
     for seed, score in enumerate((100.0, 200.0)):
         stored.finished(found, "ant-off", seed, score, env="ant", cache="off")

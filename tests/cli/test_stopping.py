@@ -85,7 +85,7 @@ from pathlib import Path
 from cepcli.workspace.artifacts import Workspace
 from cepcli.cli.stopping import exit_code, stoppable
 from cepcli.experiments.sweep import make
-from cepcli.experiments.tasks import Task
+from cepcli.experiments.plan import Task
 
 command = ("train", "--env", "babyai/goto-redball", "--agent", "random", "--steps", "1000000",
            "--name", "x", "--set", "eval_episodes=1", "--set", "log_interval=1")

@@ -8,6 +8,7 @@ from cepcli.abstraction.states import Abstraction
 from cepcli.errors import ConfigError
 from cepcli.experiments import kl_bound as module
 from cepcli.experiments.kl_bound import Pair, _row, measure_kl_bound
+from cepcli.experiments.visits import PriorErrors
 from cepcli.workspace.artifacts import Workspace
 from tests.agents import control_worlds
 
@@ -80,18 +81,22 @@ def test_noise_that_changes_no_text_says_nothing(space):
     ]  # fmt: skip
 
 
+def pair(calibrates, similarity, gap, span, kl):
+    return Pair("flip 1", calibrates, similarity, PriorErrors(gap, span, kl=9.0, posterior_kl=kl))
+
+
 def test_the_lipschitz_constant_is_judged_by_pairs_that_it_does_not_know():
-    learned = Pair("flip 1", True, similarity=0.5, gap=2.0, span=3.0, kl=0.5)
+    learned = pair(True, 0.5, 2.0, 3.0, 0.5)
     assert learned.lipschitz == pytest.approx(2.0)  # ‖z − z′‖ = 1
-    held = Pair("flip 1", False, similarity=0.5, gap=2.0, span=4.0, kl=1.0)
-    over = Pair("flip 1", False, similarity=0.9, gap=2.0, span=4.0, kl=1.0)
+    held = pair(False, 0.5, 2.0, 4.0, 1.0)
+    over = pair(False, 0.9, 2.0, 4.0, 1.0)
     row = _row("flip 1", [learned, held, over], learned.lipschitz, 4)
     assert (row["pairs"], row["judged"], row["changed"]) == (3, 2, 0.75)
     assert row["key_violations"] == 0.5  # 4·0.5 = 2 holds, 4·0.1 = 0.4 does not
     assert row["key_tightness"] == pytest.approx((1.0 / 2.0 + 1.0 / 0.4) / 2)
     assert row["span_violations"] == 0
     assert row["span_tightness"] == pytest.approx((0.5 / (9 / 8) + 0.5 + 0.5) / 3)
-    same_key = Pair("flip 1", True, similarity=1.0, gap=2.0, span=3.0, kl=0.5)
+    same_key = pair(True, 1.0, 2.0, 3.0, 0.5)
     assert same_key.lipschitz == float("inf")
     assert _row("flip 1", [same_key], same_key.lipschitz, 1)["lipschitz"] is None
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from cepcli.errors import ConfigError
@@ -12,7 +14,7 @@ from cepcli.report.aggregate import (
     settings_of,
 )
 from cepcli.report.comparison import Group, load_groups
-from cepcli.report.curves import plot_profiles
+from cepcli.report.plots import plot_profiles
 from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
@@ -173,6 +175,7 @@ def test_a_group_without_a_finished_run_has_no_score():
 
 
 def _empty():
-    from cepcli.report.unfinished import Unfinished
+    from cepcli.report.saved_runs import SavedRun
 
-    return Group("b", [], [Unfinished("b_s0", "e", 100, 0, 40, running=True, resume="")])
+    config = {"env": "e", "steps": 100, "seed": 0}
+    return Group("b", [], [SavedRun("b_s0", Path("b_s0.partial"), "running", config)])

@@ -9,10 +9,9 @@ from cepcli.report.comparison import (
     load_groups,
     overhead,
     seconds_saved,
-    temperature_note,
 )
-from cepcli.report.curves import plot_comparison
-from cepcli.report.pareto import rivals
+from cepcli.report.plots import plot_comparison, rivals
+from cepcli.report.versions import temperature_note
 from cepcli.workspace.artifacts import Workspace, write_json
 from tests.report import stored
 
@@ -142,7 +141,7 @@ def test_the_late_score_is_the_mean_of_the_last_fifth_of_the_steps():
 def test_scores_of_other_worlds_and_lengths_have_no_relation(workspace, key):
     groups = load_groups(workspace, ["a_s0", "b_s0"])
     groups[0].summaries[0][key] = "another"
-    with pytest.raises(ConfigError, match=f"`a_s0` cannot be held against `b`: its `{key}`"):
+    with pytest.raises(ConfigError, match=f"Cannot compare `a_s0` with `b`: its `{key}`"):
         comparison(groups, baseline="b")
 
 

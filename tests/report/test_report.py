@@ -2,16 +2,18 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.build import build_report
-from cepcli.report.document import Axis
-from cepcli.report.plain import as_csv, as_markdown
-from cepcli.report.scales import number, scale_of
+from cepcli.report.document import Axis, Figure, Series
+from cepcli.report.drawing import number
 from cepcli.report.selection import select
+from cepcli.report.svg import draw_svg
+from cepcli.report.writers import as_csv, as_markdown
 from cepcli.workspace.artifacts import Workspace
 from tests.report import worlds
 
@@ -244,7 +246,7 @@ def test_a_map_is_shown_only_of_the_abstraction_that_was_used(space):
     assert "not in this workspace" in figures(section)["map-walker2d-other"].empty
     worlds.make_run(space, "a", **walker, inputs=[used._replace(sha256="0" * 64)])
     [section] = report_of(space, "a_s0").sections
-    assert "another one now" in figures(section)["map-walker2d-default"].empty
+    assert "has changed since a_s0" in figures(section)["map-walker2d-default"].empty
 
 
 def test_an_ablation_is_its_variants_in_order_even_where_runs_are_gone(space):
@@ -332,7 +334,7 @@ def test_markdown_has_headlines_tables_and_commands(space):
 
 
 def test_a_picture_holds_every_figure_there_is(space, tmp_path):
-    from cepcli.report.picture import save_report_picture
+    from cepcli.report.drawing import save_report_picture
 
     worlds.make_run(space, "a")
     path = save_report_picture(report_of(space, "a_s0"), tmp_path / "r.png")
@@ -348,13 +350,27 @@ def test_numbers_on_axes_are_short(value, text):
     assert number(value) == text
 
 
+def drawn(axis, values):
+    """The words in a figure with these values along its vertical axis."""
+    line = Series("a", "g0", 0, [0.0, 1.0], values)
+    svg = draw_svg(Figure("k", "T", "", "lines", Axis("step"), axis, [line]), "u")
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
 def test_ticks_are_round_and_lie_within_the_axis():
-    shares = scale_of(Axis("", 0.0, 1.0, share=True), [0.2], 0.0, 100.0)
-    assert [text for _, text in shares.ticks()] == ["0%", "20%", "40%", "60%", "80%", "100%"]
-    decades = scale_of(Axis("", log=True), [0.03, 700.0], 0.0, 100.0)
-    assert (decades.low, decades.high) == (0.01, 1000.0)
-    assert decades(0.01) == 0.0
-    assert decades(1000.0) == 100.0
-    flat = scale_of(Axis(""), [5.0, 5.0], 0.0, 100.0)
-    assert flat.low < 5.0 < flat.high
-    assert flat.ticks()
+    shares = drawn(Axis("share", 0.0, 1.0, share=True), [0.2, 0.3])
+    assert [text for text in shares if "%" in text] == ["0%", "20%", "40%", "60%", "80%", "100%"]
+    decades = drawn(Axis("ms", log=True), [0.03, 700.0])
+    assert {"0.01", "1000"} < {*decades}
+    assert "0.0001" in drawn(Axis("nats", log=True), [0.0002, 0.5])
+    assert "5" in drawn(Axis("flat"), [5.0, 5.0])
+
+
+def test_a_figure_has_no_style_of_its_own_and_ids_that_are_of_its_page():
+    line = Series("a<b", "g1", 0, [0.0, 1.0], [1.0, None], [0.5, 1.0], [1.5, 1.0], end="stopped")
+    svg = draw_svg(Figure("k", "T", "How.", "lines", Axis("step"), Axis("y"), [line]), "u")
+    assert "style" not in svg
+    assert "var(--g1)" in svg
+    assert "a&lt;b: 1 (0.5 … 1.5, 1 seeds)" in svg
+    assert '<desc id="u-desc">How. a&lt;b: 1 at 0, 1 at 0.</desc>' in svg
+    assert all(name.startswith("u-") for name in re.findall(r' id="([^"]+)"', svg))

@@ -93,10 +93,10 @@ def test_success_rates_that_all_agree_have_the_interval_of_their_episodes():
 
 
 def test_retentions_that_all_agree_have_the_interval_of_their_episodes():
-    found = Estimate.of_retentions([0.9, 0.8], [0.9, 0.8], [30, 30])
+    found = Estimate.of_rates([0.9, 0.8], [30, 30], [0.9, 0.8])
     assert (found.mean, found.interval) == (1.0, "episodes")
     assert 0.85 < found.low < 0.95 < 1.05 < found.high < 1.12
-    assert Estimate.of_retentions([0.9, 0.8, 0.7], [0.9, 0.9, 0.9], [30] * 3).interval == "seeds"
+    assert Estimate.of_rates([0.9, 0.8, 0.7], [30] * 3, [0.9, 0.9, 0.9]).interval == "seeds"
 
 
 def test_equal_values_have_an_interval_of_no_width():

@@ -5,7 +5,7 @@ import pytest
 from cepcli.agents.offline_config import OfflineConfig
 from cepcli.errors import ArtifactError, ConfigError, DataError, Interrupted
 from cepcli.report.comparison import FIGURES, comparison, load_groups
-from cepcli.report.curves import plot_comparison, plot_run
+from cepcli.report.plots import plot_comparison, plot_run
 from cepcli.runs.engine import default_name, evaluate_offline_run
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.checkpoint_files import checkpoints

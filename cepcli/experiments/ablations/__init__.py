@@ -1,4 +1,4 @@
-"""The ablations, as tables: `ABLATIONS` has them all by name, each file those of one subject.
+"""The ablations, as tables: `ABLATIONS` has them all by name.
 
 Defaults are small enough for two cores: some hundred decisions in a world of text, some thousand
 steps of control.
@@ -6,30 +6,18 @@ steps of control.
 
 from cepcli.errors import ConfigError
 from cepcli.experiments.ablation import Ablation
-from cepcli.experiments.ablations import abstraction, caching, measured, posterior, prior, transfer
+from cepcli.experiments.ablations import caching, priors
 from cepcli.registry import suggest
 
 ABLATIONS: dict[str, Ablation] = {
     ablation.name: ablation
     for ablation in (
-        caching.CACHE,
-        caching.CONTROLLER,
-        caching.DELTA,
-        caching.CAPACITY,
-        caching.REFRESH,
-        measured.KL_BOUND,
-        measured.STALENESS,
-        abstraction.ANNOTATIONS,
-        abstraction.LABEL_NOISE,
-        prior.SHOTS,
-        prior.PRIORS,
-        prior.PROMPTS,
-        prior.SCORING,
-        posterior.TEMPERATURE,
-        posterior.CANDIDATES,
-        transfer.TRANSFER,
+        caching.CACHE, caching.CONTROLLER, caching.DELTA, caching.CAPACITY, caching.REFRESH,
+        priors.KL_BOUND, caching.STALENESS, priors.ANNOTATIONS, priors.LABEL_NOISE, priors.SHOTS,
+        priors.PRIORS, priors.PROMPTS, priors.SCORING, priors.TEMPERATURE, priors.CANDIDATES,
+        priors.TRANSFER,
     )
-}
+}  # fmt: skip
 
 
 def ablation_named(name: str) -> Ablation:

@@ -1,8 +1,10 @@
 """What the tables share: the settings under which their runs are short enough for two cores."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from cepcli.experiments.ablation import Preparation, Variant
+from cepcli.experiments.ablation import Preparation, Setup, Variant
 
 #: τ is the same for all: by default it follows the hit rate, and whatever changes that changes it.
 SAME_TEMPERATURE = {"schedule": "constant", "temperature": 0.3}
@@ -13,39 +15,31 @@ BY_RELIABLE_HITS: dict[str, Any] = {"schedule": "reliable-hit-rate", "temperatur
 
 #: A world of text: some hundred decisions, judged by thirty episodes at the end.
 TEXT: dict[str, Any] = {
-    "prior": "{prior}",
-    "steps": 400,
-    "eval_interval": 400,
-    "eval_episodes": 1,
-    "final_eval_episodes": 30,
-    "checkpoint_interval": 100,
-    "posterior": SAME_TEMPERATURE,
-}
+    "prior": "{prior}", "steps": 400, "eval_interval": 400, "eval_episodes": 1,
+    "final_eval_episodes": 30, "checkpoint_interval": 100, "posterior": SAME_TEMPERATURE,
+}  # fmt: skip
 
 #: Continuous control: some hundred decisions are some thousand steps.
 CONTROL: dict[str, Any] = {
-    "agent": "hybrid-sac",
-    "prior": "{prior}",
-    "abstraction": "{family}/default",
-    "steps": 5_000,
-    "eval_interval": 5_000,
-    "eval_episodes": 1,
-    "final_eval_episodes": 5,
-    "checkpoint_interval": 2_500,
-    "posterior": SAME_TEMPERATURE,
-}
+    "agent": "hybrid-sac", "prior": "{prior}", "abstraction": "{family}/default", "steps": 5_000,
+    "eval_interval": 5_000, "eval_episodes": 1, "final_eval_episodes": 5,
+    "checkpoint_interval": 2_500, "posterior": SAME_TEMPERATURE,
+}  # fmt: skip
 
-#: Runs of control ask an LLM in the words of an abstraction; the family's is made once.
-DESCRIBED = {
-    "abstraction": Preparation(
+
+def control(
+    env: str, base: Mapping[str, Any], variants: Mapping[str, Variant], baseline: str
+) -> Setup:
+    """Runs of control, which ask an LLM in the words of the family's abstraction, made once."""
+    words = Preparation(
         "abstraction", "{family}/default", ("abstract", "train", "--env", "{env}")
-    )
-}
-
-
-def described(variants: dict[str, Variant]) -> dict[str, Variant]:
-    """The variants, each after the family's abstraction."""
-    return {
-        name: Variant(one.config, (*one.needs, "abstraction"), one.settings)
-        for name, one in variants.items()
+    )  # fmt: skip
+    described = {
+        name: replace(one, needs=(*one.needs, "abstraction")) for name, one in variants.items()
     }
+    return Setup(env, base, described, baseline, {"abstraction": words})
+
+
+def cached(mode: str, **settings: Any) -> Variant:
+    """A variant with another cache."""
+    return Variant({"cache": {"mode": mode, **settings}})

@@ -1,13 +1,22 @@
-"""Ablations of the prior cache: which one, who moves its parameters, and each parameter alone."""
+"""Ablations of the prior cache: which one, who moves its parameters, each of them, how stale."""
 
-from cepcli.experiments.ablation import Ablation, Preparation, Variant, World
+from typing import Any
+
+from cepcli.experiments.ablation import (
+    Ablation,
+    Column,
+    Measurement,
+    Preparation,
+    Setup,
+    Variant,
+)
 from cepcli.experiments.ablations.bases import (
     BY_HITS,
     BY_RELIABLE_HITS,
     CONTROL,
-    DESCRIBED,
     TEXT,
-    described,
+    cached,
+    control,
 )
 
 _FIGURES = (
@@ -16,9 +25,7 @@ _FIGURES = (
 )  # fmt: skip
 
 #: More hits than usual are audited, so that their KL is known.
-_CACHE_TEXT = {
-    **TEXT, "steps": 300, "eval_interval": 300, "cache": {"refresh_rate": 0.1},
-}  # fmt: skip
+_CACHE_TEXT = {**TEXT, "steps": 300, "eval_interval": 300, "cache": {"refresh_rate": 0.1}}
 _CACHE_CONTROL = {**CONTROL, "cache": {"refresh_rate": 0.1}}
 
 #: By similarity alone, as in the paper.
@@ -27,18 +34,18 @@ _PLAIN_RULE = {"gate": "off"}
 #: What a semantic cache is without learning: raw sentence embeddings, a goal at a time.
 _RAW_KEYS = {**_PLAIN_RULE, "encoder": "minilm", "focus": False, "learn_head": False}
 
+_TIGHTEN = cached("surrogate", surrogate={"td_error_sign": "tighten"})
+
 _MODES = {
-    "off": Variant({"cache": {"mode": "off"}}),
-    "exact": Variant({"cache": {"mode": "exact"}}),
-    "lru": Variant({"cache": {"mode": "lru"}}),
-    "lru-plain-rule": Variant({"cache": {"mode": "lru", **_PLAIN_RULE}}),
-    "lru-raw-keys": Variant({"cache": {"mode": "lru", **_RAW_KEYS}}),
-    "fifo": Variant({"cache": {"mode": "fifo"}}),
-    "surrogate": Variant({"cache": {"mode": "surrogate"}}),
-    "surrogate-tighten": Variant(
-        {"cache": {"mode": "surrogate", "surrogate": {"td_error_sign": "tighten"}}}
-    ),
-    "certified": Variant({"cache": {"mode": "certified"}}),
+    "off": cached("off"),
+    "exact": cached("exact"),
+    "lru": cached("lru"),
+    "lru-plain-rule": cached("lru", **_PLAIN_RULE),
+    "lru-raw-keys": cached("lru", **_RAW_KEYS),
+    "fifo": cached("fifo"),
+    "surrogate": cached("surrogate"),
+    "surrogate-tighten": _TIGHTEN,
+    "certified": cached("certified"),
     "certified-tau-hits": Variant({"cache": {"mode": "certified"}, "posterior": BY_HITS}),
     "certified-tau-reliable": Variant(
         {"cache": {"mode": "certified"}, "posterior": BY_RELIABLE_HITS}
@@ -48,10 +55,10 @@ _MODES = {
 CACHE = Ablation(
     name="cache",
     question="What does each way of caching cost, and what does it keep?",
-    worlds=(
-        World("babyai/goto-redball", _CACHE_TEXT, _MODES, "off"),
-        World("alfworld/pick", _CACHE_TEXT, _MODES, "off"),
-        World("halfcheetah", _CACHE_CONTROL, described(_MODES), "off", DESCRIBED),
+    setups=(
+        Setup("babyai/goto-redball", _CACHE_TEXT, _MODES, "off"),
+        Setup("alfworld/pick", _CACHE_TEXT, _MODES, "off"),
+        control("halfcheetah", _CACHE_CONTROL, _MODES, "off"),
     ),
     figures=_FIGURES,
 )
@@ -62,8 +69,7 @@ _EARLY_KEYS = {"mode": "lru", "head_from": 50, "control_interval": 50}
 _LONGER = {**TEXT, "steps": 600, "eval_interval": 600}
 #: The gate would hide what a parameter does, as it lets few similar texts answer.
 _LRU = {**_EARLY_KEYS, **_PLAIN_RULE}
-_LRU_TEXT = {**_LONGER, "cache": {**_LRU, "refresh_rate": 0.05}}
-_LRU_CONTROL = {**_CACHE_CONTROL, "cache": {**_LRU, "refresh_rate": 0.05}}
+_AUDITED = {**_LRU, "refresh_rate": 0.05}
 
 #: Keys, threshold and head from a run that was recorded before: known from the first decision.
 _FOUND = {
@@ -86,22 +92,20 @@ _FOUND = {
 CONTROLLER = Ablation(
     name="controller",
     question="Is it worth adapting the cache online, against fixed values good from the start?",
-    worlds=(
-        World(
+    setups=(
+        Setup(
             "babyai/goto-redball",
             {**_LONGER, "cache": {**_EARLY_KEYS, "refresh_rate": 0.05}},
             {
-                "exact": Variant({"cache": {"mode": "exact"}}),
+                "exact": cached("exact"),
                 "fixed": Variant(),
                 "fixed-found-before": Variant({}, ("settings",), "{label}.toml"),
-                "surrogate": Variant({"cache": {"mode": "surrogate"}}),
-                "surrogate-tighten": Variant(
-                    {"cache": {"mode": "surrogate", "surrogate": {"td_error_sign": "tighten"}}}
-                ),
+                "surrogate": cached("surrogate"),
+                "surrogate-tighten": _TIGHTEN,
                 "surrogate-found-before": Variant(
                     {"cache": {"mode": "surrogate"}}, ("settings",), "{label}.toml"
                 ),
-                "certified": Variant({"cache": {"mode": "certified"}}),
+                "certified": cached("certified"),
             },
             "exact",
             _FOUND,
@@ -110,53 +114,68 @@ CONTROLLER = Ablation(
     figures=_FIGURES,
 )
 
-_THRESHOLDS = {
-    f"{delta:g}": Variant({"cache": {"threshold": delta}})
-    for delta in (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999)
+
+def _parameter(
+    name: str, question: str, cache: dict[str, Any], key: str, values: tuple[float, ...],
+    baseline: str, figure: str = "audit_kl",
+) -> Ablation:  # fmt: skip
+    """One parameter of a cache with LRU eviction, in text and in control."""
+    variants = {f"{value:g}": Variant({"cache": {key: value}}) for value in values}
+    setups = (
+        Setup("babyai/goto-redball", {**_LONGER, "cache": cache}, variants, baseline),
+        control("halfcheetah", {**CONTROL, "cache": cache}, variants, baseline),
+    )
+    figures = ("success", "return", "queries_saved", "queries_per_decision", figure)
+    return Ablation(name, question, setups, figures, frontier=True)
+
+
+DELTA = _parameter(
+    "delta", "How much may be reused, by the threshold δ, before it costs return?", _AUDITED,
+    "threshold", (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999), "0.999",
+)  # fmt: skip
+CAPACITY = _parameter(
+    "capacity", "How many entries K does a cache need?", _AUDITED,
+    "capacity", (8, 16, 32, 64, 128, 10_000), "10000", "overhead",
+)  # fmt: skip
+#: With a loose threshold, so that there are errors for audits to find.
+REFRESH = _parameter(
+    "refresh", "What share r of semantic hits is worth asking again?", {**_LRU, "threshold": 0.95},
+    "refresh_rate", (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), "0",
+)  # fmt: skip
+
+_STALE = {
+    "off": cached("off"),
+    "lru-unaudited": cached("lru", refresh_rate=0.0),
+    "lru": cached("lru", refresh_rate=0.05),
+    "lru-much-audited": cached("lru", refresh_rate=0.3),
+    "certified": cached("certified"),
+    "certified-unrenewed": cached("certified", certified={"renew": False}),
 }
+_TRACED = {"trace": True, "cache": {"head_from": 50, "control_interval": 50, "threshold": 0.9}}
 
-DELTA = Ablation(
-    name="delta",
-    question="How much may be reused, by the threshold δ, before it costs return?",
-    worlds=(
-        World("babyai/goto-redball", _LRU_TEXT, _THRESHOLDS, "0.999"),
-        World("halfcheetah", _LRU_CONTROL, described(_THRESHOLDS), "0.999", DESCRIBED),
+STALENESS = Ablation(
+    name="staleness",
+    question="How far are cached priors from fresh ones on held-out states as a run goes on?",
+    setups=(
+        Setup("babyai/goto-redball", {**TEXT, **_TRACED}, _STALE, "off"),
+        control("walker2d", {**CONTROL, **_TRACED}, _STALE, "off"),
     ),
-    figures=("success", "return", "queries_saved", "queries_per_decision", "audit_kl"),
-    frontier=True,
-)
-
-_CAPACITIES = {
-    f"{capacity}": Variant({"cache": {"capacity": capacity}})
-    for capacity in (8, 16, 32, 64, 128, 10_000)
-}
-
-CAPACITY = Ablation(
-    name="capacity",
-    question="How many entries K does a cache need?",
-    worlds=(
-        World("babyai/goto-redball", _LRU_TEXT, _CAPACITIES, "10000"),
-        World("halfcheetah", _LRU_CONTROL, described(_CAPACITIES), "10000", DESCRIBED),
+    figures=("success", "return", "queries_per_decision", "audit_kl"),
+    measurement=Measurement(
+        ("cache", "staleness", "{run}", "--states-of", "{baseline}"),
+        "Cached against fresh priors on held-out states, by decisions of training",
+        (
+            Column("entries", ("entries",), ".0f"),
+            Column("exact hits", ("exact",), ".0%"),
+            Column("semantic hits", ("semantic",), ".0%"),
+            Column("KL of semantic hits, nats", ("kl_mean",), ".4f"),
+            Column("the same without audits", ("kl_mean_unaudited",), ".4f"),
+            Column("95th percentile", ("kl_p95",), ".3f"),
+            Column("over κ", ("over_budget",), ".1%"),
+            Column("KL of the posterior", ("posterior_kl_mean",), ".4f"),
+            Column("audits", ("audits",), ".0f"),
+            Column("of them over κ", ("audits_over_budget",), ".0f"),
+        ),
+        on=tuple(name for name in _STALE if name != "off"),
     ),
-    figures=("success", "return", "queries_saved", "queries_per_decision", "overhead"),
-    frontier=True,
-)
-
-_REFRESH_RATES = {
-    f"{rate:g}": Variant({"cache": {"refresh_rate": rate}})
-    for rate in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-}
-#: Loose, so that there are errors for audits to find.
-_LOOSE_TEXT = {**_LONGER, "cache": {**_LRU, "threshold": 0.95}}
-_LOOSE_CONTROL = {**_CACHE_CONTROL, "cache": {**_LRU, "threshold": 0.95}}
-
-REFRESH = Ablation(
-    name="refresh",
-    question="What share r of semantic hits is worth asking again?",
-    worlds=(
-        World("babyai/goto-redball", _LOOSE_TEXT, _REFRESH_RATES, "0"),
-        World("halfcheetah", _LOOSE_CONTROL, described(_REFRESH_RATES), "0", DESCRIBED),
-    ),
-    figures=("success", "return", "queries_saved", "queries_per_decision", "audit_kl"),
-    frontier=True,
 )

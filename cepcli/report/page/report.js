@@ -107,8 +107,6 @@ for (const heading of document.querySelectorAll("th")) {
 
 // ---- saving ----
 
-const DRAWN = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "paint-order", "font-family", "font-size"];
-
 function save(name, url) {
   const link = document.createElement("a");
   link.href = url;
@@ -125,11 +123,13 @@ function saveBlob(name, blob) {
 // A copy of a figure that looks the same anywhere: what the style sheet says is written into it.
 function standalone(drawing) {
   const copy = drawing.cloneNode(true);
-  const patterns = document.querySelector("#patterns defs");
-  write(drawing, copy);
-  const defs = patterns.cloneNode(true);
-  write(patterns, defs);
-  copy.prepend(defs);
+  const [sources, targets] = [drawing, copy].map((root) => [...root.querySelectorAll("*")]);
+  sources.forEach((source, number) => {
+    const style = getComputedStyle(source);
+    const names = [...source.attributes].filter((one) => one.value.includes("var(")).map((one) => one.name);
+    if (source.tagName === "text") names.push("font-family", "font-size", "paint-order", "stroke", "stroke-width");
+    for (const name of names) targets[number].setAttribute(name, style.getPropertyValue(name));
+  });
   for (const strip of copy.querySelectorAll(".strip")) strip.remove();
   for (const part of copy.querySelectorAll("*")) {
     part.removeAttribute("class");
@@ -143,20 +143,8 @@ function standalone(drawing) {
   ground.setAttribute("width", "100%");
   ground.setAttribute("height", "100%");
   ground.setAttribute("fill", getComputedStyle(drawing.parentElement).backgroundColor);
-  defs.after(ground);
+  copy.prepend(ground);
   return new XMLSerializer().serializeToString(copy);
-}
-
-function write(from, to) {
-  const [sources, targets] = [from, to].map((root) => [root, ...root.querySelectorAll("*")]);
-  sources.forEach((source, number) => {
-    const style = getComputedStyle(source);
-    for (const property of DRAWN) {
-      // a pattern is named by an attribute, which stays
-      if (property === "fill" && source.getAttribute("fill")) continue;
-      targets[number].setAttribute(property, style.getPropertyValue(property));
-    }
-  });
 }
 
 function savePng(name, drawing) {

@@ -4,9 +4,9 @@ import pytest
 
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.report.comparison import as_json, cell, comparison, estimated, load_groups
-from cepcli.report.curves import plot_comparison
+from cepcli.report.plots import plot_comparison
+from cepcli.report.saved_runs import read_unfinished
 from cepcli.report.statistics import Estimate
-from cepcli.report.unfinished import read_unfinished
 from cepcli.workspace.artifacts import Workspace
 from tests.report import stored
 
@@ -83,7 +83,7 @@ def test_a_finished_run_that_is_made_again_is_the_finished_one(space):
 
 def test_an_unfinished_run_of_another_length_is_refused_like_a_finished_one(space):
     stored.died(space, "a", 2, steps=50)
-    with pytest.raises(ConfigError, match="`a_s2` cannot be held against `a`: its `steps` is 50"):
+    with pytest.raises(ConfigError, match="Cannot compare `a_s2` with `a`: its `steps` is 50"):
         comparison(load_groups(space, ["a_s?"], unfinished=True))
 
 
@@ -92,7 +92,7 @@ def test_several_worlds_or_budgets_are_no_comparison(tmp_path, key, grouping):
     space = Workspace(tmp_path / "w")
     stored.finished(space, "a", 0, 0.5)
     stored.finished(space, "b", 0, 0.5, **{key: "f" if key == "env" else 7})
-    with pytest.raises(ConfigError, match=f"`b_s0` cannot be held against `a`: its `{key}`") as err:
+    with pytest.raises(ConfigError, match=f"Cannot compare `b_s0` with `a`: its `{key}`") as err:
         comparison(load_groups(space, ["*"]))
     assert grouping in err.value.hint
 

@@ -1,4 +1,4 @@
-from cepcli.report.frontier import plot_frontier, unbeaten
+from cepcli.report.plots import plot_frontier, unbeaten
 
 
 def test_a_setting_is_unbeaten_unless_another_is_as_good_in_both_and_better_in_one():
