@@ -70,8 +70,8 @@ def in_words(found: Forecast, parallel: int) -> str:
             "How long it takes is unknown: no run of this environment and agent is finished here."
         )
     least = "at least " if found.unknown else "about "
-    runs = f"by {found.runs} finished run{'s' if found.runs > 1 else ''}"
-    told = runs if found.runs else "by earlier sweeps"
+    runs = f"{found.runs} finished run{'s' if found.runs > 1 else ''}"
+    told = f"estimated from {runs if found.runs else 'earlier sweeps'}"
     rest = f"; without {found.unknown} of {tasks}, whose time is unknown" * bool(found.unknown)
     return f"It will take {least}{duration(found.total)}, {parallel} at a time, {told}{rest}."
 

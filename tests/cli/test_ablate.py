@@ -383,7 +383,7 @@ def test_records_of_published_runs_tell_the_time_too(cep, table, monkeypatch, tm
     (record / "summary.json").write_text(json.dumps(summary("published_s0")))
     told = cep("ablate", "tiny", "--seeds", "1", "--dry-run", "--json").json
     assert (told["seconds"], told["unknown"]) == (2.0, 0)
-    assert "by 1 finished run" in cep("ablate", "tiny", "--seeds", "1", "--dry-run").out
+    assert "estimated from 1 finished run" in cep("ablate", "tiny", "--seeds", "1", "--dry-run").out
 
 
 @pytest.mark.parametrize(("name", "env"), PLACES)
