@@ -504,10 +504,13 @@ def bytes_per_entry(policy, count):
     return taken
 
 
-def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte():
+@pytest.mark.parametrize(
+    "policy",
+    ["lru", "utility", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fifo", "lfu"))],
+)
+def test_what_an_entry_takes_beyond_its_key_is_under_a_kilobyte(policy):
     bytes_per_entry("lru", 100)  # what the first one ever brings along is no entry's
-    for policy in ("lru", "fifo", "lfu", "utility"):
-        assert bytes_per_entry(policy, 1500) < 1024, policy
+    assert bytes_per_entry(policy, 1500) < 1024
 
 
 def test_an_entry_set_aside_answers_its_own_text_and_is_nobodys_nearest():

@@ -127,7 +127,7 @@ def test_a_process_that_was_killed_leaves_nothing_that_makes_games(tmp_path, als
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not session(maker), 10)
+    wait_for(lambda: not session(maker))
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan", "1000001"])
