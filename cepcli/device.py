@@ -18,7 +18,7 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"There is no device `{name}`.", "Use cpu, cuda, cuda:N or auto.")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"The device `{name}` is not there: torch sees {torch.cuda.device_count()} CUDA "
+            f"The device `{name}` is not available: torch sees {torch.cuda.device_count()} CUDA "
             "devices.",
             "Use --device cpu, or see `cep doctor`.",
         )
