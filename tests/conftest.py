@@ -63,7 +63,7 @@ def made_once(tmp_path_factory):
 @pytest.fixture
 def short_search(monkeypatch):
     """Gaits of walkers are searched for in one round: enough where nobody needs to get ahead."""
-    monkeypatch.setattr("cepcli.annotate.gaits._BUDGET", 1)
+    monkeypatch.setattr("cepcli.annotate.policies._BUDGET", 1)
 
 
 @pytest.fixture(scope="module")

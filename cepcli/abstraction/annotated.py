@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,12 +17,8 @@ WHOLE = "description"
 class Annotated(NamedTuple):
     """States with their labels, row by row.
 
-    Attributes:
-        observations: float64.
-        goals: the task text of each state's environment.
-        texts: its description.
-        primitives: the best symbolic action.
-        slots: phrase by slot, empty where the description is in somebody's own words.
+    The goal is the task text of the state's environment, the primitive the best symbolic action;
+    slots give phrases by slot, none where the description is in somebody's own words.
     """
 
     observations: Float[ndarray, "states features"]
@@ -33,13 +29,8 @@ class Annotated(NamedTuple):
 
     def take(self, rows: Sequence[int] | Int[ndarray, " rows"]) -> "Annotated":
         """Some of the rows."""
-        return Annotated(
-            self.observations[np.asarray(rows, np.int64)],
-            tuple(self.goals[row] for row in rows),
-            tuple(self.texts[row] for row in rows),
-            tuple(self.primitives[row] for row in rows),
-            tuple(self.slots[row] for row in rows),
-        )
+        taken: Any = [tuple(column[row] for row in rows) for column in self[1:]]
+        return Annotated(self.observations[np.asarray(rows, np.int64)], *taken)
 
     @property
     def own_words(self) -> int:

@@ -18,14 +18,25 @@ from cepcli.abstraction.annotated import (
     infer_form,
     mislabelled,
 )
-from cepcli.abstraction.bank import UNKNOWN, Bank
-from cepcli.abstraction.fitting import Fitter, Known, Labelled, Losses, Rewarded, discounted
-from cepcli.abstraction.geometry import with_distances
-from cepcli.abstraction.judge import HeldOut, judge
-from cepcli.abstraction.picture import plot_map
-from cepcli.abstraction.state_encoder import StateEncoder, feature_scale, standardised
-from cepcli.abstraction.states import Abstraction
+from cepcli.abstraction.fitting import (
+    Fitter,
+    KnownPriors,
+    Labelled,
+    Losses,
+    Rewarded,
+    discounted,
+)
+from cepcli.abstraction.judge import HeldOut, judge, plot_map
+from cepcli.abstraction.state_encoder import (
+    StateEncoder,
+    feature_scale,
+    point_pairs,
+    standardised,
+    with_distances,
+)
+from cepcli.abstraction.states import UNKNOWN, Abstraction, Bank
 from cepcli.config import build, read_toml, write_toml
+from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError, ConfigError
 from cepcli.keys.catalog import Notify, make_encoder
 from cepcli.keys.config import AbstractionConfig
@@ -49,24 +60,16 @@ class Sources(NamedTuple):
     """What an abstraction is made from.
 
     Attributes:
-        family: of the environments.
-        features: names of the observation's numbers.
-        feature_sha256: identity of that list.
-        actions: the primitives, in the order of every prior.
+        spec: of an environment of the family: features, and primitives in the order of priors.
         annotated: labelled states.
         rollouts: unlabelled ones.
-        pairs: of points among the features, as `point_pairs` finds them.
         prior: name of the prior that is asked.
         inputs: for the manifest.
     """
 
-    family: str
-    features: tuple[str, ...]
-    feature_sha256: str
-    actions: tuple[str, ...]
+    spec: ControlSpec
     annotated: Annotated
     rollouts: Sequence[Rollout]
-    pairs: Int[ndarray, "pairs 2"]
     prior: str
     inputs: Sequence[Input]
 
@@ -137,8 +140,10 @@ def train_abstraction(
     annotated = sources.annotated.with_whole_texts()
     if sources.annotated.own_words:
         count, total = sources.annotated.own_words, len(annotated.texts)
-        taken = "told apart as a whole" if WHOLE in annotated.slots[0] else "no phrases to learn"
-        notify(f"{count} of {total} descriptions are in own words: {taken}")
+        taken = (
+            "each is learned as a whole" if WHOLE in annotated.slots[0] else "they have no slots"
+        )
+        notify(f"{count} of {total} descriptions are in free wording: {taken}")
     train, heldout = split(annotated, config)
     train = mislabelled(train, config.wrong_labels, generator(config.seed, "wrong labels"))
     lesson = _Lesson(sources, train, config, words)
@@ -151,10 +156,13 @@ def train_abstraction(
     before = lesson.encoder()
 
     notify(f"Asking the prior {sources.prior} about the annotated descriptions")
-    true = ask([*train.states(sources.actions), *heldout.states(sources.actions)])
+    actions = sources.spec.actions
+    true = ask([*train.states(actions), *heldout.states(actions)])
     notify("Stage 3: joining prior divergence and value")
     spans = _spans(train.goals, true[: len(train.goals)])
-    known = Known(lesson.inputs(train.observations), spans, config.kappa or usual_bound(spans))
+    known = KnownPriors(
+        lesson.inputs(train.observations), spans, config.kappa or usual_bound(spans)
+    )
     rewarded, judged = lesson.rewarded()
     losses = lesson.fitter.stage(lesson.labelled(pseudo), known, rewarded)
 
@@ -165,7 +173,7 @@ def train_abstraction(
         annotated=heldout,
         described=abstraction.encoder.texts(words.encode_many(heldout.texts)),
         log_priors=true,
-        log_priors_described=ask(said.states(sources.actions)),
+        log_priors_described=ask(said.states(actions)),
         keys_before=before.keys(np.concatenate([train.observations, heldout.observations])),
         goals=_numbered([*train.goals, *heldout.goals]),
     )
@@ -193,20 +201,21 @@ class _Lesson:
         self, sources: Sources, train: Annotated, config: AbstractionConfig, words: TextEncoder
     ) -> None:
         self._sources, self._train, self._config, self._words = sources, train, config, words
+        self._actions, self._pairs = sources.spec.actions, point_pairs(sources.spec.features)
         self._random = generator(config.seed, "rollouts")
         self._form = infer_form(train.texts, train.slots)
         self._phrases = tuple(
             tuple(dict.fromkeys(row[slot] for row in train.slots if slot in row))
             for slot in self._form.slots
         )
-        self._codes = _codes(train, self._form, self._phrases, sources.actions)
+        self._codes = _codes(train, self._form, self._phrases, self._actions)
         self._phrase_vectors = tuple(
             words.encode_many([f"{slot}: {phrase}" for phrase in phrases])
             for slot, phrases in zip(self._form.slots, self._phrases, strict=True)
         )
         self._pool = self._drawn()
         annotated, pool = (
-            with_distances(part, sources.pairs) for part in (train.observations, self._pool)
+            with_distances(part, self._pairs) for part in (train.observations, self._pool)
         )
         self._mean, self._scale = feature_scale(np.concatenate([annotated, pool]))
         self._scale = self._scale / relevance(annotated, self._codes[:, :-1])
@@ -217,12 +226,12 @@ class _Lesson:
         self, observations: Float[ndarray, "states features"]
     ) -> Float32[ndarray, "states inputs"]:
         """Standardised features and distances."""
-        points = with_distances(observations, self._sources.pairs)
+        points = with_distances(observations, self._pairs)
         return standardised(points, self._mean, self._scale)
 
     def encoder(self) -> StateEncoder:
         """The encoder as trained so far."""
-        return self.fitter.encoder(self._sources.pairs, self._mean, self._scale)
+        return self.fitter.encoder(self._pairs, self._mean, self._scale)
 
     def propagated(self) -> Int[ndarray, " states"]:
         """Which unlabelled states take their neighbours' labels now."""
@@ -265,10 +274,10 @@ class _Lesson:
         chosen = self.propagated()
         keys = self.encoder().keys(np.concatenate([self._train.observations, self._pool[chosen]]))
         codes = np.concatenate([self._codes, self._pool_codes[chosen]])
-        sources = self._sources
+        spec = self._sources.spec
         return Abstraction(
-            sources.family, sources.features, sources.feature_sha256, self.encoder(),
-            self._bank(keys, codes), self._form, self._phrases, sources.actions,
+            spec.family, tuple(feature.name for feature in spec.features), spec.feature_sha256,
+            self.encoder(), self._bank(keys, codes), self._form, self._phrases, self._actions,
         )  # fmt: skip
 
     def figures(self, losses: Losses, judged: Rewarded | None) -> dict[str, Any]:
@@ -288,9 +297,9 @@ class _Lesson:
     def _bank(
         self, keys: Float32[ndarray, "entries dim"], codes: Int[ndarray, "entries questions"]
     ) -> Bank:
-        counts = [*map(len, self._phrases), len(self._sources.actions)]
+        counts = [*map(len, self._phrases), len(self._actions)]
         annotated = np.arange(len(keys)) < len(self._codes)
-        return Bank.of(keys, codes, annotated, counts, self._config.neighbours)
+        return Bank(keys, codes, annotated, counts, self._config.neighbours)
 
     def _composed(self, codes: Int[ndarray, " questions"]) -> str:
         pairs = zip(self._phrases, codes[:-1], strict=True)
@@ -299,7 +308,7 @@ class _Lesson:
     def _drawn(self) -> Float[ndarray, "states features"]:
         """Unlabelled states: so many of the rollouts', at random, in their order."""
         parts = [rollout.observations for rollout in self._sources.rollouts]
-        pool = np.concatenate([np.zeros((0, len(self._sources.features))), *parts])
+        pool = np.concatenate([np.zeros((0, len(self._sources.spec.features))), *parts])
         chosen = self._random.permutation(len(pool))[: self._config.rollout_states]
         return pool[np.sort(chosen)]
 
@@ -381,17 +390,18 @@ def require_enough(count: int, family: str, name: str | None = None) -> None:
 
 def _check(sources: Sources) -> None:
     """Refuse what cannot be learned from, in one sentence."""
-    annotated = sources.annotated
-    require_enough(len(annotated.texts), sources.family)
-    unknown = sorted(set(annotated.primitives) - set(sources.actions))
+    annotated, spec = sources.annotated, sources.spec
+    require_enough(len(annotated.texts), spec.family)
+    unknown = sorted(set(annotated.primitives) - set(spec.actions))
     if unknown:
         raise ArtifactError(
-            f"The annotations name the primitive `{unknown[0]}`, which {sources.family} has not.",
-            f"Its primitives are: {', '.join(sources.actions)}.",
+            f"The annotations name the primitive `{unknown[0]}`, which {spec.family} does not "
+            "have.",
+            f"Its primitives are: {', '.join(spec.actions)}.",
         )
-    if annotated.observations.shape[1] != len(sources.features):
+    count, expected = annotated.observations.shape[1], len(spec.features)
+    if count != expected:
         raise ArtifactError(
-            f"The annotations have {annotated.observations.shape[1]} features, {sources.family} "
-            f"has {len(sources.features)}.",
+            f"The annotations have {count} features, {spec.family} has {expected}.",
             "They were made for another version of the environment; make them again.",
         )

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
+from scipy.signal import lfilter
 from torch import Tensor
 
 from cepcli.abstraction.state_encoder import ARRAYS, StateEncoder
@@ -23,10 +24,9 @@ _VALUE_WIDTH = 32
 
 
 class Labelled(NamedTuple):
-    """States and their descriptions, for InfoNCE.
+    """States as standardised features, and their descriptions, for InfoNCE.
 
     Attributes:
-        inputs: standardised features.
         texts: which row of `vectors` describes each state; equal descriptions share a row.
         vectors: frozen embeddings of the distinct descriptions.
         codes: which phrase of each slot describes each state, below 0 where none is known.
@@ -47,13 +47,10 @@ class Rewarded(NamedTuple):
     values: Float32[ndarray, " states"]
 
 
-class Known(NamedTuple):
-    """States whose priors are known.
+class KnownPriors(NamedTuple):
+    """States whose priors are known: the spans of every pair, NaN for pairs that are not compared.
 
-    Attributes:
-        inputs: standardised features.
-        spans: of every pair's priors, NaN for pairs that are not compared.
-        kappa: span²/8 at which two keys should stand 63 % of the way to a right angle, nats.
+    `kappa` is the span²/8 at which two keys should stand 63 % of the way to a right angle, nats.
     """
 
     inputs: Float32[ndarray, "states features"]
@@ -72,11 +69,8 @@ class Losses(NamedTuple):
 class Fitter:
     """Weights in training; `stage` may be called again and again.
 
-    Args:
-        inputs: how many numbers describe a state.
-        words: dimension of the descriptions' frozen embeddings.
-        config: sizes and training.
-        generator: draws first weights, batches and noise.
+    `inputs` numbers describe a state, and `words` is the dimension of the descriptions' frozen
+    embeddings. The generator draws first weights, batches and noise.
     """
 
     def __init__(
@@ -100,7 +94,10 @@ class Fitter:
             weight.requires_grad_()
 
     def stage(
-        self, labelled: Labelled, known: Known | None = None, rewarded: Rewarded | None = None
+        self,
+        labelled: Labelled,
+        known: KnownPriors | None = None,
+        rewarded: Rewarded | None = None,
     ) -> Losses:
         """`config.steps` gradient steps on InfoNCE, and on what else is given.
 
@@ -178,7 +175,7 @@ class Fitter:
             return torch.zeros(())
         return self._config.slot_weight * torch.stack(losses).mean()
 
-    def _divergence(self, known: Known | None) -> Tensor:
+    def _divergence(self, known: KnownPriors | None) -> Tensor:
         if known is None:
             return torch.zeros(())
         rows = self._batch(len(known.inputs))
@@ -256,12 +253,5 @@ def discounted(
     rewards: Sequence[Float[ndarray, " steps"]], discount: float
 ) -> list[Float[ndarray, " steps"]]:
     """Σ_k discount^k·r_{t+k} within each episode."""
-    found = []
-    for episode in rewards:
-        values = np.zeros(len(episode))
-        total = 0.0
-        for step in range(len(episode) - 1, -1, -1):
-            total = float(episode[step]) + discount * total
-            values[step] = total
-        found.append(values)
-    return found
+    summed = (np.asarray(lfilter([1.0], [1.0, -discount], part[::-1])) for part in rewards)
+    return [values[::-1] for values in summed]

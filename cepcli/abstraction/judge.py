@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 
 from cepcli.abstraction.annotated import Annotated
-from cepcli.abstraction.bank import Bank
-from cepcli.abstraction.states import Abstraction
+from cepcli.abstraction.states import Abstraction, Bank
 from cepcli.errors import ArtifactError
 from cepcli.keys.quality import hits_at_equal_kl, lipschitz
 
 STATES, ARRAYS = "heldout.jsonl", "heldout.npz"
 _MOST_RETRIEVED = 5
+_COLOURS = 10  # of matplotlib's default cycle
 #: What a certified cache promises by default: so many nats, for such a share of the hits.
 _BUDGET, _WITHIN_BUDGET = 0.5, 0.9
 
@@ -29,8 +29,7 @@ class HeldOut(NamedTuple):
     """Annotations that only judge, and what is known of them and of those in the bank.
 
     Attributes:
-        annotated: the held-out states and their labels.
-        described: unit vectors of their descriptions, in the space of the keys.
+        described: unit vectors of the held-out descriptions, in the space of the keys.
         log_priors: of the true descriptions, nats; of the bank's annotations first, in its order.
         log_priors_described: of what the abstraction says of the held-out states instead.
         keys_before: keys before the joint stage, in the order of `log_priors`.
@@ -51,15 +50,9 @@ class HeldOut(NamedTuple):
             for goal, text, primitive, slots in zip(*columns, strict=True):
                 row = {"goal": goal, "text": text, "primitive": primitive, "slots": dict(slots)}
                 file.write(json.dumps(row) + "\n")
-        np.savez(
-            folder / ARRAYS,
-            observations=self.annotated.observations,
-            described=self.described,
-            log_priors=self.log_priors,
-            log_priors_described=self.log_priors_described,
-            keys_before=self.keys_before,
-            goals=self.goals,
-        )
+        arrays = {**self._asdict(), "observations": self.annotated.observations}
+        arrays.pop("annotated")
+        np.savez(folder / ARRAYS, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> "HeldOut":
@@ -147,7 +140,7 @@ def _propagation(
     """
     bank = abstraction.bank
     mask = bank.annotated
-    alone = Bank.of(bank.keys[mask], bank.codes[mask], mask[mask], bank.counts, bank.neighbours)
+    alone = Bank(bank.keys[mask], bank.codes[mask], mask[mask], bank.counts, bank.neighbours)
     vote = alone.vote(keys)
     clear = vote.lead >= margin
     right = _right(abstraction, vote.codes[:, :-1].tolist(), annotated)
@@ -207,3 +200,39 @@ def _reuse(keys: Float32[ndarray, "known dim"], heldout: HeldOut) -> dict[str, f
         target=_BUDGET, start=start, cost="bound", quantile=_WITHIN_BUDGET,
     )  # fmt: skip
     return {"lipschitz": bound.quantile, "largest": bound.largest, "hit_rate": hits.hit_rate}
+
+
+def plot_map(abstraction: Abstraction, heldout: Float32[ndarray, "states dim"], path: Path) -> None:
+    """Write a map of the bank's keys as PNG: two principal components, coloured by primitive.
+
+    Annotations are large points, propagated labels small ones, and keys of held-out states rings.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    bank = abstraction.bank
+    centre = bank.keys.mean(0)
+    _, variances, directions = np.linalg.svd(bank.keys - centre, full_matrices=False)
+    plane = directions[:2].T
+    share = variances[:2] ** 2 / max(float((variances**2).sum()), np.finfo(float).tiny)
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    points = (bank.keys - centre) @ plane
+    primitives = bank.codes[:, -1]
+    for code in np.unique(primitives):
+        name = abstraction.primitives[code] if code >= 0 else "none"
+        here = primitives == code
+        for shown, size in ((here & ~bank.annotated, 4), (here & bank.annotated, 28)):
+            label = name if size > 4 else None
+            axes.scatter(*points[shown].T, s=size, color=f"C{code % _COLOURS}", label=label)
+    rings = (heldout - centre) @ plane
+    axes.scatter(*rings.T, s=40, facecolors="none", edgecolors="0.3", label="held out")
+    axes.set(
+        title=f"Keys of {abstraction.family}, by primitive",
+        xlabel=f"first principal component, {share[0]:.0%} of the variance",
+        ylabel=f"second, {share[1]:.0%}",
+    )
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)

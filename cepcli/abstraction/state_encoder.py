@@ -1,19 +1,21 @@
 """A state's features to a unit key, and a description to the unit vector that should be near it.
 
 z = W₃·relu(W₂·relu(W₁·x + b₁) + b₂) scaled to length 1, x the standardised features, and distances
-between the points among them; the frozen embedding of a description goes through one linear map.
-Plain numpy: a key takes some ten microseconds.
+between the points among them: what words like "near" speak of. A network learns distances from a
+few hundred states badly, and they cost nothing to work out. The frozen embedding of a description
+goes through one linear map. Plain numpy: a key takes some ten microseconds.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 
-from cepcli.abstraction.geometry import PER_PAIR, with_distances
+from cepcli.envs.control import Feature
 from cepcli.keys.encoder import unit
 
 #: Number of axes of each array of a `StateEncoder`.
@@ -23,22 +25,20 @@ ARRAYS = {
 }  # fmt: skip
 #: Standardised features are cut here: a simulator that breaks should not break the key.
 CUT = 5.0
+#: Numbers that a pair of points adds: log of the distance, log of the horizontal one, height.
+PER_PAIR = 3
+_PAST = "previous_"
+_MILLIMETRE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StateEncoder:
-    """The learned maps, float32.
+    """The learned maps: W₁ and b₁, W₂ and b₂, W₃ as `output`, and `text` for descriptions.
 
     Attributes:
-        pairs: columns at which two points begin; see `cepcli.abstraction.geometry`.
+        pairs: columns at which two points begin, as `point_pairs` finds them.
         mean: of each input: the features, then what the pairs add.
         scale: what an input less its mean is divided by.
-        first: W₁.
-        first_bias: b₁.
-        second: W₂.
-        second_bias: b₂.
-        output: W₃.
-        text: from a description's frozen embedding to the space of the keys.
     """
 
     pairs: Float32[ndarray, "pairs 2"]
@@ -120,3 +120,40 @@ def feature_scale(
     constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(values).max(0))
     scale = np.where(constant, 1.0, deviation)
     return values.mean(0).astype(np.float32), scale.astype(np.float32)
+
+
+def point_pairs(features: Sequence[Feature]) -> Int[ndarray, "pairs 2"]:
+    """Columns at which the points of each pair begin.
+
+    A point is three features in metres, NAME_x, NAME_y and NAME_z. All of one moment are paired,
+    and each with itself one step ago, "previous_NAME".
+    """
+    named = [feature.name if feature.unit == "m" else "" for feature in features]
+    points = {
+        name.removesuffix("_x"): column
+        for column, name in enumerate(named)
+        if name.endswith("_x")
+        and named[column : column + 3] == [name[:-1] + axis for axis in "xyz"]
+    }
+    now = {name: column for name, column in points.items() if not name.startswith(_PAST)}
+    found = list(combinations(now.values(), 2))
+    found += [
+        (column, points[_PAST + name]) for name, column in now.items() if _PAST + name in points
+    ]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def with_distances(
+    observations: Float[ndarray, "*rows features"], pairs: Int[ndarray, "pairs 2"]
+) -> Float[ndarray, "*rows inputs"]:
+    """Observations with `PER_PAIR` numbers of each pair of points behind them."""
+    if not len(pairs):
+        return observations
+    values = np.asarray(observations)
+    columns = pairs[:, :, None] + np.arange(3)
+    between = values[..., columns[:, 0]] - values[..., columns[:, 1]]
+    squares = between * between
+    flat = squares[..., 0] + squares[..., 1]
+    whole = flat + squares[..., 2]
+    logs = [0.5 * np.log(square + _MILLIMETRE**2) for square in (whole, flat)]
+    return np.concatenate([values, *logs, between[..., 2]], axis=-1)

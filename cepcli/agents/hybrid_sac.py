@@ -62,7 +62,7 @@ from cepcli.agents.squashed_gaussian import (
     squashed_sample,
 )
 from cepcli.agents.twin_critics import lower_slope, lower_value
-from cepcli.datasets.control_replay import ControlBatch, ControlReplay, ControlTransition
+from cepcli.datasets.control_replay import ControlReplay, ControlTransition, ReplayBatch
 from cepcli.posterior import log_posterior, state_value
 from cepcli.seeding import generator, stream_seed, torch_generator
 from cepcli.workspace.checkpoint_files import take_over
@@ -280,7 +280,7 @@ class HybridSAC:
             errors = self.update(batch, temperature)
         return errors
 
-    def _relabel(self, batch: ControlBatch) -> None:
+    def _relabel(self, batch: ReplayBatch) -> None:
         """Let a share of the batch be as if other symbols had been held; see the module."""
         share = self._config.relabel
         if self._symbols == 1 or self.nominal or not share:
@@ -291,7 +291,7 @@ class HybridSAC:
         held = batch.pairs[:, self._features : self._known]
         held[chosen] = self._one_hot[drawn[chosen]]
 
-    def update(self, batch: ControlBatch, temperature: float) -> CriticErrors:
+    def update(self, batch: ReplayBatch, temperature: float) -> CriticErrors:
         """One gradient step of everything on `batch`; τ weighs the symbols in the target."""
         alpha = self.log_alpha.exp()
         errors = self._critic_step(batch.pairs, self._target(batch, alpha, temperature))
@@ -302,7 +302,7 @@ class HybridSAC:
         return errors
 
     def _target(
-        self, batch: ControlBatch, alpha: Tensor, temperature: float
+        self, batch: ReplayBatch, alpha: Tensor, temperature: float
     ) -> Float[Tensor, " batch"]:
         """The target r + γ·(1 − terminated)·V(s′); see the module's docstring."""
         size, boundaries = len(batch.reward), len(batch.next_log_prior)
@@ -319,7 +319,7 @@ class HybridSAC:
             self._spread.update(float((by_symbol.amax(-1) - by_symbol.amin(-1)).mean()))
         return torch.addcmul(batch.reward, batch.continues, values, value=self._config.discount)
 
-    def _upcoming(self, batch: ControlBatch) -> Float[Tensor, "rows known"]:
+    def _upcoming(self, batch: ReplayBatch) -> Float[Tensor, "rows known"]:
         """The next states: those inside a hold, then each of the others under every symbol."""
         if self._symbols == 1:
             return batch.next_observation
@@ -330,7 +330,7 @@ class HybridSAC:
         chosen[..., self._features :] = self._one_hot
         return torch.cat([upcoming[:inside], chosen.flatten(0, 1)])
 
-    def _upcoming_nominals(self, batch: ControlBatch) -> Tensor | None:
+    def _upcoming_nominals(self, batch: ReplayBatch) -> Tensor | None:
         """Nominal controls of the rows that the target needs, in their order."""
         if not self.nominal:
             return None
@@ -354,7 +354,7 @@ class HybridSAC:
         self._critic_adam.step()
         return CriticErrors(torch.cat(errors, dim=1).T, target)
 
-    def _actor_step(self, batch: ControlBatch, alpha: Tensor) -> None:
+    def _actor_step(self, batch: ReplayBatch, alpha: Tensor) -> None:
         size = len(batch.reward)
         known, room = batch.pairs[:, : self._known], self._lasting.of(size)
         sample = self._sample(known, room, self._noise)

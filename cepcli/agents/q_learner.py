@@ -15,7 +15,7 @@ from cepcli.agents.config import LearnerConfig, PosteriorConfig
 from cepcli.agents.losses import TDLoss, next_state_value, td_loss
 from cepcli.agents.networks import TextQNetwork, shrunk_advantage
 from cepcli.agents.q_scale import RunningSpread
-from cepcli.datasets.text_replay import NO_ACTION, NStepWindow, Replay, StateBatch, StateRows
+from cepcli.datasets.text_replay import NO_ACTION, NStepWindow, StateBatch, StateRows, TextReplay
 from cepcli.keys.encoder import EmbeddingTable
 from cepcli.posterior import sample_candidates, sample_multiplicities
 from cepcli.seeding import generator, stream_seed
@@ -43,7 +43,7 @@ class QLearner:
             self.target = self._network()
         self._sync()
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=config.learning_rate)
-        self.replay = Replay(config.replay_capacity)
+        self.replay = TextReplay(config.replay_capacity)
         self.window = NStepWindow(config.n_step, config.discount)
         self._sampling = generator(seed, "replay")
         self._candidates = torch.Generator().manual_seed(stream_seed(seed, "backup-candidates"))

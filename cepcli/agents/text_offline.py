@@ -21,7 +21,7 @@ from torch import Tensor
 from cepcli.agents.losses import td_loss
 from cepcli.agents.networks import TextQNetwork
 from cepcli.agents.offline_config import OfflineConfig
-from cepcli.datasets.text_batches import TextBatch, TextBatches, TextStates
+from cepcli.datasets.batches import TextBatch, TextBatches, TextStates
 from cepcli.posterior import log_posterior, state_value
 from cepcli.seeding import stream_seed
 

@@ -7,17 +7,21 @@ before anything is added to it. Nothing here takes out what a person wrote.
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cepcli.annotate import records, states
-from cepcli.annotate.records import Annotation, suggestion, to_line
+from cepcli.annotate.records import FILE, Annotation, State, suggestion, to_line
 from cepcli.annotate.rules import rules_for
 from cepcli.annotate.sampling import sample_states
-from cepcli.annotate.states import State, append_states, keep_states, read_states
-from cepcli.annotate.store import AnnotationFile
-from cepcli.config import require, write_toml
+from cepcli.annotate.store import (
+    STATES,
+    AnnotationFile,
+    append_states,
+    keep_states,
+    read_states,
+)
+from cepcli.config import AT_LEAST_ONE, NOT_NEGATIVE, Settings, check_bounds, setting, write_toml
 from cepcli.envs.catalog import control_ids, control_spec
 from cepcli.errors import ConfigError
 from cepcli.workspace.artifacts import Workspace, writing
@@ -26,25 +30,19 @@ Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class AnnotateConfig:
+class AnnotateConfig(Settings):
     """Which states are sampled to be annotated."""
 
-    env: str = field(
-        default="walker2d",
-        metadata={
-            "help": "environment id, several with commas, or metaworld for all that are listed"
-        },
+    env: str = setting(
+        "walker2d", "environment id, several with commas, or metaworld for all that are listed"
     )
-    count: int = field(default=250, metadata={"help": "states in all, >= 1"})
-    pool: int = field(default=10, metadata={"help": "states visited for each that is chosen, >= 1"})
-    seed: int = field(default=0, metadata={"help": "of instances, policies and the first choice"})
+    count: int = setting(250, "states in all", AT_LEAST_ONE)
+    pool: int = setting(10, "states visited for each that is chosen", AT_LEAST_ONE)
+    seed: int = setting(0, "of instances, policies and the first choice", NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         """Check ranges and that the environments are of one family."""
-        for name in ("count", "pool"):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
-        require(self.seed >= 0, f"`seed` is {self.seed}, expected 0 or more.")
+        check_bounds(self)
         self.family  # noqa: B018 - raises where environments do not go together
 
     @property
@@ -59,8 +57,8 @@ class AnnotateConfig:
         families = {control_spec(env).family for env in self.envs}
         if len(families) > 1:
             raise ConfigError(
-                f"`{self.env}` is of several families ({', '.join(sorted(families))}).",
-                "Annotations are kept by family: annotate one after the other.",
+                f"`{self.env}` names several families ({', '.join(sorted(families))}).",
+                "Annotations are stored per family: annotate one family at a time.",
             )
         return families.pop()
 
@@ -75,12 +73,7 @@ def annotate_by_rules(
 ) -> dict[str, Any]:
     """Sample states and let the rules annotate them; adds to what is there.
 
-    Args:
-        config: which states.
-        workspace: where the artifact goes.
-        name: its name.
-        overwrite: first take out what rules have said of these environments; only that.
-        notify: told in one line what takes seconds.
+    With `overwrite`, what rules have said of these environments is taken out first; only that.
 
     Returns:
         {"name", "path", "added", "removed", "kept"}: annotations.
@@ -90,28 +83,25 @@ def annotate_by_rules(
         rules_for(control_spec(env))
     with workspace.lock("annotations", name):
         found = sample(config, notify)
-        _begin(config, workspace, name, notify)
+        file = _opened(config, workspace, name, notify)
         made = [suggestion(control_spec(state.env), state.observation) for state in found]
-        path = workspace.directory("annotations", name)
-        file = AnnotationFile(path / records.FILE, config.family)
-        _tell_defects(file, notify)
         before = len(file.annotations)
         if overwrite:
             were = {a.state for a in file.annotations}
             file.keep(lambda a: a.source != "auto" or a.env not in envs)
             gone = were - {a.state for a in file.annotations}
-            keep_states(path / states.FILE, lambda state: state.id not in gone)
-        kept = len(file.annotations)
+            keep_states(file.path.with_name(STATES), lambda state: state.id not in gone)
+        left = len(file.annotations)
         there = {a.state for a in file.annotations if a.source == "auto"}
         new = [annotation for annotation in made if annotation.state not in there]
-        _add_states(path, found)
+        append_states(file.path.with_name(STATES), found)
         file.append(new)
-        changed = bool(new) or before > kept
+        changed = bool(new) or before > left
         if changed:
             with writing(workspace.root):
-                write_toml(path / "config.toml", config)
+                write_toml(file.path.with_name("config.toml"), config)
         workspace.restamp("annotations", name, seed=config.seed if changed else None)
-        return _count(workspace, name, added=len(new), removed=before - kept, kept=kept)
+        return _count(file, name, added=len(new), removed=before - left, kept=left)
 
 
 @contextmanager
@@ -129,18 +119,16 @@ def opened_for_people(
     with workspace.lock("annotations", name):
         is_new = name not in workspace.names("annotations")
         first = sample(config, notify) if is_new else []
-        _begin(config, workspace, name, notify)
-        path = workspace.directory("annotations", name)
-        _add_states(path, first)
-        known = read_states(path / states.FILE)
-        file = AnnotationFile(path / records.FILE, config.family)
-        _tell_defects(file, notify)
+        file = _opened(config, workspace, name, notify)
+        states = file.path.with_name(STATES)
+        append_states(states, first)
+        known = read_states(states)
         there = {state.env for state in known} | {found.env for found in file.annotations}
         new = [env for env in config.envs if env not in there]
         if new:
-            known += _add_states(path, sample(replace(config, env=",".join(new)), notify))
+            known += append_states(states, sample(replace(config, env=",".join(new)), notify))
         elif not is_new and replace(config, env=AnnotateConfig().env) != AnnotateConfig():
-            notify("States to annotate are there already; more of them: cep annotate auto")
+            notify("There are states to annotate already; for more: cep annotate auto")
         try:
             yield file, known
         finally:
@@ -156,16 +144,13 @@ def import_annotations(
 ) -> dict[str, Any]:
     """Add annotations that were read from elsewhere; those that are there already only once."""
     with workspace.lock("annotations", name):
-        _begin(config, workspace, name, notify)
-        path = workspace.directory("annotations", name)
-        file = AnnotationFile(path / records.FILE, config.family)
-        _tell_defects(file, notify)
-        kept = {to_line(annotation) for annotation in file.annotations}
+        file = _opened(config, workspace, name, notify)
+        there = {to_line(annotation) for annotation in file.annotations}
         before = len(file.annotations)
-        new = list({to_line(a): a for a in annotations if to_line(a) not in kept}.values())
+        new = list({to_line(a): a for a in annotations if to_line(a) not in there}.values())
         file.append(new)
         workspace.restamp("annotations", name)
-        return _count(workspace, name, added=len(new), removed=0, kept=before)
+        return _count(file, name, added=len(new), removed=0, kept=before)
 
 
 def sample(config: AnnotateConfig, notify: Notify) -> list[State]:
@@ -185,13 +170,13 @@ def _begin(config: AnnotateConfig, workspace: Workspace, name: str, notify: Noti
         return
     if name not in workspace.names("annotations"):
         folder = workspace.begin("annotations", name)
-        AnnotationFile(folder / records.FILE, config.family).append(())
+        AnnotationFile(folder / FILE, config.family).append(())
         with writing(workspace.root):
             write_toml(folder / "config.toml", config)
         workspace.finish("annotations", name, seed=config.seed)
         return
     shipped = workspace.open("annotations", name)
-    notify(f"Beginning with the annotations `{name}` that ship with cep")
+    notify(f"Starting from the annotations `{name}` that ship with cep")
 
     def copy(folder: Path) -> None:
         for file in shipped.path.iterdir():
@@ -202,18 +187,20 @@ def _begin(config: AnnotateConfig, workspace: Workspace, name: str, notify: Noti
     workspace.finish("annotations", name, seed=shipped.manifest["seed"], inputs=[shipped.reference])
 
 
-def _tell_defects(file: AnnotationFile, notify: Notify) -> None:
-    """Name the lines that are no annotations; they are kept as they are."""
+def _opened(
+    config: AnnotateConfig, workspace: Workspace, name: str, notify: Notify
+) -> AnnotationFile:
+    """The file of the artifact, which is begun if there is none.
+
+    Lines that are no annotations are named; they stay as they are.
+    """
+    _begin(config, workspace, name, notify)
+    file = AnnotationFile(workspace.directory("annotations", name) / FILE, config.family)
     for defect in file.defects:
-        notify(f"Leaving a line as it is: {file.path}:{defect.line}: {defect.message.rstrip('.')}")
+        where = f"{file.path}:{defect.line}"
+        notify(f"Leaving an invalid line unchanged: {where}: {defect.message.rstrip('.')}")
+    return file
 
 
-def _add_states(path: Path, found: Sequence[State]) -> list[State]:
-    there = {state.id for state in read_states(path / states.FILE)}
-    new = [state for state in found if state.id not in there]
-    append_states(path / states.FILE, new)
-    return new
-
-
-def _count(workspace: Workspace, name: str, **counts: int) -> dict[str, Any]:
-    return {"name": name, "path": str(workspace.directory("annotations", name)), **counts}
+def _count(file: AnnotationFile, name: str, **counts: int) -> dict[str, Any]:
+    return {"name": name, "path": str(file.path.parent), **counts}

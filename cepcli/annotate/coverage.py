@@ -21,40 +21,26 @@ def statistics(annotations: Sequence[Annotation]) -> dict[str, Any]:
         duplicates: lines by which a source annotates a state again.
     """
     best = believed(annotations)
+    actions = [name for env in sorted({a.env for a in best}) for name in control_spec(env).actions]
+    used = Counter(found.primitive for found in best)
+    phrases: dict[str, Counter[str]] = defaultdict(Counter)
+    named: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for found in best:
+        named[found.env, found.text].add(found.primitive)
+        for slot, phrase in found.slots.items():
+            phrases[slot][phrase] += 1
     return {
         "annotations": len(annotations),
         "states": len(best),
         "sources": dict(Counter(found.source for found in annotations)),
         "envs": dict(Counter(found.env for found in best)),
-        "primitives": _primitives(best),
-        "slots": _slots(best),
+        "primitives": {name: used[name] for name in dict.fromkeys(actions)},
+        "slots": {slot: dict(counts.most_common()) for slot, counts in phrases.items()},
         "texts": len({found.text for found in best}),
-        "texts_with_several_primitives": _ambiguous(best),
+        "texts_with_several_primitives": sum(len(several) > 1 for several in named.values()),
         "agreement": _agreement(annotations),
         "duplicates": len(annotations) - len({(a.state, a.source) for a in annotations}),
     }
-
-
-def _primitives(best: Iterable[Annotation]) -> dict[str, int]:
-    best = list(best)
-    names = [name for env in sorted({a.env for a in best}) for name in control_spec(env).actions]
-    used = Counter(found.primitive for found in best)
-    return {name: used[name] for name in dict.fromkeys(names)}
-
-
-def _slots(best: Iterable[Annotation]) -> dict[str, dict[str, int]]:
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for annotation in best:
-        for slot, phrase in annotation.slots.items():
-            found[slot][phrase] += 1
-    return {slot: dict(phrases.most_common()) for slot, phrases in found.items()}
-
-
-def _ambiguous(best: Iterable[Annotation]) -> int:
-    named: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for annotation in best:
-        named[annotation.env, annotation.text].add(annotation.primitive)
-    return sum(len(primitives) > 1 for primitives in named.values())
 
 
 def _agreement(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:

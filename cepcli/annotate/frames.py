@@ -12,11 +12,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from cepcli.annotate.states import State
+from cepcli.annotate.records import State
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv
 from cepcli.errors import CepError
@@ -31,10 +31,7 @@ class Frames:
 
     Args:
         wanted: whether to draw at all.
-        tell: told the reason when drawing turns out to be impossible.
-
-    Attributes:
-        reason: why there are no pictures; empty as long as there may be some.
+        tell: told the `reason` when drawing turns out to be impossible; empty until then.
     """
 
     def __init__(
@@ -76,7 +73,14 @@ class Frames:
     def _ask(self, state: State) -> tuple[bytes, str]:
         """The child's picture, or what is wrong with the state; both empty if it has died."""
         if self._child is None:
-            self._child = self._start()
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "cepcli.annotate.frames"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C is for the server
+            )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         request = {"env": state.env, "instance": state.instance, "snapshot": state.snapshot}
@@ -87,16 +91,6 @@ class Frames:
             return b"", ""
         picture, wrong = (_read_part(self._child.stdout) for _ in range(2))
         return picture, wrong.decode()
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        return subprocess.Popen(
-            [sys.executable, "-m", "cepcli.annotate.frames"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,  # Ctrl-C is for the server
-        )
 
     def _why(self) -> str:
         assert self._errors is not None
@@ -111,6 +105,8 @@ class Frames:
 
 def main() -> None:
     """Draw what stdin asks for, until it ends."""
+    from PIL import Image
+
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # what libraries print must not get in between
     envs: dict[str, ControlEnv] = {}
@@ -126,7 +122,9 @@ def main() -> None:
         except (CepError, ValueError, TypeError, IndexError, AssertionError) as error:
             wrong = " ".join(str(error).split()) or type(error).__name__
         else:
-            picture = _png(envs[name].render())
+            buffer = io.BytesIO()
+            Image.fromarray(np.asarray(envs[name].render())).save(buffer, "PNG")
+            picture = buffer.getvalue()
         for part in (picture, wrong.encode()):
             out.write(len(part).to_bytes(_LENGTH_BYTES, "big") + part)
         out.flush()
@@ -134,14 +132,6 @@ def main() -> None:
 
 def _read_part(stream: IO[bytes]) -> bytes:
     return stream.read(int.from_bytes(stream.read(_LENGTH_BYTES), "big"))
-
-
-def _png(pixels: Any) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cepcli.annotate.records import Annotation, Defect, annotation_of, raise_for
+from cepcli.annotate.records import Annotation, Defect, annotation_of, raise_for, reading
 from cepcli.envs.catalog import control_spec
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError
@@ -20,41 +20,29 @@ from cepcli.errors import ArtifactError
 def read_foreign(path: Path, env: str | None = None) -> list[Annotation]:
     """The annotations in a file, from `import` where it does not say otherwise.
 
-    Args:
-        path: of the file.
-        env: the environment of lines that name none; default: that of the first line.
+    Lines that name no environment are of `env`, by default that of the first line.
 
     Raises:
         ArtifactError: if the file cannot be read, or naming the first wrong line.
         EnvError: if the environment doesn't exist.
     """
-    try:
-        rows = list(_READERS.get(path.suffix.lower(), _json_lines)(path))
-    except OSError as error:
-        raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"`{path}` is not UTF-8 text: {error}.") from error
+    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
+    with reading(path):
+        rows = list(_json_lines(path) if delimiter is None else _csv(path, delimiter))
     if not rows:
         raise ArtifactError(f"There is no annotation in `{path}`.")
-    spec = control_spec(env or _env_of(path, rows[0][1]))
-    found, defects = [], []
-    for number, row in rows:
-        annotation = _annotation(row, spec, number)
-        if isinstance(annotation, Defect):
-            defects.append(annotation)
-        else:
-            found.append(annotation)
-    raise_for(path, defects)
-    return found
-
-
-def _env_of(path: Path, row: Any) -> str:
-    if isinstance(row, dict) and isinstance(row.get("env"), str):
-        return row["env"]
-    raise ArtifactError(
-        f"The first line of `{path}` does not say of which environment it is.",
-        "Add --env ID, or a field `env` to each line.",
-    )
+    first = rows[0][1]
+    if env is None:
+        env = first.get("env") if isinstance(first, dict) else None
+        if not isinstance(env, str):
+            raise ArtifactError(
+                f"The first line of `{path}` does not say of which environment it is.",
+                "Add --env ID, or a field `env` to each line.",
+            )
+    spec = control_spec(env)
+    read_rows = [_annotation(row, spec, number) for number, row in rows]
+    raise_for(path, [row for row in read_rows if isinstance(row, Defect)])
+    return [row for row in read_rows if isinstance(row, Annotation)]
 
 
 def _annotation(row: Any, spec: ControlSpec, number: int) -> Annotation | Defect:
@@ -81,7 +69,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, line
 
 
-def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and cells; without those that are empty, but for the text."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
@@ -100,7 +88,7 @@ def _csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]
         except csv.Error as error:
             raise ArtifactError(
                 f"{path}:{reader.line_num + 1}: the line is not CSV ({error}).",
-                "Mend it, or delete it.",
+                "Fix it, or delete it.",
             ) from error
 
 
@@ -116,13 +104,6 @@ def _check_header(path: Path, columns: Sequence[str]) -> None:
                 f"{path}:1: the header has no column `{column}`.",
                 "Needed are text, primitive, and observation or one column per feature.",
             )
-
-
-def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    return _csv(path, "\t")
-
-
-_READERS = {".csv": _csv, ".tsv": _tsv}
 
 
 def _numbers(cells: Any) -> Any:

@@ -12,7 +12,8 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +39,9 @@ class Annotation:
 
     Attributes:
         observation: its numbers, rounded to `DECIMALS`, in the order of the spec's features.
-        text: the state in words.
         primitive: the best symbolic action in it.
         slots: phrase by slot, empty where the text is in somebody's own words.
         source: one of `SOURCES`.
-        env: environment id.
     """
 
     observation: tuple[float, ...]
@@ -58,6 +57,25 @@ class Annotation:
         return state_id(self.env, self.observation)
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """A sampled state; the observation is rounded as annotations are.
+
+    The `snapshot` is the simulator's own state in that instance of the environment; empty where it
+    is not known, as for imported annotations, so that no frame can be drawn.
+    """
+
+    env: str
+    observation: tuple[float, ...]
+    instance: int = 0
+    snapshot: tuple[float, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Identity of the state, the same as of its annotations."""
+        return state_id(self.env, self.observation)
+
+
 class Defect(NamedTuple):
     """What is wrong with a line, and what to do about it."""
 
@@ -66,7 +84,7 @@ class Defect(NamedTuple):
     hint: str
 
 
-class _BadLine(Exception):
+class _BadLineError(Exception):
     """A line that is no annotation: message, hint."""
 
 
@@ -126,8 +144,8 @@ def parse(lines: Iterable[str], family: str) -> tuple[list[Annotation | None], l
 def annotation_of(line: Any, family: str, number: int) -> Annotation | Defect:
     """Line `number` of a file, as text or as its JSON value, or what is wrong with it."""
     try:
-        return _from_row(_row(line) if isinstance(line, str) else line, family)
-    except _BadLine as bad:
+        return _from_row(_json(line) if isinstance(line, str) else line, family)
+    except _BadLineError as bad:
         return Defect(number, *bad.args)
 
 
@@ -137,15 +155,22 @@ def read_annotations(path: Path, family: str) -> list[Annotation]:
     Raises:
         ArtifactError: if the file cannot be read or a line is none; it names the first such line.
     """
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8").split("\n")
+    found, defects = parse(lines, family)
+    raise_for(path, defects)
+    return [annotation for annotation in found if annotation is not None]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say in one sentence that a file cannot be read, or is not text."""
+    try:
+        yield
     except OSError as error:
         raise ArtifactError(f"Cannot read `{path}`: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ArtifactError(f"`{path}` is not UTF-8 text: {error}.") from error
-    found, defects = parse(lines, family)
-    raise_for(path, defects)
-    return [annotation for annotation in found if annotation is not None]
 
 
 def raise_for(path: Path, defects: Sequence[Defect]) -> None:
@@ -175,10 +200,7 @@ def open_annotations(
 def none_of(env: str, path: Path, name: str | None) -> ArtifactError:
     """What there is to say where a file has no annotation of an environment or family.
 
-    Args:
-        env: its id, or the family.
-        path: of the file.
-        name: of the annotations, where the user named them.
+    `name` is that of the annotations, where the user named them.
     """
     return ArtifactError(
         f"There is no annotation of {env} in `{path}`.",
@@ -193,74 +215,63 @@ def believed(annotations: Iterable[Annotation]) -> list[Annotation]:
     """
     best: dict[str, Annotation] = {}
     for annotation in annotations:
-        other = best.get(annotation.state)
-        if other is None or _rank(annotation) <= _rank(other):
+        other = best.setdefault(annotation.state, annotation)
+        if SOURCES.index(annotation.source) <= SOURCES.index(other.source):
             best[annotation.state] = annotation
     return list(best.values())
 
 
-def _rank(annotation: Annotation) -> int:
-    return SOURCES.index(annotation.source)
-
-
-def _row(line: str) -> Any:
+def _json(line: str) -> Any:
     try:
         return json.loads(line)
     except RecursionError as error:
-        raise _BadLine(
+        raise _BadLineError(
             "the line is not JSON that an annotation can be (too deep).", "Delete it."
         ) from error
     except ValueError as error:
         if not line.rstrip().endswith("}"):
-            raise _BadLine(
+            raise _BadLineError(
                 "the line is truncated: it does not end with `}`.",
                 "Complete it, or delete the line; nothing else in the file is affected.",
             ) from error
-        raise _BadLine(
-            f"the line is not JSON ({error}).", "Mend it, or delete the line."
+        raise _BadLineError(
+            f"the line is not JSON ({error}).", "Fix it, or delete the line."
         ) from error
 
 
 def _from_row(row: Any, family: str) -> Annotation:
     if not isinstance(row, dict):
-        raise _BadLine("the line is not a JSON object.", "Mend it, or delete the line.")
+        raise _BadLineError("the line is not a JSON object.", "Fix it, or delete the line.")
     missing = [field for field in _FIELDS if field not in row]
     if missing:
-        raise _BadLine(f"`{missing[0]}` is missing.", f"Needed are {', '.join(_FIELDS)}.")
+        raise _BadLineError(f"`{missing[0]}` is missing.", f"Needed are {', '.join(_FIELDS)}.")
     spec = _spec(row["env"], family)
     text, slots = row["text"], row.get("slots") or {}
     if not isinstance(text, str) or not text.strip():
-        raise _BadLine("the text is empty.", "Say in words what the state looks like.")
-    if not is_unicode(text):
-        raise _BadLine("the text has half a character (a lone surrogate).", "Write it again.")
+        raise _BadLineError("the text is empty.", "Say in words what the state looks like.")
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise _BadLineError("the text has half a character (a lone surrogate).", "Write it again.")
     if row["primitive"] not in spec.actions:
-        raise _BadLine(
+        raise _BadLineError(
             f"the primitive `{row['primitive']}` is none of {spec.id}.",
             suggest(str(row["primitive"]), spec.actions),
         )
     if row["source"] not in SOURCES:
-        raise _BadLine(f"the source `{row['source']}` is unknown.", suggest("", SOURCES))
+        raise _BadLineError(f"the source `{row['source']}` is unknown.", suggest("", SOURCES))
     if not isinstance(slots, dict) or not all(isinstance(v, str) for v in slots.values()):
-        raise _BadLine("`slots` is not an object of phrases.", 'For example {"pace": "walking"}.')
+        raise _BadLineError(
+            "`slots` is not an object of phrases.", 'For example {"pace": "walking"}.'
+        )
     observation = _observation(row["observation"], spec)
     # one line of the file is one annotation, and of the prompt one state
     text = " ".join(text.split())
     control = next((sign for sign in text if unicodedata.category(sign) == "Cc"), None)
     if control is not None:
-        raise _BadLine(
+        raise _BadLineError(
             f"the text has the control character U+{ord(control):04X}.", "Write it without."
         )
     slots = _slots(spec, text, slots)
     return Annotation(observation, text, row["primitive"], slots, row["source"], spec.id)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _slots(spec: ControlSpec, text: str, given: Mapping[str, str]) -> Mapping[str, str]:
@@ -279,9 +290,9 @@ def _spec(env: Any, family: str) -> ControlSpec:
     try:
         spec = control_spec(str(env))
     except EnvError as error:
-        raise _BadLine(error.message, error.hint) from error
+        raise _BadLineError(error.message, error.hint) from error
     if spec.family != family:
-        raise _BadLine(
+        raise _BadLineError(
             f"the environment `{env}` is of the family {spec.family}, expected {family}.",
             f"Annotations of {spec.family} go into another file: cep annotate import --env {env}",
         )
@@ -291,22 +302,22 @@ def _spec(env: Any, family: str) -> ControlSpec:
 def _observation(values: Any, spec: ControlSpec) -> tuple[float, ...]:
     count = len(spec.features)
     if not isinstance(values, list) or not all(_is_number(value) for value in values):
-        raise _BadLine("the observation is not a list of numbers.", f"{spec.id} has {count}.")
+        raise _BadLineError("the observation is not a list of numbers.", f"{spec.id} has {count}.")
     if len(values) != count:
-        raise _BadLine(
+        raise _BadLineError(
             f"the observation has {len(values)} numbers, expected the {count} of {spec.id}.",
             f"Their names: cep envs show {spec.id}",
         )
     for feature, value in zip(spec.features, values, strict=True):
-        if not is_finite(value):
-            raise _BadLine(
+        if not _is_finite(value):
+            raise _BadLineError(
                 f"the feature `{feature.name}` is {str(value)[:20]}, expected a finite number.",
                 "Delete the line, or annotate the state again.",
             )
     return rounded(values)
 
 
-def is_finite(value: float) -> bool:
+def _is_finite(value: float) -> bool:
     """Whether a number, of any size, is a finite one as floats are."""
     try:
         return math.isfinite(value)

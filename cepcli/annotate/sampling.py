@@ -1,17 +1,20 @@
-"""States worth annotating: visited by several policies, then chosen to be unlike one another."""
+"""States worth annotating: visited by several policies, then chosen to be unlike one another.
+
+And rollouts: states without labels, and the rewards that followed them.
+"""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from cepcli.annotate.gaits import Gait, random_gait, walking_gaits
-from cepcli.annotate.records import rounded, suggestion
+from cepcli.abstraction.annotated import Rollout
+from cepcli.annotate.policies import Observation, Policy, policies
+from cepcli.annotate.records import State, rounded, suggestion
 from cepcli.annotate.rules import has_rules
-from cepcli.annotate.states import State
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control import ControlEnv, ControlSpec
 from cepcli.seeding import generator, stream_seed
@@ -20,19 +23,10 @@ from cepcli.seeding import generator, stream_seed
 _STRIDE = 3
 #: Control steps of a rollout, at most: what ends earlier begins anew under the next policy.
 _ROLLOUT = 150
-#: Share of the noise that is kept from step to step where noise is smooth.
-_SMOOTH = 0.9
-_NOMINAL_STEPS = 20
-#: Strengths of the noise on what an expert or a gait does.
-_NOISES = (0.0, 0.3, 0.8)
 #: Units of features by which states are not told apart: how hard something is touched.
 _NOT_COMPARED = ("N", "N m")
 #: Features beyond this many standard deviations count no more when states are compared.
 _CLIP = 3.0
-
-Observation = Float[ndarray, " features"]
-Policy = Callable[[Observation], Float[ndarray, " controls"]]
-Maker = Callable[[ControlEnv, np.random.Generator], Policy]
 
 
 class _Visited(NamedTuple):
@@ -109,98 +103,42 @@ def _groups(
 
 def _visit(env: ControlEnv, wanted: int, seed: int) -> list[_Visited]:
     """States of rollouts of one policy after another."""
-    name = env.control_spec.id
-    random = generator(seed, f"annotate/{name}")
-    observation, info = env.reset(seed=stream_seed(seed, f"annotate/{name}/env") % 2**31)
     found: list[_Visited] = []
-    makers = policies(env, random)
-    rollout = 0
-    while len(found) < wanted:
-        policy = makers[rollout % len(makers)](env, random)
+    for policy, observation, instance in _starts(env, "annotate", seed):
+        if len(found) >= wanted:
+            break
         for step in range(_ROLLOUT):
             if step % _STRIDE == 0:
-                found.append(
-                    _Visited(observation.copy(), info["instance"], rounded(env.snapshot()))
-                )
-            observation, _, terminated, truncated, info = env.step(policy(observation))
+                found.append(_Visited(observation.copy(), instance, rounded(env.snapshot())))
+            observation, _, terminated, truncated, _ = env.step(policy(observation))
             if terminated or truncated:
                 break
-        observation, info = env.reset()
-        rollout += 1
     return found[:wanted]
 
 
-def policies(env: ControlEnv, random: np.random.Generator) -> list[Maker]:
-    """What plays the rollouts in turn: expert and primitives where there are such, else gaits."""
-    start = np.zeros(len(env.control_spec.features))
-    if env.expert_control(start) is not None:
-        held = [_nominal] if env.nominal(0, start) is not None else []
-        return [_expert, *held, _expert, _smooth]
-    gaits = walking_gaits(env, random)
-
-    def walk(env: ControlEnv, random: np.random.Generator) -> Policy:
-        noise = random.choice(_NOISES)
-        return _walk(env, random, gaits[random.integers(len(gaits))], noise)
-
-    return [walk, _gait, walk, _smooth, walk, _uniform]
-
-
-def _uniform(env: ControlEnv, random: np.random.Generator) -> Policy:
-    """Independent noise at every step."""
-    size = env.control_spec.controls
-    return lambda observation: random.uniform(-1, 1, size)
+def rollouts(env: ControlEnv, steps: int, episode_steps: int, seed: int) -> list[Rollout]:
+    """`steps` control steps in episodes of at most `episode_steps`; the same for the same seed."""
+    played: list[Rollout] = []
+    for policy, observation, _ in _starts(env, "rollouts", seed):
+        if steps <= 0:
+            break
+        observations, rewards = [], []
+        for _ in range(min(steps, episode_steps)):
+            observations.append(observation)
+            observation, reward, terminated, truncated, _ = env.step(policy(observation))
+            rewards.append(float(reward))
+            if terminated or truncated:
+                break
+        played.append(Rollout(np.array(observations), np.array(rewards)))
+        steps -= len(rewards)
+    return played
 
 
-def _smooth(env: ControlEnv, random: np.random.Generator) -> Policy:
-    """Noise that changes slowly, so that limbs travel."""
-    control = np.zeros(env.control_spec.controls)
-
-    def act(observation: Observation) -> Float[ndarray, " controls"]:
-        fresh = random.normal(size=control.shape) * np.sqrt(1 - _SMOOTH**2)
-        control[:] = _SMOOTH * control + fresh
-        return np.clip(control, -1, 1)
-
-    return act
-
-
-def _gait(env: ControlEnv, random: np.random.Generator) -> Policy:
-    """Any gait."""
-    return _walk(env, random, random_gait(env.control_spec, random), 0.0)
-
-
-def _walk(env: ControlEnv, random: np.random.Generator, gait: Gait, noise: float) -> Policy:
-    """A gait, and smooth noise of a strength."""
-    steps = itertools.count()
-    shake = _smooth(env, random)
-    return lambda observation: np.clip(
-        gait.control(next(steps), observation) + noise * shake(observation), -1, 1
-    )
-
-
-def _expert(env: ControlEnv, random: np.random.Generator) -> Policy:
-    """The scripted expert, with noise of a strength drawn for the rollout."""
-    strength = random.choice(_NOISES)
-
-    def act(observation: Observation) -> Float[ndarray, " controls"]:
-        control = env.expert_control(observation)
-        assert control is not None
-        return np.clip(control + random.normal(0, strength, control.shape), -1, 1)
-
-    return act
-
-
-def _nominal(env: ControlEnv, random: np.random.Generator) -> Policy:
-    """One primitive after another, each held for a while."""
-    count = len(env.control_spec.primitives)
-    held = left = 0
-
-    def act(observation: Observation) -> Float[ndarray, " controls"]:
-        nonlocal held, left
-        if left == 0:
-            held, left = int(random.integers(count)), _NOMINAL_STEPS
-        left -= 1
-        control = env.nominal(held, observation)
-        assert control is not None
-        return control
-
-    return act
+def _starts(env: ControlEnv, stream: str, seed: int) -> Iterator[tuple[Policy, Observation, int]]:
+    """The next policy, and where it begins: the first observation and the instance."""
+    stream = f"{stream}/{env.control_spec.id}"
+    random = generator(seed, stream)
+    observation, info = env.reset(seed=stream_seed(seed, f"{stream}/env") % 2**31)
+    for make in itertools.cycle(policies(env, random)):
+        yield make(env, random), observation, info["instance"]
+        observation, info = env.reset()

@@ -39,13 +39,7 @@ _LONGEST_BODY = 100_000
 
 
 class AnnotationServer(ThreadingHTTPServer):
-    """Serves one session to any number of tabs.
-
-    Args:
-        session: that they work on.
-        frames: draws states.
-        title: what is annotated.
-        port: to listen on; 0 takes a free one.
+    """Serves one session to any number of tabs, on `port` or, if that is 0, on a free one.
 
     Raises:
         ConfigError: if the port is taken.
@@ -58,12 +52,10 @@ class AnnotationServer(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
             raise ConfigError(
-                f"Port {port} of this machine cannot be had: {error.strerror}.",
+                f"Cannot listen on port {port}: {error.strerror}.",
                 "Choose another --port, or leave it out for a free one.",
             ) from error
-        self.session = session
-        self.frames = frames
-        self.title = title
+        self.session, self.frames, self.title = session, frames, title
         self.token = secrets.token_urlsafe(16)
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
@@ -94,12 +86,9 @@ class _Refused(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection.
+    """Answers one connection."""
 
-    Attributes:
-        timeout: seconds after which a silent connection is given up.
-    """
-
+    #: Seconds after which a silent connection is given up.
     timeout = 10
 
     @property
@@ -126,14 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
             status, kind, body = _json(refused.args[0], {"error": refused.args[1]})
         except Conflict as conflict:
             status, kind, body = _json(HTTPStatus.CONFLICT, {"error": str(conflict)})
-        except AnswerError as error:
-            status, kind, body = _json(
-                HTTPStatus.BAD_REQUEST, {"error": error.message, "hint": error.hint}
-            )
         except CepError as error:
-            # a full disk, a file that cannot be read: the page keeps the answer and shows why
+            # if it is no wrong answer, the disk is full, say: the page keeps the answer, shows why
+            wrong = isinstance(error, AnswerError)
             status, kind, body = _json(
-                HTTPStatus.SERVICE_UNAVAILABLE, {"error": error.message, "hint": error.hint}
+                HTTPStatus.BAD_REQUEST if wrong else HTTPStatus.SERVICE_UNAVAILABLE,
+                {"error": error.message, "hint": error.hint},
             )
         self.send_response(status)
         for name, value in {**_HEADERS, "Content-Type": kind}.items():
@@ -164,7 +151,14 @@ class _Handler(BaseHTTPRequestHandler):
             return _file(path)
         session = self._owner.session
         if path == "/api/overview":
-            return _json(HTTPStatus.OK, self._overview())
+            overview = session.overview()
+            return _json(HTTPStatus.OK, {
+                **overview,
+                "title": self._owner.title,
+                "notice": session.notice,
+                "defects": [defect._asdict() for defect in session.defects],
+                "frames": self._owner.frames.reason,
+            })  # fmt: skip
         if path.startswith("/api/state/"):
             return _json(HTTPStatus.OK, described(session.view(path.rpartition("/")[2])))
         if path.startswith("/frame/"):
@@ -204,16 +198,6 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(body, dict):
             raise _Refused(HTTPStatus.BAD_REQUEST, "Expected a JSON object.")
         return body
-
-    def _overview(self) -> dict[str, Any]:
-        session = self._owner.session
-        return {
-            **session.overview(),
-            "title": self._owner.title,
-            "notice": session.notice,
-            "defects": [defect._asdict() for defect in session.defects],
-            "frames": self._owner.frames.reason,
-        }
 
 
 def _json(status: int, value: Any) -> tuple[int, str, bytes]:

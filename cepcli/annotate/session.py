@@ -12,17 +12,16 @@ from typing import Any, NamedTuple
 from cepcli.annotate.records import (
     Annotation,
     Defect,
+    State,
+    annotation_of,
     believed,
-    is_unicode,
+    plain_numbers,
     suggestion,
     to_line,
 )
-from cepcli.annotate.rules import slots_of
-from cepcli.annotate.states import State
 from cepcli.annotate.store import AnnotationFile
 from cepcli.envs.catalog import control_spec
 from cepcli.errors import CepError
-from cepcli.registry import suggest
 
 
 class AnswerError(CepError):
@@ -37,7 +36,6 @@ class View(NamedTuple):
     """A state as it stands.
 
     Attributes:
-        state: what is to be annotated.
         shown: a person's answer, else the best that there is, else what the rules suggest.
         revision: changes with every answer of a person, and with every edit by hand.
         answered: whether a person has.
@@ -49,18 +47,11 @@ class View(NamedTuple):
     answered: bool
 
 
-class _Given(NamedTuple):
-    before: Annotation | None
-    after: Annotation
-
-
 class Session:
     """Answers to a list of states, each on disk before it is acknowledged.
 
-    Args:
-        states: to annotate, in this order; annotated states that are not among them follow.
-        file: where the answers go.
-        envs: only states of these environments are shown; all if empty.
+    States come in their order, annotated states that are not among them follow. With `envs`, only
+    states of these environments are shown.
     """
 
     def __init__(
@@ -70,7 +61,7 @@ class Session:
         self._file = file
         self._envs = set(envs)
         self._states: dict[str, State] = {}
-        self._given: list[_Given] = []
+        self._given: list[tuple[Annotation | None, Annotation]] = []  # before, after
         self._written: dict[str, list[Annotation | None]] = {}  # of each state, first to last
         self._closed = False
         self.notice = ""
@@ -142,25 +133,19 @@ class Session:
             self.notice = ""
             self.refresh()
             known = self._known(state)
-            spec = control_spec(known.env)
-            text = " ".join(text.split())
-            if not text:
-                raise AnswerError("The text is empty.", "Say what the state looks like.")
-            if not is_unicode(text):
-                raise AnswerError("The text has half a character in it.", "Write it again.")
-            if primitive not in spec.actions:
-                raise AnswerError(
-                    f"The primitive `{primitive}` is none of {spec.id}.",
-                    suggest(primitive, spec.actions),
-                )
+            row = {
+                "observation": plain_numbers(known.observation), "text": text,
+                "primitive": primitive, "source": "person", "env": known.env,
+            }  # fmt: skip
+            new = annotation_of(row, control_spec(known.env).family, 0)
+            if isinstance(new, Defect):
+                raise AnswerError(new.message[:1].upper() + new.message[1:], new.hint)
             if revision != self._revision(state):
                 raise Conflict("It was answered elsewhere meanwhile; yours is not saved yet.")
-            slots = slots_of(spec, text)
-            new = Annotation(known.observation, text, primitive, slots, "person", known.env)
             before = self._answers.get(state)
             if new != before:
                 self._put(before, new)
-                self._given.append(_Given(before, new))
+                self._given.append((before, new))
                 self._written.setdefault(state, [before]).append(new)
             return self._view(known)
 
@@ -282,8 +267,4 @@ def described(view: View) -> dict[str, Any]:
 
 def said(annotation: Annotation) -> dict[str, str]:
     """An annotation without its state."""
-    return {
-        "text": annotation.text,
-        "primitive": annotation.primitive,
-        "source": annotation.source,
-    }
+    return {name: getattr(annotation, name) for name in ("text", "primitive", "source")}

@@ -1,32 +1,30 @@
-"""The annotation file on disk: every answer is there when a call returns, and no line is lost.
+"""Annotations and the states to annotate on disk: every answer is there when a call returns.
 
 Adding appends and syncs. Changing and removing rewrite the file beside itself and rename it, with
-every other line kept byte for byte, those that are no annotations included. The file is read again
+every other line left byte for byte, those that are no annotations included. The file is read again
 whenever somebody else has changed it.
 """
 
 import errno
 import io
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from cepcli.annotate.records import Annotation, Defect, parse, to_line
+from cepcli.annotate.records import Annotation, Defect, State, parse, plain_numbers, to_line
 from cepcli.errors import ArtifactError
-from cepcli.whole_files import replace, sync
+from cepcli.whole_files import replace, sync, write_whole
 from cepcli.workspace.artifacts import writing
+
+STATES = "states.jsonl"
 
 
 class AnnotationFile:
-    """The lines of an annotation file, and what they say.
+    """The lines of an annotation file, which the first answer makes, and what they say.
 
-    Args:
-        path: of the file; it is made by the first answer.
-        family: which environments its annotations are of.
-
-    Attributes:
-        annotations: in the order of the file.
-        defects: of lines that are no annotations; they are kept as they are.
+    `annotations` are in the order of the file; `defects` are of lines that are none, which stay as
+    they are. All are of environments of one family.
     """
 
     def __init__(self, path: Path, family: str) -> None:
@@ -84,12 +82,11 @@ class AnnotationFile:
 
     def keep(self, wanted: Callable[[Annotation], bool]) -> None:
         """Take out the annotations that are not wanted; lines that are none stay."""
-
-        def kept() -> list[bytes]:
-            pairs = zip(self._lines, self._parsed, strict=True)
-            return [line for line, found in pairs if found is None or wanted(found)]
-
-        self._rewrite(kept)
+        self._rewrite(lambda: [
+            line
+            for line, found in zip(self._lines, self._parsed, strict=True)
+            if found is None or wanted(found)
+        ])  # fmt: skip
 
     def _without_last(self, old: Annotation, instead: Sequence[bytes]) -> list[bytes] | None:
         for number in range(len(self._lines) - 1, -1, -1):
@@ -129,3 +126,52 @@ class AnnotationFile:
 def _byte_before(file: io.FileIO, end: int) -> bytes:
     file.seek(end - 1)
     return file.read(1) or b""
+
+
+def append_states(path: Path, states: Iterable[State]) -> list[State]:
+    """Add states that are not there yet at the end of a file; which those are."""
+    there = {state.id for state in read_states(path)}
+    new = [state for state in states if state.id not in there]
+    before = path.read_bytes() if path.exists() else b""
+    with writing(path):
+        write_whole(path, before + "".join(map(_line, new)).encode())
+    return new
+
+
+def keep_states(path: Path, wanted: Callable[[State], bool]) -> None:
+    """Take out of a file the states that are not wanted."""
+    content = "".join(_line(state) for state in read_states(path) if wanted(state))
+    with writing(path):
+        write_whole(path, content)
+
+
+def _line(state: State) -> str:
+    row = {
+        "env": state.env,
+        "observation": plain_numbers(state.observation),
+        "instance": state.instance,
+        "snapshot": plain_numbers(state.snapshot),
+    }
+    return json.dumps(row) + "\n"
+
+
+def read_states(path: Path) -> list[State]:
+    """The states in a file; none if there is no such file.
+
+    Raises:
+        ArtifactError: naming the first line that is no state.
+    """
+    if not path.exists():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            observation, snapshot = tuple(row["observation"]), tuple(row["snapshot"])
+            found.append(State(row["env"], observation, row["instance"], snapshot))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{path}:{number}: the line is not a state that cep wrote ({error!r}).",
+                "Delete it: states without it are only shown without a frame.",
+            ) from error
+    return found

@@ -72,7 +72,7 @@ def bench_cql(
 
 
 def _data() -> Any:
-    from cepcli.datasets.dataset import load_dataset
+    from cepcli.datasets.load import load_dataset
     from cepcli.workspace.artifacts import Workspace
     from cepcli.workspace.variables import shipped_root
 

@@ -116,10 +116,7 @@ def describe(
         name = DEFAULT if env is None else default_abstraction(control_spec(env))
     recorded = read_toml(space.open("abstraction", name).path / "config.toml")
     spec = control_spec(recorded["env"] if env is None else env)
-    abstraction, _ = open_abstraction(
-        space, name, env_id=spec.id, family=spec.family,
-        feature_sha256=spec.feature_sha256, features=len(spec.features),
-    )  # fmt: skip
+    abstraction, _ = open_abstraction(space, name, spec)
     if observation is None:
         states = _random_observations(spec.id, steps, seed)
     else:
@@ -140,7 +137,7 @@ def _random_observations(env_id: str, steps: int, seed: int) -> "ndarray":
     """The first states of rollouts, one row each."""
     import numpy as np
 
-    from cepcli.annotate.rollouts import rollouts
+    from cepcli.annotate.sampling import rollouts
     from cepcli.envs.catalog import make_control_env
     from cepcli.runs.preparation import EPISODE_STEPS
 

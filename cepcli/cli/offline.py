@@ -109,8 +109,8 @@ def collect(
 @app.command("list")
 def list_datasets(*, options: ReadOptions) -> None:
     """List the datasets of the workspace, those that ship with cep, and installed Minari ones."""
+    from cepcli.datasets.load import published_files
     from cepcli.datasets.minari_data import installed
-    from cepcli.datasets.resolve import published_files
 
     space = options.space
     rows, broken = _datasets(space)
@@ -157,9 +157,9 @@ def show_dataset(
     options: WorkOptions,
 ) -> None:
     """Show a dataset: its counts, a histogram of its returns, its scores and its labels."""
-    from cepcli.datasets.dataset import load_dataset
+    from cepcli.datasets.dataset import histogram, histogram_lines, quality_of
     from cepcli.datasets.labels import labels_of
-    from cepcli.datasets.quality import histogram, histogram_lines, quality_of
+    from cepcli.datasets.load import load_dataset
     from cepcli.datasets.stored import card_of
 
     space = options.space
@@ -217,7 +217,7 @@ def label(
     options: WorkOptions,
 ) -> None:
     """Ask a prior about every state of a dataset, once; the same command continues."""
-    from cepcli.datasets.dataset import load_dataset
+    from cepcli.datasets.load import load_dataset
     from cepcli.runs.preparation import chosen_label_config
     from cepcli.runs.preparation import label as label_dataset
 

@@ -1,15 +1,19 @@
-"""Minibatches of transitions of continuous control, drawn from a dataset in memory or on disk."""
+"""Minibatches drawn from a dataset: transitions of control, decisions of a text world."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
+from typing_extensions import override
 
-from cepcli.datasets.dataset import ControlData
+from cepcli.datasets.dataset import ControlData, TextData
+from cepcli.datasets.text_replay import NO_ACTION
 from cepcli.errors import DataError
+from cepcli.keys.encoder import EmbeddingTable, TextEncoder
 
 _SMALLEST_SCALE = 1e-3
 #: Rows that are read at a time to learn mean and deviation of a dataset.
@@ -17,16 +21,10 @@ _AT_A_TIME = 100_000
 
 
 class ControlBatch(NamedTuple):
-    """Transitions as float32 tensors.
+    """Transitions as float32 tensors; controls are in [−1, 1].
 
-    Attributes:
-        observation: where the control was applied.
-        control: in [−1, 1].
-        reward: of each.
-        next_observation: of each.
-        continues: 0 where the task ended, else 1.
-        log_prior: of the symbols in `observation`; no columns without symbols.
-        next_log_prior: of the symbols in `next_observation`; no columns without symbols.
+    `continues` is 0 where the task ended, else 1. The log-priors are of the symbols in each state;
+    they have no columns where no prior is used.
     """
 
     observation: Float[Tensor, "batch features"]
@@ -45,18 +43,15 @@ class ControlBatch(NamedTuple):
 
 
 class ControlBatches:
-    """A dataset as a source of minibatches.
+    """A dataset of control as a source of minibatches.
 
-    Attributes:
-        symbols: names of the symbolic actions; none where no prior is used.
-        mean: what is taken from observations.
-        scale: what they are divided by then.
+    With `symbols` but no labels in the data, the prior is uniform over them. Observations less
+    `mean` are divided by `scale`: 0 and 1 unless they are to be normalised.
     """
 
     def __init__(
         self, data: ControlData, *, symbols: tuple[str, ...], normalise: bool, device: str = "cpu"
     ) -> None:
-        """Args: with `symbols` but no labels in the data, the prior is uniform over them."""
         self._data = data
         self._device = device
         self.symbols = symbols
@@ -73,32 +68,31 @@ class ControlBatches:
         rows = generator.integers(len(data), size=count)
         return ControlBatch(
             self._observed(data.observations[rows]),
-            self._tensor(data.controls[rows]),
-            self._tensor(data.rewards[rows]),
+            _tensor(data.controls[rows], self._device),
+            _tensor(data.rewards[rows], self._device),
             self._observed(data.next_observations[rows]),
-            self._tensor(1.0 - data.terminated[rows].astype(np.float32)),
+            _tensor(1.0 - data.terminated[rows].astype(np.float32), self._device),
             *self._priors(rows),
         )
 
     def standardised(self, observation: Float[ndarray, " features"]) -> Float[Tensor, "1 features"]:
         """An observation of the simulator as the networks take it."""
         row = ((observation - self.mean) / self.scale).astype(np.float32)
-        return self._tensor(row[None])
+        return _tensor(row[None], self._device)
 
     def _observed(self, rows: Float[ndarray, "batch features"]) -> Tensor:
-        return self._tensor((rows - self.mean) / self.scale)
+        return _tensor((rows - self.mean) / self.scale, self._device)
 
     def _priors(self, rows: ndarray) -> tuple[Tensor, Tensor]:
         labels = self._data.labels
         if not self.symbols or labels is None:
-            same = self._tensor(np.repeat(self._uniform, len(rows), 0))
+            same = _tensor(np.repeat(self._uniform, len(rows), 0), self._device)
             return same, same
-        here = labels.log_prior[labels.state[rows]]
-        there = labels.log_prior[labels.next_state[rows]]
-        return self._tensor(here), self._tensor(there)
-
-    def _tensor(self, array: ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        here, there = labels.state[rows], labels.next_state[rows]
+        return (
+            _tensor(labels.log_prior[here], self._device),
+            _tensor(labels.log_prior[there], self._device),
+        )
 
 
 def _statistics(rows: Float[ndarray, "steps features"]) -> tuple[ndarray, ndarray]:
@@ -116,12 +110,10 @@ def _statistics(rows: Float[ndarray, "steps features"]) -> tuple[ndarray, ndarra
 def symbols_for(
     data: ControlData, prior: str | None, vocabulary: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The symbols that `cql-prior` proposes controls by: the labels', or all under `uniform`.
+    """The symbols that `cql-prior` proposes controls by.
 
-    Args:
-        data: the dataset.
-        prior: what the user asks for; None takes the labels that are there.
-        vocabulary: the environment's symbols.
+    They are the labels', which must be of `prior` if that is given, or all of the environment's
+    `vocabulary` under `uniform`.
 
     Raises:
         DataError: if there are no labels, or they are of another prior or vocabulary.
@@ -146,3 +138,107 @@ def symbols_for(
             "Label it anew: cep offline label",
         )
     return labels.symbols
+
+
+class TextStates(NamedTuple):
+    """States as tensors; a padded action has log-prior −inf."""
+
+    goal: Float[Tensor, "batch dim"]
+    text: Float[Tensor, "batch dim"]
+    actions: Float[Tensor, "batch actions dim"]
+    log_prior: Float[Tensor, "batch actions"]
+
+
+class TextBatch(NamedTuple):
+    """Decisions: `chosen` is a column of `state.actions`; `continues` is 0 where the task ended."""
+
+    state: TextStates
+    chosen: Int[Tensor, " batch"]
+    reward: Float[Tensor, " batch"]
+    next_state: TextStates
+    continues: Float[Tensor, " batch"]
+
+
+class KnownTexts(TextEncoder):
+    """Answers with the vectors of a dataset's strings; encodes any other text, once."""
+
+    def __init__(
+        self, strings: Sequence[str], vectors: Float[ndarray, "strings dim"], encoder: TextEncoder
+    ) -> None:
+        self.dim, self.sha256 = encoder.dim, encoder.sha256
+        self._row = {text: row for row, text in enumerate(strings)}
+        self._vectors = vectors
+        self._others = EmbeddingTable(encoder)
+
+    @override
+    def encode(self, text: str) -> Float[ndarray, " dim"]:
+        row = self._row.get(text)
+        return self._others.vector(text) if row is None else self._vectors[row]
+
+
+class TextBatches:
+    """A dataset of decisions as a source of minibatches.
+
+    A decision that was truncated has no next state, and is left out. Where the task ended, the
+    next state is the decision's own, and counts nothing. Log-priors are the labels' with
+    `with_prior`, else uniform; `vectors` are of the dataset's strings.
+    """
+
+    def __init__(
+        self, data: TextData, encoder: TextEncoder, *, with_prior: bool, device: str = "cpu"
+    ) -> None:
+        usable = ~data.truncated | data.terminated
+        usable[-1] = bool(data.terminated[-1])  # what came after it is not known
+        self._rows = np.flatnonzero(usable)
+        if not len(self._rows):
+            raise DataError(
+                f"No decision of the dataset has a next state: {data.source}",
+                "Collect whole episodes: cep offline collect",
+            )
+        self._data = data
+        self._device = device
+        self.vectors = encoder.encode_many(data.strings)
+        self._log_prior = data.log_prior if with_prior else None
+
+    def sample(self, count: int, generator: np.random.Generator) -> TextBatch:
+        """`count` decisions drawn uniformly with replacement."""
+        data = self._data
+        rows = self._rows[generator.integers(len(self._rows), size=count)]
+        ended = data.terminated[rows]
+        return TextBatch(
+            self._states(rows),
+            _tensor(data.chosen[rows], self._device),
+            _tensor(data.rewards[rows], self._device),
+            self._states(np.where(ended, rows, rows + 1)),
+            _tensor(1.0 - ended.astype(np.float32), self._device),
+        )
+
+    def seen(self, name: str) -> Float[Tensor, "rows dim"]:
+        """The vectors of all strings that are a "goal", a "text" or an "action" somewhere."""
+        data = self._data
+        numbers = {
+            "goal": data.goal, "text": data.text, "action": data.actions[data.actions != NO_ACTION],
+        }[name]  # fmt: skip
+        return _tensor(self.vectors[np.unique(numbers)], self._device)
+
+    def _states(self, rows: ndarray) -> TextStates:
+        data = self._data
+        actions = data.actions[rows]
+        actions = actions[:, : int((actions != NO_ACTION).sum(1).max())]
+        if self._log_prior is None:
+            log_prior = uniform_log_prior(actions != NO_ACTION)
+        else:
+            log_prior = self._log_prior[rows][:, : actions.shape[1]]
+        numbers = (data.goal[rows], data.text[rows], np.maximum(actions, 0))
+        arrays = (*(self.vectors[number] for number in numbers), log_prior)
+        return TextStates(*(_tensor(array, self._device) for array in arrays))
+
+
+def uniform_log_prior(admissible: ndarray) -> Float[ndarray, "batch actions"]:
+    """−log n for each of n admissible actions, −inf for the others."""
+    count = admissible.sum(-1, keepdims=True)
+    return np.where(admissible, -np.log(count), -np.inf).astype(np.float32)
+
+
+def _tensor(array: ndarray, device: str) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from cepcli.datasets.dataset import ControlData
+from cepcli.errors import DataError
+
 
 class ControlTransition(NamedTuple):
-    """One control step.
+    """One control step; the next observation is the true one, the last of an episode included.
 
     Attributes:
-        observation: where the control was applied.
         symbol: the symbolic action held.
         control: what was applied, in [−1, 1].
-        reward: of the step.
-        next_observation: the true one, the last of an episode included.
         terminated: whether the task ended; a time limit is not an end.
         next_log_prior: log p̂ of the next state if the next symbol was chosen there, else None.
         nominal: the held symbol's nominal control; None where the world has none.
@@ -52,17 +52,14 @@ class ControlTransition(NamedTuple):
         return cls(**fields)
 
 
-class ControlBatch(NamedTuple):
+class ReplayBatch(NamedTuple):
     """Transitions as float32 tensors; those that end at a boundary come last.
 
     Attributes:
         pairs: observation, held symbol one-hot (nothing if there is one symbol), control.
-        next_observation: of each.
-        reward: of each.
         continues: 0 where the task ended, else 1.
         next_log_prior: one row for each transition that ends at a boundary.
-        nominal: the held symbol's; no columns where the world has none.
-        next_nominals: each symbol's; no columns where the world has none.
+        nominal: the held symbol's; no columns where the world has none, as of `next_nominals`.
     """
 
     pairs: Float[Tensor, "batch inputs"]
@@ -135,7 +132,7 @@ class ControlReplay:
 
     def sample(
         self, count: int, generator: np.random.Generator, device: str = "cpu"
-    ) -> ControlBatch:
+    ) -> ReplayBatch:
         """`count` transitions drawn uniformly with replacement, those at a boundary last."""
         rows = self._rows[generator.integers(self._size, size=count)]
         boundaries = 0
@@ -147,7 +144,7 @@ class ControlReplay:
         pairs, following, reward, continues, prior, nominal, nominals, _ = batch.split(
             self._widths, dim=1
         )
-        return ControlBatch(
+        return ReplayBatch(
             pairs,
             following,
             reward[:, 0],
@@ -161,9 +158,8 @@ class ControlReplay:
         """All of them, oldest first."""
         oldest = self._next if self._size == self._capacity else 0
         rows = np.roll(self._rows[: self._size], -oldest, axis=0)
-        pairs, following, reward, continues = np.split(rows, np.cumsum(self._widths[:4]), axis=1)[
-            :4
-        ]
+        ends = np.cumsum(self._widths[:4])
+        pairs, following, reward, continues, _ = np.split(rows, ends, axis=1)
         features = following.shape[1]
         controls = pairs[:, features + self._one_hot.shape[1] :]
         ended = continues[:, 0] == 0
@@ -178,3 +174,63 @@ class ControlReplay:
         self._next = int(arrays["cursor"][0])
         self._size = len(arrays["rows"])
         self._rows[: self._size] = arrays["rows"]
+
+
+def replay_data(env: str, source: str, stored: StoredTransitions, most: int | None) -> ControlData:
+    """The transitions of a replay, episode by episode.
+
+    Those of several environments that were stepped in turn lie among each other: what followed a
+    step is the row that begins with the state in which it ended.
+
+    Args:
+        env: the environment's id.
+        source: which data this is.
+        stored: what the replay holds.
+        most: transitions at most; whole episodes are left out, evenly over the replay, and the
+            last one kept is cut.
+
+    Raises:
+        DataError: if the replay holds fewer.
+    """
+    held = len(stored.rewards)
+    if not held or (most is not None and held < most):
+        raise DataError(
+            f"The replay of the run holds {held} transitions, expected {most or 'at least 1'}.",
+            "Ask for fewer --transitions, or train the run for longer.",
+        )
+    episodes = _episodes(stored)
+    if most is not None:
+        episodes = _thinned(episodes, most)
+    rows = np.concatenate(episodes)[:most]
+    ends = np.zeros(len(rows), bool)
+    ends[[*(np.cumsum([len(e) for e in episodes])[:-1] - 1), len(rows) - 1]] = True
+    terminated = stored.terminated[rows]
+    return ControlData(
+        env, source, stored.observations[rows], stored.controls[rows], stored.rewards[rows],
+        stored.next_observations[rows], terminated, ends & ~terminated,
+    )  # fmt: skip
+
+
+def _episodes(stored: StoredTransitions) -> list[Int[ndarray, " steps"]]:
+    """The rows of each episode, in the order in which the episodes began."""
+    waiting: dict[bytes, list[int]] = {}
+    episodes: list[list[int]] = []
+    for row, observation in enumerate(stored.observations):
+        begun = waiting.pop(observation.tobytes(), None)
+        if begun is None:
+            begun = []
+            episodes.append(begun)
+        begun.append(row)
+        if not stored.terminated[row]:
+            waiting[stored.next_observations[row].tobytes()] = begun
+    return [np.array(episode) for episode in episodes]
+
+
+def _thinned(episodes: list[Int[ndarray, " steps"]], most: int) -> list[Int[ndarray, " steps"]]:
+    """The fewest evenly spaced episodes that hold `most` transitions."""
+    lengths = np.array([len(episode) for episode in episodes])
+    for count in range(1, len(episodes) + 1):
+        chosen = np.linspace(0, len(episodes) - 1, count).round().astype(int)
+        if lengths[chosen].sum() >= most:
+            return [episodes[number] for number in chosen]
+    return episodes

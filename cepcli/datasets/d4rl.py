@@ -14,18 +14,16 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from cepcli.datasets.checks import (
+from cepcli.datasets.columns import (
+    as_flags,
     check_env,
-    check_finite,
-    check_flags,
-    check_measured,
-    check_plausible,
+    check_observed,
     check_some,
-    check_widths,
+    finite,
     in_range,
     known_spec,
+    read_columns,
 )
-from cepcli.datasets.columns import Columns, columns_of_file
 from cepcli.datasets.dataset import REFERENCE_RETURNS, ControlData, Notify
 from cepcli.errors import DataError
 from cepcli.workspace.artifacts import Workspace
@@ -49,34 +47,26 @@ def read_d4rl(
 ) -> ControlData:
     """The transitions in a file.
 
-    Args:
-        path: of the file.
-        env: the environment that they are to be of; None where it is not known.
-        workspace: where the columns of a large file are kept for mapping.
-        notify: told in one line about what is unusual.
-        source: which data this is; the file's name unless told otherwise.
+    `env` is the environment that they are to be of, `source` says which data this is, the file's
+    name unless told otherwise, and `notify` is told in one line about what is unusual. Large
+    columns are mapped from files in the workspace.
 
     Raises:
         DataError: if the file cannot be read, is malformed, or is of another environment.
     """
-    with _opened(path) as file:
-        reader = _Reader(path, file, env, notify)
-        columns = columns_of_file(path, reader.env, reader.shape, reader.fill, workspace)
-    check_plausible(reader.where, reader.known, columns.observations)
-    return ControlData(reader.env, source or f"the file {path}", *columns, origins=(path,))
-
-
-def _opened(path: Path) -> "h5py.File":
     import h5py
 
     if not path.is_file():
         raise DataError(f"There is no file `{path}`.", "Give the path of an HDF5 file.")
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except OSError as error:
         raise DataError(
-            f"`{path}` is no HDF5 file, or a truncated one ({error}).", _DAMAGED
+            f"`{path}` is not an HDF5 file, or is truncated ({error}).", _DAMAGED
         ) from error
+    with file:
+        reader = _D4RLFile(path, file, env, notify)
+        return read_columns(reader, path, workspace, source or f"the file {path}", path)
 
 
 @contextlib.contextmanager
@@ -88,84 +78,76 @@ def _readable(what: str) -> Iterator[None]:
         raise DataError(f"{what} cannot be read ({error}).", _DAMAGED) from error
 
 
-def _recorded_env(where: str, file: "h5py.File") -> str | None:
-    """The environment that the file says it is of."""
-    with _readable(f"What {where} says of itself"):
-        found = file.attrs.get(_ENV)
-    if found is None or isinstance(found, str):
-        return found
-    raise DataError(
-        f"The attribute `{_ENV}` of {where} is {found!r}, expected the name of an environment.",
-        _DAMAGED,
-    )
-
-
-class _Reader:
+class _D4RLFile:
     """One open file whose layout has been checked."""
 
     def __init__(self, path: Path, file: "h5py.File", env: str | None, notify: Notify) -> None:
         self.where = f"`{path}`"
         self._notify = notify
-        recorded, named = _recorded_env(self.where, file), named_env(path.name)
+        recorded, named = self._recorded_env(file), named_env(path.name)
         check_env(self.where, recorded or named, env)
         with _readable(self.where):
             self._columns = _checked_columns(self.where, file)
         self.rows = len(self._columns["rewards"])
-        self._features = self._columns["observations"].shape[1]
-        self._controls = self._columns["actions"].shape[1]
+        states = self._columns["observations"]
+        self._widths = states.shape[1], self._columns["actions"].shape[1]
         self.env = env or recorded or self._if_it_fits(named)
-        self.known = known_spec(self.env)
-        check_widths(self.where, self.known, self._features, self._controls)
-        check_measured(self.where, self.env, self._columns["observations"].dtype)
+        self.known = check_observed(self.where, self.env, *self._widths, states.dtype)
         self._terminals = self._flags("terminals")
-        self._kept, self._truncated = self._transitions()
-        check_some(self.where, self._terminals[self._kept])
-
-    def _if_it_fits(self, named: str | None) -> str | None:
-        """The environment in the file's name, unless states of that one are of another width."""
-        known = known_spec(named)
-        if known is not None and len(known.features) != self._features:
-            self._notify(
-                f"{self.where} is not of our {named}: its states have {self._features} numbers, "
-                f"not {len(known.features)}"
-            )
-            return None
-        return named
+        self._steps, self._truncated = self._transitions()
+        check_some(self.where, len(self._steps))
 
     def shape(self) -> tuple[int, int, int]:
         """Transitions, features, controls."""
-        return len(self._kept), self._features, self._controls
+        return len(self._steps), *self._widths
 
-    def fill(self, columns: Columns) -> None:
+    def fill(self, data: ControlData) -> None:
         """Copy the file's columns, a block of rows at a time."""
-        columns.terminated[:] = self._terminals[self._kept]
-        columns.truncated[:] = self._truncated
-        own_next = "next_observations" in self._columns
+        data.terminated[:] = self._terminals[self._steps]
+        data.truncated[:] = self._truncated
         for start in range(0, self.rows, _BLOCK):
             stop = min(start + _BLOCK, self.rows)
-            first, last = np.searchsorted(self._kept, [start, stop])
-            rows, to = self._kept[first:last] - start, slice(first, last)
+            first, last = np.searchsorted(self._steps, [start, stop])
+            rows, to = self._steps[first:last] - start, slice(first, last)
             states = self._block("observations", start, stop + 1)
-            columns.observations[to] = states[rows]
+            data.observations[to] = states[rows]
             actions = in_range(self.where, start, self._block("actions", start, stop))
-            columns.controls[to] = actions[rows]
-            columns.rewards[to] = self._block("rewards", start, stop).reshape(-1)[rows]
-            if own_next:
+            data.controls[to] = actions[rows]
+            data.rewards[to] = self._block("rewards", start, stop).reshape(-1)[rows]
+            if "next_observations" in self._columns:
                 following = self._block("next_observations", start, stop)[rows]
             else:
-                following = states[rows + ~columns.terminated[to]]
-            columns.next_observations[to] = following
+                following = states[rows + ~data.terminated[to]]
+            data.next_observations[to] = following
+
+    def _recorded_env(self, file: "h5py.File") -> str | None:
+        """The environment that the file says it is of."""
+        with _readable(f"What {self.where} says of itself"):
+            found = file.attrs.get(_ENV)
+        if found is None or isinstance(found, str):
+            return found
+        raise DataError(
+            f"The attribute `{_ENV}` of {self.where} is {found!r}, expected the name of an "
+            "environment.",
+            _DAMAGED,
+        )
+
+    def _if_it_fits(self, named: str | None) -> str | None:
+        """The environment in the file's name, unless states of that one are of another width."""
+        known, features = known_spec(named), self._widths[0]
+        if known is None or len(known.features) == features:
+            return named
+        self._notify(
+            f"{self.where} is not of our {named}: its states have {features} numbers, not "
+            f"{len(known.features)}"
+        )
+        return None
 
     def _block(self, name: str, start: int, stop: int) -> ndarray:
-        with np.errstate(over="ignore"):  # what does not fit is refused as not finite
-            values = self._rows(name, start, stop).astype(np.float32)
-        check_finite(self.where, name, start, values)
-        return values
+        return finite(self.where, name, start, self._rows(name, start, stop))
 
     def _flags(self, name: str) -> Bool[ndarray, " rows"]:
-        values = self._rows(name, 0, self.rows).reshape(-1)
-        check_flags(self.where, name, values)
-        return values.astype(bool)
+        return as_flags(self.where, name, self._rows(name, 0, self.rows).reshape(-1))
 
     def _rows(self, name: str, start: int, stop: int) -> ndarray:
         with _readable(f"`{name}` in {self.where}"):
@@ -176,15 +158,17 @@ class _Reader:
         cut = self._cuts()
         both = int((cut & self._terminals).sum())
         if both and "timeouts" in self._columns:
-            self._notify(f"{both} steps in {self.where} are terminal and timeout; taken as ends")
+            self._notify(
+                f"{both} steps in {self.where} are terminal and timeout; taken as terminal"
+            )
         cut &= ~self._terminals
         if self.rows:
             cut[-1] = not self._terminals[-1]
         if "next_observations" in self._columns:
             return np.arange(self.rows), cut
-        kept = np.flatnonzero(~cut)
+        steps = np.flatnonzero(~cut)
         before_cut = np.append(cut[1:], False)
-        return kept, (before_cut & ~self._terminals)[kept]
+        return steps, (before_cut & ~self._terminals)[steps]
 
     def _cuts(self) -> Bool[ndarray, " rows"]:
         """Where an episode is cut, as told or as can be found out."""
@@ -195,13 +179,15 @@ class _Reader:
             return self._breaks()
         if self.known is None:
             raise DataError(
-                f"{self.where} has neither `timeouts` nor `next_observations`, so that the ends of "
-                "its episodes cannot be told.",
+                f"{self.where} has neither `timeouts` nor `next_observations`, so the ends of its "
+                "episodes cannot be told.",
                 "Name its environment, whose time limit tells them: --env ID",
             )
         limit = self.known.max_episode_steps
         self._notify(f"{self.where} has no timeouts: episodes end after {limit} steps")
-        return _limits(self._terminals, limit)
+        rows, ends = np.arange(self.rows), np.flatnonzero(self._terminals)
+        starts = np.concatenate([[0], ends + 1])[np.searchsorted(ends, rows)]
+        return (rows - starts) % limit == limit - 1
 
     def _breaks(self) -> Bool[ndarray, " rows"]:
         """Where the next row's observation is not the next observation."""
@@ -214,15 +200,6 @@ class _Reader:
         return found & ~self._terminals
 
 
-def _limits(terminals: Bool[ndarray, " rows"], limit: int) -> Bool[ndarray, " rows"]:
-    """Every `limit`-th step of an episode."""
-    rows = np.arange(len(terminals))
-    ends = np.flatnonzero(terminals)
-    before = np.searchsorted(ends, rows)
-    starts = np.concatenate([[0], ends + 1])[before]
-    return (rows - starts) % limit == limit - 1
-
-
 def _checked_columns(where: str, file: "h5py.File") -> dict[str, Any]:
     """The file's columns by name, all of the right kind and of one length."""
     import h5py
@@ -230,47 +207,35 @@ def _checked_columns(where: str, file: "h5py.File") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in (*_NEEDED, *_OPTIONAL):
         column = file.get(name)
-        if not isinstance(column, h5py.Dataset):
-            if name in _NEEDED:
-                there = ", ".join(sorted(file)) or "nothing"
-                raise DataError(
-                    f"{where} has no `{name}`; there is {there}.",
-                    _LAYOUT,
-                )
-            continue
-        if column.dtype.kind not in "fiub":
-            raise DataError(
-                f"`{name}` in {where} is of type {column.dtype}, expected numbers.", _LAYOUT
-            )
-        if not _has_shape(column.shape, wide=name in _WIDE):
-            expected = "a row of numbers a step" if name in _WIDE else "a number a step"
-            raise DataError(
-                f"`{name}` in {where} has shape {column.shape}, expected {expected}.", _LAYOUT
-            )
-        found[name] = column
+        if isinstance(column, h5py.Dataset):
+            _check_column(f"`{name}` in {where}", column, wide=name in _WIDE)
+            found[name] = column
+        elif name in _NEEDED:
+            there = ", ".join(sorted(file)) or "nothing"
+            raise DataError(f"{where} has no `{name}`; there is {there}.", _LAYOUT)
     lengths = {name: column.shape[0] for name, column in found.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"The columns in {where} are of different lengths: {listed}.", _LAYOUT)
-    _check_next(where, found)
-    return found
-
-
-def _has_shape(shape: tuple[int, ...], *, wide: bool) -> bool:
-    """Whether it is a row of numbers a step, if that is `wide`, or a number, be it in a column."""
-    if wide:
-        return len(shape) == 2 and shape[1] > 0
-    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
-
-
-def _check_next(where: str, columns: dict[str, Any]) -> None:
-    following, states = columns.get("next_observations"), columns["observations"]
+    following, states = found.get("next_observations"), found["observations"]
     if following is not None and following.shape != states.shape:
         raise DataError(
             f"`next_observations` in {where} have shape {following.shape}, `observations` "
             f"{states.shape}.",
             _LAYOUT,
         )
+    return found
+
+
+def _check_column(what: str, column: "h5py.Dataset", *, wide: bool) -> None:
+    """Refuse what is not a row of numbers a step, if `wide`, or a number, be it in a column."""
+    if column.dtype.kind not in "fiub":
+        raise DataError(f"{what} is of type {column.dtype}, expected numbers.", _LAYOUT)
+    shape = column.shape
+    right = (len(shape) == 2 and shape[1] > 0) if wide else len(shape) == 1 or shape[1:] == (1,)
+    if not right:
+        expected = "a row of numbers a step" if wide else "a number a step"
+        raise DataError(f"{what} has shape {shape}, expected {expected}.", _LAYOUT)
 
 
 def named_env(name: str) -> str | None:

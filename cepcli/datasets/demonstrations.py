@@ -1,4 +1,4 @@
-"""Expert demonstrations: episodes of an environment's own expert, kept as labelled decisions.
+"""Expert demonstrations: episodes of an environment's own expert, stored as labelled decisions.
 
 Now and then a random action is played instead of the expert's, so that states off the expert's
 path are labelled too; the label is always what the expert would do. Only solved episodes are kept.
@@ -8,16 +8,17 @@ was interrupted, or killed, goes on and comes to what one that never stopped wou
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cepcli.config import read_toml, require, to_dict, write_toml
+from cepcli.config import AT_LEAST_ONE, SHARE, Settings, read_toml, setting, to_dict, write_toml
+from cepcli.datasets.columns import canonical
 from cepcli.envs.base import Split, SymbolicEnv, text_state
-from cepcli.envs.catalog import full_options, make_env, spec
+from cepcli.envs.catalog import full_options, make_env
 from cepcli.errors import ArtifactError, EnvError
 from cepcli.prior.tuning.decisions import (
     ExpertDecision,
@@ -30,36 +31,26 @@ from cepcli.seeding import generator, stream_seed
 from cepcli.whole_files import discard
 from cepcli.workspace.artifacts import Artifact, Workspace, read_json, write_json, writing
 
-TRAIN_FILE = "train.jsonl"
-HELDOUT_FILE = "heldout.jsonl"
+_FILES: dict[Split, str] = {"train": "train.jsonl", "heldout": "heldout.jsonl"}
 #: Seconds after which episodes that have ended are written down.
-_KEEP_SECONDS = 5.0
+_SAVE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class DemosConfig:
+class DemosConfig(Settings):
     """Which demonstrations to record."""
 
     env: str = field(metadata={"help": "environment id"})
-    episodes: int = field(default=50, metadata={"help": "solved training episodes, >= 1"})
-    heldout_episodes: int = field(default=40, metadata={"help": "solved held-out episodes, >= 1"})
-    noise: float = field(
-        default=0.2, metadata={"help": "probability of playing a random action, 0 to 1"}
-    )
-    max_failures: int = field(
-        default=50, metadata={"help": "unsolved episodes per solved one after which to give up"}
+    episodes: int = setting(50, "solved training episodes", AT_LEAST_ONE)
+    heldout_episodes: int = setting(40, "solved held-out episodes", AT_LEAST_ONE)
+    noise: float = setting(0.2, "probability of playing a random action", SHARE)
+    max_failures: int = setting(
+        50, "unsolved episodes per solved one after which to give up", AT_LEAST_ONE
     )
     env_options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "options of the environment family"}
     )
-    seed: int = field(default=0, metadata={"help": "of instances and random actions"})
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("episodes", "heldout_episodes", "max_failures"):
-            value = getattr(self, name)
-            require(value >= 1, f"`{name}` is {value}, expected at least 1.")
-        require(0 <= self.noise <= 1, f"`noise` is {self.noise}, expected a number from 0 to 1.")
+    seed: int = setting(0, "of instances and random actions")
 
 
 @dataclass(slots=True)
@@ -87,47 +78,37 @@ def record_demos(
 ) -> Artifact:
     """Record training and held-out demonstrations as an artifact of kind "demos".
 
-    It goes on where a recording of the same settings stopped.
-
-    Args:
-        config: what to record.
-        workspace: where the artifact goes.
-        name: its name.
-        overwrite: replace one that has the name.
-        progress: told (split, solved episodes, episodes wanted).
-        notify: told in one line about anything else that takes seconds.
+    It goes on where a recording of the same settings stopped. `progress` is told (split, solved
+    episodes, episodes wanted), `notify` in one line about anything else that takes seconds.
 
     Raises:
-        ArtifactError: if the name is taken.
+        ArtifactError: if the name is taken and `overwrite` is off.
         EnvError: if the expert hardly ever solves the task.
     """
     config = replace(config, env_options=full_options(config.env, config.env_options))
     with workspace.lock("demos", name):
         folder = _begun(config, workspace, name, overwrite=overwrite, notify=notify)
         counts = {}
-        splits: list[tuple[Split, str, int]] = [
-            ("train", TRAIN_FILE, config.episodes),
-            ("heldout", HELDOUT_FILE, config.heldout_episodes),
-        ]
-        for split, file, episodes in splits:
+        splits: dict[Split, int] = {"train": config.episodes, "heldout": config.heldout_episodes}
+        for split, episodes in splits.items():
             env = make_env(
-                config.env,
-                split=split,
-                workspace=workspace.root,
-                options=config.env_options,
+                config.env, split=split, workspace=workspace.root, options=config.env_options,
                 progress=notify,
-            )
-            recording = record_episodes(
-                env, episodes, config, split, progress, kept=folder / f"kept-{split}.json"
-            )
+            )  # fmt: skip
+            notes = folder / f"kept-{split}.json"
+            made = record_episodes(env, episodes, config, split, progress, notes)
             env.close()
             with writing(workspace.root):
-                write_decisions(folder / file, recording.decisions)
-            counts[split] = _summary(recording, episodes)
+                write_decisions(folder / _FILES[split], made.decisions)
+            counts[split] = {
+                "episodes": episodes,
+                "decisions": len(made.decisions),
+                "unsolved_episodes_dropped": made.failures,
+            }
         with writing(workspace.root):
             write_json(folder / "summary.json", counts)
-            for kept in folder.glob("kept-*.json"):
-                discard(kept)
+            for notes in folder.glob("kept-*.json"):
+                discard(notes)
         return workspace.finish("demos", name, seed=config.seed)
 
 
@@ -159,32 +140,30 @@ def record_episodes(
     config: DemosConfig,
     split: Split,
     progress: Callable[[str, int, int], None] | None = None,
-    kept: Path | None = None,
+    notes: Path | None = None,
 ) -> Recording:
-    """Play the expert, with noise, until `episodes` episodes are solved.
+    """Play the expert, with noise, until `episodes` episodes of a split are solved.
 
-    Args:
-        env: where.
-        episodes: how many are wanted.
-        config: with which noise and seed.
-        split: which of the instances `env` has.
-        progress: told (split, solved episodes, episodes wanted).
-        kept: a file of what was recorded before, if there is one; episodes are written there.
+    What the file `notes` holds was recorded before; episodes are written to it, with the random
+    streams as they are after the last.
 
     Raises:
         EnvError: if the expert hardly ever solves the task.
     """
     random = generator(config.seed, f"demos/{split}")
     env.reset(seed=stream_seed(config.seed, f"demos/{split}/env") % 2**31)
-    notes = _Notes(kept, env, random)
-    made = notes.read()
+    made, ended = _read_notes(notes, env, random), None
+    written = time.monotonic()
     try:
         while made.solved < episodes:
             episode = _play(env, made.solved, config.noise, random)
             made.decisions += episode
             made.solved += bool(episode)
             made.failures += not episode
-            notes.take(made)
+            ended = None if notes is None else _stands(made, env, random)
+            if time.monotonic() - written >= _SAVE_SECONDS:
+                _write_notes(notes, ended, made.decisions)
+                written = time.monotonic()
             if made.failures > config.max_failures * max(1, made.solved):
                 played = made.solved + made.failures
                 raise EnvError(
@@ -194,61 +173,44 @@ def record_episodes(
             if progress:
                 progress(split, made.solved, episodes)
     finally:
-        notes.write()
+        _write_notes(notes, ended, made.decisions)
     return made
 
 
-class _Notes:
-    """What is on disk of a recording: whole episodes, and the random streams after the last.
+def _read_notes(notes: Path | None, env: SymbolicEnv, random: np.random.Generator) -> Recording:
+    """The recording so far; the random streams are put where it ended."""
+    if notes is None or not notes.is_file():
+        return Recording([])
+    found = read_json(notes)
+    env.np_random.bit_generator.state = found["instances"]
+    random.bit_generator.state = found["actions"]
+    decisions = [from_line(line, str(notes)) for line in found["decisions"]]
+    return Recording(decisions, found["solved"], found["failures"])
 
-    Args:
-        file: where it is; None for nowhere.
-        env: whose instances are drawn at random.
-        random: of the actions.
-    """
 
-    def __init__(self, file: Path | None, env: SymbolicEnv, random: np.random.Generator) -> None:
-        self._file, self._env, self._random = file, env, random
-        self._taken: dict[str, Any] | None = None
-        self._written = time.monotonic()
+def _stands(made: Recording, env: SymbolicEnv, random: np.random.Generator) -> dict[str, Any]:
+    """Where a recording stands at the end of an episode, its decisions counted."""
+    return {
+        "solved": made.solved,
+        "failures": made.failures,
+        "instances": env.np_random.bit_generator.state,
+        "actions": random.bit_generator.state,
+        "decisions": len(made.decisions),
+    }
 
-    def read(self) -> Recording:
-        """The recording so far; the streams are put where it ended."""
-        if self._file is None or not self._file.is_file():
-            return Recording([])
-        found = read_json(self._file)
-        self._env.np_random.bit_generator.state = found["instances"]
-        self._random.bit_generator.state = found["actions"]
-        decisions = [from_line(line, str(self._file)) for line in found["decisions"]]
-        return Recording(decisions, found["solved"], found["failures"])
 
-    def take(self, made: Recording) -> None:
-        """Take note of an episode that has ended."""
-        if self._file is None:
-            return
-        self._taken = {
-            "solved": made.solved,
-            "failures": made.failures,
-            "instances": self._env.np_random.bit_generator.state,
-            "actions": self._random.bit_generator.state,
-            "decisions": list(made.decisions),
-        }
-        if time.monotonic() - self._written >= _KEEP_SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        """Write down what is not yet."""
-        if self._file is None or self._taken is None:
-            return
-        lines = [to_line(decision) for decision in self._taken["decisions"]]
-        with writing(self._file.parent):
-            write_json(self._file, {**self._taken, "decisions": lines})
-        self._taken, self._written = None, time.monotonic()
+def _write_notes(
+    notes: Path | None, ended: dict[str, Any] | None, decisions: Sequence[ExpertDecision]
+) -> None:
+    if notes is not None and ended is not None:
+        lines = [to_line(decision) for decision in decisions[: ended["decisions"]]]
+        with writing(notes.parent):
+            write_json(notes, {**ended, "decisions": lines})
 
 
 def are_of_env(demos: Artifact, env_id: str) -> bool:
     """Whether demonstrations are of the environment `env_id`, by whichever of its names."""
-    return _canonical(_recorded_env(demos)) == _canonical(env_id)
+    return canonical(_recorded_env(demos)) == canonical(env_id)
 
 
 def open_demos(workspace: Workspace, name: str, env_id: str) -> Artifact:
@@ -268,19 +230,11 @@ def open_demos(workspace: Workspace, name: str, env_id: str) -> Artifact:
 
 def demos_decisions(artifact: Artifact, split: Split) -> list[ExpertDecision]:
     """The decisions of one split of a "demos" artifact."""
-    return read_decisions(artifact.path / (TRAIN_FILE if split == "train" else HELDOUT_FILE))
+    return read_decisions(artifact.path / _FILES[split])
 
 
 def _recorded_env(demos: Artifact) -> str:
     return str(read_toml(demos.path / "config.toml").get("env", ""))
-
-
-def _canonical(env_id: str) -> str:
-    """The catalog's name of an environment; an unknown one keeps its own."""
-    try:
-        return spec(env_id).id
-    except EnvError:
-        return env_id
 
 
 def _play(
@@ -304,11 +258,3 @@ def _play(
         ExpertDecision(number, int(info["instance"]), step, state, label, total, played, reward)
         for step, (state, label, played, reward) in enumerate(steps)
     ]
-
-
-def _summary(recording: Recording, episodes: int) -> dict[str, int]:
-    return {
-        "episodes": episodes,
-        "decisions": len(recording.decisions),
-        "unsolved_episodes_dropped": recording.failures,
-    }

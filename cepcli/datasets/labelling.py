@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from cepcli.cache.controllers.runner import Control
 from cepcli.cache.disk.storage import key_head_of
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.config import require, write_toml
+from cepcli.config import AT_LEAST_ONE, Settings, setting, write_toml
 from cepcli.datasets.dataset import ControlData, Notify, TextData
 from cepcli.datasets.labels import (
     LABELS_CARD,
@@ -35,9 +35,7 @@ from cepcli.datasets.labels import (
     states_sha256,
 )
 from cepcli.envs.catalog import spec
-from cepcli.keys.catalog import make_encoder
-from cepcli.keys.head import Head
-from cepcli.keys.key_encoder import KeyEncoder
+from cepcli.keys.key_encoder import make_key_encoder
 from cepcli.prior.base import Prior
 from cepcli.prior.config import PriorConfig
 from cepcli.prior.llm import LLMPrior
@@ -48,39 +46,28 @@ from cepcli.whole_files import discard, replace, settle_all
 from cepcli.workspace.artifacts import Artifact, Workspace, read_json, write_json, writing
 
 #: Seconds after which what is done is written down.
-_KEEP_SECONDS = 20.0
+_SAVE_SECONDS = 20.0
 _PROGRESS = "progress"
 
 
 @dataclass(frozen=True, slots=True)
-class LabelConfig:
+class LabelConfig(Settings):
     """How the states of a dataset are labelled."""
 
     prior: str = field(metadata={"help": "who is asked"})
-    abstraction: str | None = field(
-        default=None, metadata={"help": "what describes states of control"}
+    abstraction: str | None = setting(None, "what describes states of control")
+    batch: int = setting(64, "states in a call of the prior", AT_LEAST_ONE)
+    states: int | None = setting(
+        None, "only the first so many, to see what it costs; nothing is stored", AT_LEAST_ONE
     )
-    batch: int = field(default=64, metadata={"help": "states in a call of the prior, ≥ 1"})
-    states: int | None = field(
-        default=None,
-        metadata={"help": "only the first so many, to see what it costs; nothing is stored"},
-    )
-    journal: bool = field(default=True, metadata={"help": "whether answers are kept and reused"})
-    device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:N"})
-    seed: int = field(default=0, metadata={"help": "of audits and of learning keys"})
+    journal: bool = setting(True, "whether answers are kept and reused")
+    device: str = setting("cpu", "cpu, cuda or cuda:N")
+    seed: int = setting(0, "of audits and of learning keys")
     cache: CacheConfig = field(default_factory=lambda: CacheConfig(mode="certified"))
     llm: PriorConfig = field(default_factory=PriorConfig)
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.batch >= 1, f"`batch` is {self.batch}, expected at least 1.")
-        require(
-            self.states is None or self.states >= 1,
-            f"`states` is {self.states}, expected at least 1.",
-        )
 
-
-class Describer(Protocol):
+class StateDescriber(Protocol):
     """Turns states of control into the texts that a prior reads."""
 
     @property
@@ -93,13 +80,6 @@ class Describer(Protocol):
         ...
 
 
-class Words(NamedTuple):
-    """A describer, and the artifact that it is from."""
-
-    describer: Describer
-    artifact: Artifact | None
-
-
 #: Told how many states are done, of how many, and at the price of how many queries.
 Advance = Callable[[int, str], None]
 
@@ -109,7 +89,7 @@ def label(
     config: LabelConfig,
     workspace: Workspace,
     *,
-    words: Words | None = None,
+    words: tuple[StateDescriber, Artifact | None] | None = None,
     overwrite: bool = False,
     advance: Advance = lambda done, remark: None,
     notify: Notify = lambda text: None,
@@ -120,7 +100,8 @@ def label(
         data: the dataset.
         config: how.
         workspace: where labels, priors and the journal are.
-        words: what describes states of control; not needed where the prior reads no text.
+        words: what describes states of control, and the artifact that it is from; not needed where
+            the prior reads no text.
         overwrite: whether labels that are there may be replaced.
         advance: told how far it is.
         notify: told in one line about anything that takes seconds.
@@ -131,15 +112,22 @@ def label(
     """
     states_id = states_sha256(data)
     name = labels_name(data, states_id, config.prior)
-    asked = _Asked(data, words)
     if config.states is not None:
-        made = _Labelling(asked, config, workspace, states_id, notify)
+        made = _Labelling(data, words, config, workspace, states_id, notify)
         made.run(None, advance)
         return made.card()
     with workspace.lock("labels", name):
         workspace.check_new("labels", name, overwrite=overwrite)
-        folder = _begun(config, workspace, name, overwrite=overwrite)
-        made = _Labelling(asked, config, workspace, states_id, notify)
+        folder = workspace.partial("labels", name)
+        if folder.is_dir():
+            with writing(workspace.root):
+                write_toml(folder / "config.toml", config)
+        else:
+            workspace.begin(
+                "labels", name, overwrite=overwrite,
+                fill=lambda new: write_toml(new / "config.toml", config),
+            )  # fmt: skip
+        made = _Labelling(data, words, config, workspace, states_id, notify)
         with writing(workspace.root):
             made.run(folder, advance)
             np.savez_compressed(folder / LABELS_FILE, log_prior=made.log_prior)
@@ -151,63 +139,33 @@ def label(
     return {**read_json(artifact.path / LABELS_CARD), "path": str(artifact.path)}
 
 
-class _Asked:
-    """The states to ask about, by number."""
-
-    def __init__(self, data: ControlData | TextData, words: Words | None) -> None:
-        self._data = data
-        self.words = words
-        assert data.env is not None, "labels are for states of a known environment"
-        self.known = spec(data.env)
-        self._appended: Any = None
-        self.symbols: tuple[str, ...] = ()
-        if isinstance(data, ControlData):
-            assert self.known.control is not None
-            self.symbols = self.known.control.actions
-            self._appended = appended_rows(data)
-
-    def __len__(self) -> int:
-        return len(self._data) + (0 if self._appended is None else len(self._appended))
-
-    @property
-    def width(self) -> int:
-        """Actions of a state at most."""
-        data = self._data
-        return data.actions.shape[1] if isinstance(data, TextData) else len(self.symbols)
-
-    def states(self, start: int, stop: int) -> list[TextState]:
-        """Those states."""
-        data = self._data
-        if isinstance(data, TextData):
-            return [data.state(row) for row in range(start, stop)]
-        assert self.known.control is not None
-        steps = len(data)
-        later = self._appended[max(start - steps, 0) : max(stop - steps, 0)]
-        observations = np.concatenate([
-            data.observations[start : min(stop, steps)], data.next_observations[later]
-        ])  # fmt: skip
-        if self.words is None:  # enough for a prior that reads none
-            texts = [""] * len(observations)
-        else:
-            texts = self.words.describer.texts(observations.astype(np.float64))
-        return [TextState(self.known.control.goal, text, self.symbols) for text in texts]
-
-
 class _Labelling:
-    """One labelling under way: the prior behind its cache, and the labels so far."""
+    """One labelling under way: the states, the prior behind its cache, and the labels so far."""
 
     def __init__(
         self,
-        asked: _Asked,
+        data: ControlData | TextData,
+        words: tuple[StateDescriber, Artifact | None] | None,
         config: LabelConfig,
         workspace: Workspace,
         states_id: str,
         notify: Notify,
     ) -> None:
-        self._asked, self._config, self._states_id = asked, config, states_id
+        assert data.env is not None, "labels are for states of a known environment"
+        self._data, self._config, self._states_id = data, config, states_id
+        self._env = spec(data.env)
+        self._describer = None if words is None else words[0]
+        if isinstance(data, ControlData):
+            assert self._env.control is not None
+            self._symbols, self._appended = self._env.control.actions, appended_rows(data)
+            width = len(self._symbols)
+        else:
+            self._symbols, self._appended = (), np.zeros(0, np.int32)
+            width = data.actions.shape[1]
+        count = len(data) + len(self._appended)
         notify(f"Loading the prior `{config.prior}`")
         bare = load_prior(
-            config.prior, family=asked.known.family, workspace=workspace, config=config.llm,
+            config.prior, family=self._env.family, workspace=workspace, config=config.llm,
             device=config.device,
             journal_path=workspace.root / "journal.sqlite" if config.journal else None,
         )  # fmt: skip
@@ -220,10 +178,10 @@ class _Labelling:
             self._prior = self._cached(bare, notify)
         self._fingerprint = self._identity(bare)
         self.inputs = prior_inputs(config.prior, workspace)
-        if asked.words is not None and asked.words.artifact is not None:
-            self.inputs.append(asked.words.artifact)
-        count = len(asked) if config.states is None else min(config.states, len(asked))
-        self.log_prior = np.full((count, asked.width), -np.inf, np.float32)
+        if words is not None and words[1] is not None:
+            self.inputs.append(words[1])
+        count = count if config.states is None else min(config.states, count)
+        self.log_prior = np.full((count, width), -np.inf, np.float32)
         self._done = 0
         self._seconds = 0.0
 
@@ -231,11 +189,11 @@ class _Labelling:
         """Label what is not labelled yet, writing down how far it is where there is a folder."""
         if folder is not None:
             self._resume(folder)
-        began = kept = time.perf_counter()
+        began = saved = time.perf_counter()
         before = self._seconds
         while self._done < len(self.log_prior):
             stop = min(self._done + self._config.batch, len(self.log_prior))
-            answers = self._prior.log_probs(self._asked.states(self._done, stop))
+            answers = self._prior.log_probs(self._states(self._done, stop))
             for row, answer in enumerate(answers, self._done):
                 self.log_prior[row, : len(answer.log_prior)] = answer.log_prior
                 if self._cache is None:
@@ -244,19 +202,19 @@ class _Labelling:
             now = time.perf_counter()
             self._seconds = before + now - began
             advance(stop, f"{self._telemetry.queries} queries")
-            if folder is not None and now - kept >= _KEEP_SECONDS:
-                self._keep(folder)
-                kept = time.perf_counter()
+            if folder is not None and now - saved >= _SAVE_SECONDS:
+                self._save(folder)
+                saved = time.perf_counter()
 
     def card(self) -> dict[str, Any]:
         """What these labels are, and what they cost."""
         states, found = len(self.log_prior), self._telemetry.summary()
         return {
-            "env": self._asked.known.id,
+            "env": self._env.id,
             "prior": self._config.prior,
             "fingerprint": self._fingerprint,
             "states_sha256": self._states_id,
-            "symbols": list(self._asked.symbols),
+            "symbols": list(self._symbols),
             "states": states,
             "cache": "off" if self._cache is None else self._config.cache.mode,
             "queries_per_state": found["queries"]["total"] / states,
@@ -266,18 +224,33 @@ class _Labelling:
             "certificate": None if self._control is None else self._control.promise,
         }
 
+    def _states(self, start: int, stop: int) -> list[TextState]:
+        """States by number; of control, those with which an episode was cut come last."""
+        data = self._data
+        if isinstance(data, TextData):
+            return [data.state(row) for row in range(start, stop)]
+        assert self._env.control is not None
+        steps = len(data)
+        later = self._appended[max(start - steps, 0) : max(stop - steps, 0)]
+        observations = np.concatenate([
+            data.observations[start : min(stop, steps)], data.next_observations[later]
+        ])  # fmt: skip
+        if self._describer is None:  # enough for a prior that reads none
+            texts = [""] * len(observations)
+        else:
+            texts = self._describer.texts(observations.astype(np.float64))
+        return [TextState(self._env.control.goal, text, self._symbols) for text in texts]
+
     def _cached(self, bare: LLMPrior, notify: Notify) -> CachedPrior:
-        config, cache = self._config, self._config.cache
-        keys, key, family = None, no_key, self._asked.known.family
-        namespace, dim = bare.namespace("", family), 1
+        config, cache, family = self._config, self._config.cache, self._env.family
+        keys, key, namespace, dim = None, no_key, bare.namespace("", family), 1
         if cache.keyed:
-            encoder = KeyEncoder(make_encoder(cache.encoder, config.device, notify), cache.focus)
-            if cache.head is not None:
-                encoder = encoder.with_head(Head.load(Path(cache.head).expanduser()))
-            keys = CacheKeys(
-                encoder, bare.namespace(encoder.sha256, family), bare.shape, cache,
-                seed=config.seed,
+            encoder = make_key_encoder(
+                cache.encoder, focus=cache.focus, head=cache.head, device=config.device,
+                notify=notify,
             )  # fmt: skip
+            namespace = bare.namespace(encoder.sha256, family)
+            keys = CacheKeys(encoder, namespace, bare.shape, cache, seed=config.seed)
             key, namespace, dim = keys.key, keys.namespace, keys.dim
         self._cache = PriorCache(cache, dim, namespace)
         self._cache.key_head = keys.head if keys is not None else {}
@@ -288,10 +261,9 @@ class _Labelling:
         """All that a state's label depends on, but for which similar text answered for which."""
         if not isinstance(bare, LLMPrior):
             return type(bare).__name__
-        words = self._asked.words
         shape = f"temperature={bare.shape.temperature:g} smoothing={bare.shape.smoothing:g}"
-        described = "-" if words is None else words.describer.sha256
-        return f"{bare.namespace('', self._asked.known.family)} {shape} words={described}"
+        described = "-" if self._describer is None else self._describer.sha256
+        return f"{bare.namespace('', self._env.family)} {shape} words={described}"
 
     def _settings(self) -> dict[str, Any]:
         """What a labelling must have in common with one that it goes on with."""
@@ -301,7 +273,7 @@ class _Labelling:
             "seed": self._config.seed, "batch": self._config.batch,
         }  # fmt: skip
 
-    def _keep(self, folder: Path) -> None:
+    def _save(self, folder: Path) -> None:
         """Write down how far it is; there is a whole record of that at every moment."""
         final = folder / f"{_PROGRESS}-{self._done:010d}"
         partial = folder / f".{final.name}"
@@ -356,16 +328,3 @@ def _records(folder: Path) -> list[Path]:
     """Whole records of how far a labelling is, oldest first."""
     settle_all(folder)
     return sorted(folder.glob(f"{_PROGRESS}-*"))
-
-
-def _begun(config: LabelConfig, workspace: Workspace, name: str, *, overwrite: bool) -> Path:
-    """The directory of unfinished labels: the one that is there, or a new one."""
-    partial = workspace.partial("labels", name)
-    if partial.is_dir():
-        with writing(workspace.root):
-            write_toml(partial / "config.toml", config)
-        return partial
-    return workspace.begin(
-        "labels", name, overwrite=overwrite,
-        fill=lambda new: write_toml(new / "config.toml", config),
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Labels of a dataset: the prior of each of its states, kept as an artifact of kind "labels".
+"""Labels of a dataset: the prior of each of its states, stored as an artifact of kind "labels".
 
 Labels belong to the states themselves, whichever file these came from: the artifact is called
 ENV-HASH/PRIOR after them. They are refused where the states, the prior or what describes states
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Int32
 from numpy import ndarray
 
 from cepcli.datasets.dataset import ControlData, PriorLabels, TextData
@@ -75,13 +75,7 @@ def appended_rows(data: ControlData) -> Int32[ndarray, " episodes"]:
 def with_labels(
     data: ControlData | TextData, name: str, prior: str, workspace: Workspace
 ) -> ControlData | TextData:
-    """A dataset with its labels by a prior.
-
-    Args:
-        data: the dataset.
-        name: what the user calls it, for what there is to say.
-        prior: the prior's name.
-        workspace: where labels and priors are.
+    """A dataset, which the user calls `name`, with its labels by a prior.
 
     Raises:
         ArtifactError: if there are none.
@@ -89,25 +83,34 @@ def with_labels(
     """
     sha256 = states_sha256(data)
     artifact = _opened(data, name, sha256, prior, workspace)
-    card, found = _read(artifact)
-    if card["states_sha256"] != sha256:
-        raise _stale(data, artifact, f"other states than `{name}` has", name, prior)
-    if card["prior"] != prior:
-        raise _stale(data, artifact, f"the prior `{card['prior']}`, not `{prior}`", name, prior)
-    _check_inputs(data, artifact, name, prior, workspace)
+    card = _card(artifact)
+    with np.load(artifact.path / LABELS_FILE, allow_pickle=False) as archive:
+        log_prior = archive["log_prior"]
+    symbols = tuple(card["symbols"])
+    if isinstance(data, TextData):
+        shape = data.actions.shape
+    else:
+        shape = (len(data) + len(appended_rows(data)), len(symbols))
+    made_of = _changed_input(artifact, workspace)
+    wrong = {
+        f"other states than `{name}` has": card["states_sha256"] != sha256,
+        f"the prior `{card['prior']}`, not `{prior}`": card["prior"] != prior,
+        f"{made_of} as it was before it was made anew": made_of is not None,
+        "another number of states or actions": log_prior.shape != shape,
+    }
+    what = next((what for what, is_so in wrong.items() if is_so), None)
+    if what is not None:
+        raise DataError(
+            f"The labels in `{artifact.path}` are of {what}; they are not used.",
+            f"{_label_command(data, name, prior)} --overwrite",
+        )
     origins = (*data.origins, artifact)
     if isinstance(data, TextData):
-        if found.shape != data.actions.shape:
-            raise _stale(data, artifact, "other actions", name, prior)
         return replace(
-            data, log_prior=found, prior=card["prior"], fingerprint=card["fingerprint"],
+            data, log_prior=log_prior, prior=prior, fingerprint=card["fingerprint"],
             origins=origins,
         )  # fmt: skip
-    own, following = state_rows(data)
-    symbols = tuple(card["symbols"])
-    if found.shape != (len(data) + len(appended_rows(data)), len(symbols)):
-        raise _stale(data, artifact, "another number of states", name, prior)
-    labels = PriorLabels(card["prior"], card["fingerprint"], symbols, found, own, following)
+    labels = PriorLabels(prior, card["fingerprint"], symbols, log_prior, *state_rows(data))
     return replace(data, labels=labels, origins=origins)
 
 
@@ -141,38 +144,21 @@ def _card(artifact: Artifact) -> dict[str, Any]:
     card = read_json(artifact.path / LABELS_CARD)
     needed = {"states_sha256", "prior", "fingerprint", "symbols"}
     if not isinstance(card, dict) or not needed <= card.keys():
-        raise ArtifactError(f"`{artifact.path / LABELS_CARD}` is no description of labels.")
+        raise ArtifactError(f"`{artifact.path / LABELS_CARD}` does not describe labels.")
     return card
 
 
-def _read(artifact: Artifact) -> tuple[dict[str, Any], Float32[ndarray, "states actions"]]:
-    with np.load(artifact.path / LABELS_FILE, allow_pickle=False) as archive:
-        return _card(artifact), archive["log_prior"]
-
-
-def _check_inputs(
-    data: ControlData | TextData, artifact: Artifact, name: str, prior: str, workspace: Workspace
-) -> None:
-    """Refuse labels of what a prior or an abstraction of today's name was when they were made.
+def _changed_input(artifact: Artifact, workspace: Workspace) -> str | None:
+    """The prior or the abstraction that is no longer what it was when the labels were made.
 
     Labels that ship with cep are of an abstraction that does not: one made here has its name only.
     """
     shipped = artifact.path.is_relative_to(shipped_root())
     for made_of in artifact.manifest["inputs"]:
-        kind, of = made_of["kind"], made_of["name"]
-        checked = ("prior",) if shipped else ("prior", "abstraction")
-        if kind not in checked or of not in workspace.names(kind):
+        kind, name = made_of["kind"], made_of["name"]
+        checked = kind == "prior" or (kind == "abstraction" and not shipped)
+        if not checked or name not in workspace.names(kind):
             continue
-        now = workspace.open(kind, of).reference
-        if now.sha256 != made_of["sha256"]:
-            what = f"the {kind} `{of}` as it was before it was made anew"
-            raise _stale(data, artifact, what, name, prior)
-
-
-def _stale(
-    data: ControlData | TextData, artifact: Artifact, what: str, name: str, prior: str
-) -> DataError:
-    return DataError(
-        f"The labels in `{artifact.path}` are of {what}; they are not used.",
-        f"{_label_command(data, name, prior)} --overwrite",
-    )
+        if workspace.open(kind, name).reference.sha256 != made_of["sha256"]:
+            return f"the {kind} `{name}`"
+    return None

@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from cepcli.datasets.checks import (
+from cepcli.datasets.columns import (
+    as_flags,
     check_env,
-    check_finite,
-    check_flags,
-    check_measured,
-    check_plausible,
+    check_observed,
     check_some,
-    check_widths,
+    finite,
     in_range,
-    known_spec,
+    read_columns,
+    sentence,
 )
-from cepcli.datasets.columns import Columns, columns_of_file
 from cepcli.datasets.dataset import REFERENCE_RETURNS, ControlData, Notify
 from cepcli.envs.catalog import env_ids
 from cepcli.errors import DataError
@@ -48,11 +46,8 @@ _PATIENCE = 5.0
 _SERVERS = {"gcp": "https://storage.googleapis.com"}
 #: Gymnasium's names, without version, of the environments that have one of ours.
 _GYMNASIUM = {
-    "HalfCheetah": "halfcheetah",
-    "Walker2d": "walker2d",
-    "Hopper": "hopper",
-    "Ant": "ant",
-}
+    "HalfCheetah": "halfcheetah", "Walker2d": "walker2d", "Hopper": "hopper", "Ant": "ant",
+}  # fmt: skip
 _VERSION = "v5"
 #: What Minari has of them, to tell a misspelt id by where no server can be asked.
 _PUBLISHED = tuple(
@@ -82,22 +77,19 @@ def read_minari(id_: str, *, env: str | None, workspace: Workspace, notify: Noti
             environment.
     """
     require_minari(f"The dataset `{id_}`")
+    home = minari_folder()
+    folder = home / id_ / "data"
     if id_ not in installed():
-        _check_there_is_nothing(id_)
+        if folder.is_dir():
+            raise DataError(
+                f"The Minari dataset `{id_}` in `{folder.parent}` cannot be read: it has no "
+                f"{_ABOUT}.",
+                _AGAIN,
+            )
         _download(id_, notify)
-    notify(f"Data: the Minari dataset {id_}, from {minari_folder()}")
-    folder, source = minari_folder() / id_ / "data", f"the Minari dataset {id_}"
-    return _read(folder, id_, env=env, workspace=workspace, notify=notify, source=source)
-
-
-def _check_there_is_nothing(id_: str) -> None:
-    """Refuse a folder of data that lacks what is written about them, rather than download it."""
-    data = minari_folder() / id_ / "data"
-    if data.is_dir():
-        raise DataError(
-            f"The Minari dataset `{id_}` in `{data.parent}` cannot be read: it has no {_ABOUT}.",
-            _AGAIN,
-        )
+    notify(f"Data: the Minari dataset {id_}, from {home}")
+    reader = _MinariFolder(folder, id_, env, notify)
+    return read_columns(reader, folder / _ABOUT, workspace, f"the Minari dataset {id_}", folder)
 
 
 def read_minari_folder(
@@ -111,27 +103,25 @@ def read_minari_folder(
     ids = installed(folder)
     if len(ids) != 1:
         raise DataError(f"There are {len(ids)} Minari datasets in `{folder}`, expected one.")
+    require_minari(f"The Minari dataset `{ids[0]}`")
     data = folder / ids[0] / "data"
-    return _read(data, ids[0], env=env, workspace=workspace, notify=notify, source=source)
+    reader = _MinariFolder(data, ids[0], env, notify)
+    return read_columns(reader, data / _ABOUT, workspace, source, data)
 
 
-def _read(
-    folder: Path, id_: str, *, env: str | None, workspace: Workspace, notify: Notify, source: str
-) -> ControlData:
-    require_minari(f"The Minari dataset `{id_}`")
-    reader = _Reader(folder, id_, env, notify)
-    columns = columns_of_file(folder / _ABOUT, reader.env, reader.shape, reader.fill, workspace)
-    check_plausible(reader.where, reader.known, columns.observations)
-    return ControlData(reader.env, source, *columns, origins=(folder,))
-
-
-class _Reader:
+class _MinariFolder:
     """One dataset whose description and spaces have been checked."""
 
     def __init__(self, folder: Path, id_: str, env: str | None, notify: Notify) -> None:
         self.where = f"the Minari dataset `{id_}`"
         self._folder, self._notify = folder, notify
-        about = self._description()
+        with self._readable():
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if not isinstance(about, dict):
+            raise DataError(
+                f"{_ABOUT} of {self.where} holds a {type(about).__name__}, expected an object.",
+                _AGAIN,
+            )
         with self._readable():
             from minari.dataset.minari_storage import MinariStorage
 
@@ -139,45 +129,55 @@ class _Reader:
         self._episodes = self._count(about, "total_episodes")
         self._steps = self._count(about, "total_steps")
         recorded = self._recorded_env(about, env)
-        check_env(_sentence(self.where), recorded, env)
-        ours = recorded in (*env_ids(), *REFERENCE_RETURNS)
-        self.env = env or (recorded if ours else None)
-        self.known = known_spec(self.env)
-        self._features = self._width("observations", self._storage.observation_space)
-        self._controls = self._width("actions", self._storage.action_space)
-        check_widths(self.where, self.known, self._features, self._controls)
-        check_measured(self.where, self.env, self._storage.observation_space.dtype)
-        self._check_range(self._storage.action_space)
+        check_env(self.where, recorded, env)
+        self.env = env or (recorded if recorded in (*env_ids(), *REFERENCE_RETURNS) else None)
+        states: Any = self._storage.observation_space
+        actions: Any = self._storage.action_space
+        self._features = self._width("observations", states)
+        self._controls = self._width("actions", actions)
+        self.known = check_observed(
+            self.where, self.env, self._features, self._controls, states.dtype
+        )
+        if (actions.low != -1).any() or (actions.high != 1).any():
+            raise DataError(
+                f"The actions of {self.where} go from {actions.low.min():g} to "
+                f"{actions.high.max():g}, expected -1 to 1.",
+                "Scale them to the range of the environment's actions.",
+            )
 
     def shape(self) -> tuple[int, int, int]:
         """Transitions, features, controls."""
         return self._steps, self._features, self._controls
 
-    def fill(self, columns: Columns) -> None:
+    def fill(self, data: ControlData) -> None:
         """Copy one episode after the other."""
-        check_some(_sentence(self.where), columns.terminated)
+        check_some(self.where, self._steps)
         start = 0
-        for number, episode in self._all_episodes():
+        for number in range(self._episodes):
+            with self._readable():
+                [episode] = self._storage.get_episodes([number])
             steps = len(self._values(number, episode, "rewards"))
             if not steps:
                 continue
-            if start + steps > len(columns.rewards):
+            if start + steps > self._steps:
                 raise self._miscounted()
+            shapes = {
+                "observations": (steps + 1, self._features), "actions": (steps, self._controls),
+                "rewards": (steps,), "terminations": (steps,), "truncations": (steps,),
+            }  # fmt: skip
+            states, controls, rewards, *flags = (
+                self._column(number, episode, name, start, shape) for name, shape in shapes.items()
+            )
             to = slice(start, start + steps)
-            states = self._numbers(number, episode, "observations", start)
-            controls = self._numbers(number, episode, "actions", start)
-            self._check_shape(number, "observations", states, (steps + 1, self._features))
-            self._check_shape(number, "actions", controls, (steps, self._controls))
-            columns.observations[to], columns.next_observations[to] = states[:-1], states[1:]
-            columns.controls[to] = in_range(self.where, start, controls)
-            columns.rewards[to] = self._row(number, episode, "rewards", start, steps)
-            terminated = self._flags(number, episode, "terminations", start, steps)
-            columns.terminated[to] = terminated
-            cut = self._flags(number, episode, "truncations", start, steps)
-            columns.truncated[to] = cut & ~terminated
+            data.observations[to], data.next_observations[to] = states[:-1], states[1:]
+            data.controls[to] = in_range(self.where, start, controls)
+            data.rewards[to] = rewards
+            terminated = as_flags(self.where, "terminations", flags[0])
+            data.terminated[to] = terminated
+            data.truncated[to] = as_flags(self.where, "truncations", flags[1]) & ~terminated
             start += steps
-            columns.truncated[start - 1] = not columns.terminated[start - 1]
-        if start != len(columns.rewards):
+            data.truncated[start - 1] = not data.terminated[start - 1]
+        if start != self._steps:
             raise self._miscounted()
 
     @contextlib.contextmanager
@@ -187,27 +187,16 @@ class _Reader:
             yield
         except _UNREADABLE as error:
             raise DataError(
-                f"{_sentence(self.where)} in `{self._folder.parent}` cannot be read "
-                f"({_said(error)}).",
+                f"{sentence(self.where)} in `{self._folder.parent}` cannot be read "
+                f"({_reason(error)}).",
                 _AGAIN,
             ) from error
-
-    def _description(self) -> dict[str, Any]:
-        """What is written about the dataset."""
-        with self._readable():
-            found = json.loads((self._folder / _ABOUT).read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise DataError(
-                f"{_ABOUT} of {self.where} holds a {type(found).__name__}, expected an object.",
-                _AGAIN,
-            )
-        return found
 
     def _count(self, about: dict[str, Any], key: str) -> int:
         found = about.get(key)
         if type(found) is not int or found < 0:
             raise DataError(
-                f"{_ABOUT} of {self.where} says `{key}` is {found!r}, expected how many there are.",
+                f"{_ABOUT} of {self.where} says `{key}` is {found!r}, expected a number from 0.",
                 _AGAIN,
             )
         return found
@@ -218,7 +207,7 @@ class _Reader:
         if written is None:
             return None
         try:
-            found = json.loads(written)["id"]
+            id_ = str(json.loads(written)["id"])
         except (ValueError, TypeError, KeyError) as error:
             if env is None:
                 raise DataError(
@@ -227,13 +216,7 @@ class _Reader:
                 ) from error
             self._notify(f"The `env_spec` of {self.where} names no environment: taking {env}")
             return None
-        return _our_name(str(found))
-
-    def _all_episodes(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number in range(self._episodes):
-            with self._readable():
-                [episode] = self._storage.get_episodes([number])
-            yield number, episode
+        return _GYMNASIUM.get(id_.rpartition("/")[2].partition("-v")[0], id_)
 
     def _values(self, number: int, episode: dict[str, Any], name: str) -> np.ndarray:
         """A column of an episode, of numbers."""
@@ -246,40 +229,22 @@ class _Reader:
             )
         return found
 
-    def _numbers(self, number: int, episode: dict[str, Any], name: str, start: int) -> np.ndarray:
-        with np.errstate(over="ignore"):  # what does not fit is refused as not finite
-            values = self._values(number, episode, name).astype(np.float32)
-        check_finite(self.where, name, start, values)
-        return values
-
-    def _row(
-        self, number: int, episode: dict[str, Any], name: str, start: int, steps: int
+    def _column(
+        self, number: int, episode: dict[str, Any], name: str, first: int, shape: tuple[int, ...]
     ) -> np.ndarray:
-        values = self._numbers(number, episode, name, start)
-        self._check_shape(number, name, values, (steps,))
-        return values
-
-    def _flags(
-        self, number: int, episode: dict[str, Any], name: str, start: int, steps: int
-    ) -> np.ndarray:
-        values = self._row(number, episode, name, start, steps)
-        check_flags(self.where, name, values)
-        return values.astype(bool)
-
-    def _check_shape(
-        self, number: int, name: str, values: np.ndarray, expected: tuple[int, ...]
-    ) -> None:
-        if values.shape != expected:
+        """A column in single precision, finite and of a shape."""
+        values = finite(self.where, name, first, self._values(number, episode, name))
+        if values.shape != shape:
             raise DataError(
                 f"`{name}` of episode {number} of {self.where} have shape {values.shape}, expected "
-                f"{expected}.",
+                f"{shape}.",
                 _AGAIN,
             )
+        return values
 
     def _miscounted(self) -> DataError:
         return DataError(
-            f"The episodes of {self.where} do not have the {self._steps} steps that "
-            "are written of it.",
+            f"The episodes of {self.where} do not have the {self._steps} steps that {_ABOUT} says.",
             _AGAIN,
         )
 
@@ -293,31 +258,13 @@ class _Reader:
             )
         return space.shape[0]
 
-    def _check_range(self, space: Any) -> None:
-        if (space.low != -1).any() or (space.high != 1).any():
-            raise DataError(
-                f"The actions of {self.where} go from {space.low.min():g} to {space.high.max():g}, "
-                "expected -1 to 1.",
-                "Scale them to the range of the environment's actions.",
-            )
 
-
-def _sentence(where: str) -> str:
-    """What a sentence begins with; names in it keep their capitals."""
-    return where[:1].upper() + where[1:]
-
-
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """An exception in a few words."""
     if isinstance(error, KeyError) and " " not in str(error):
         return f"there is no {error}"
     text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     return next(iter(text.strip().splitlines()), "") or type(error).__name__
-
-
-def _our_name(id_: str) -> str:
-    name = id_.rpartition("/")[2].partition("-v")[0]
-    return _GYMNASIUM.get(name, id_)
 
 
 def _download(id_: str, notify: Notify) -> None:
@@ -326,15 +273,22 @@ def _download(id_: str, notify: Notify) -> None:
     Raises:
         DataError: soon, if the server does not answer; or if it has no such dataset.
     """
-    here = minari_folder()
-    missing = f"The Minari dataset `{id_}` is not installed in `{here}`"
-    _check_id(id_)
-    near = suggest(id_, {*installed(), *_PUBLISHED}) if id_ not in _PUBLISHED else _HINT
+    import httpx
+    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.storage.remotes import get_cloud_storage
+
+    missing = f"The Minari dataset `{id_}` is not installed in `{minari_folder()}`"
+    near = _HINT if id_ in _PUBLISHED else suggest(id_, {*installed(), *_PUBLISHED})
+    try:
+        parse_dataset_id(id_)
+    except (TypeError, ValueError) as error:  # the former where it has no version
+        raise DataError(
+            f"`{id_}` is neither a file nor the id of a Minari dataset (NAMESPACE/NAME-vN).", near
+        ) from error
     server = _server()
     if server is None:
         raise DataError(f"{missing}, and downloads are switched off (HF_HUB_OFFLINE).", near)
-    import httpx
-
     try:
         httpx.head(server, timeout=_PATIENCE, follow_redirects=True)
     except httpx.HTTPError as error:
@@ -342,14 +296,6 @@ def _download(id_: str, notify: Notify) -> None:
             f"{missing}, and {server} cannot be reached ({error or type(error).__name__}).", near
         ) from error
     notify(f"Downloading the Minari dataset {id_}")
-    _fetch(id_, missing)
-
-
-def _fetch(id_: str, missing: str) -> None:
-    import httpx
-    import minari
-    from minari.storage.remotes import get_cloud_storage
-
     try:
         with contextlib.redirect_stdout(sys.stderr):
             known = list(get_cloud_storage().list_datasets())
@@ -358,18 +304,6 @@ def _fetch(id_: str, missing: str) -> None:
             minari.download_dataset(id_)
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise DataError(f"{missing}, and cannot be downloaded ({error}).", _HINT) from error
-
-
-def _check_id(id_: str) -> None:
-    from minari.dataset.minari_dataset import parse_dataset_id
-
-    try:
-        parse_dataset_id(id_)
-    except (TypeError, ValueError) as error:  # the former where it has no version
-        raise DataError(
-            f"`{id_}` names no file, and is no id of a Minari dataset (NAMESPACE/NAME-vN).",
-            suggest(id_, {*installed(), *_PUBLISHED}),
-        ) from error
 
 
 def _server() -> str | None:
@@ -384,16 +318,13 @@ def _server() -> str | None:
 
 
 def write_minari(folder: Path, data: ControlData, *, recipe: str, about: str) -> str:
-    """Write transitions as a Minari dataset below a folder; returns its id.
+    """Write transitions as a Minari dataset below a folder, what MINARI_DATASETS_PATH is to be.
 
-    Args:
-        folder: what MINARI_DATASETS_PATH is to be set to.
-        data: the transitions.
-        recipe: of the behaviour, part of the id.
-        about: the dataset's description.
+    Returns its id, of which the `recipe` of the behaviour is a part; `about` describes it.
     """
     require_minari("Writing a Minari dataset")
     import gymnasium
+    import minari
     from gymnasium.spaces import Box
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
@@ -402,22 +333,17 @@ def write_minari(folder: Path, data: ControlData, *, recipe: str, about: str) ->
     id_ = f"cep/{env}/{recipe}-v0"
     path = folder / id_ / "data"
     path.mkdir(parents=True)
-    names = {ours: name for name, ours in _GYMNASIUM.items()}
-    spec = None
-    if data.env in names:
-        spec = gymnasium.spec(f"{names[data.env]}-{_VERSION}")
+    name = next((name for name, ours in _GYMNASIUM.items() if ours == data.env), None)
     storage = MinariStorage.new(
         path,
         observation_space=Box(-np.inf, np.inf, data.observations.shape[1:], np.float32),
         action_space=Box(-1, 1, data.controls.shape[1:], np.float32),
-        env_spec=spec,
+        env_spec=None if name is None else gymnasium.spec(f"{name}-{_VERSION}"),
     )
     metadata = {"dataset_id": id_, "algorithm_name": recipe, "description": about}
     if data.env in REFERENCE_RETURNS:
         low, high = REFERENCE_RETURNS[data.env]
         metadata |= {"ref_min_score": low, "ref_max_score": high, "num_episodes_average_score": 100}
-    import minari
-
     storage.update_metadata({**metadata, "minari_version": minari.__version__})
     storage.update_episodes(EpisodeBuffer(**columns) for columns in _buffers(data))
     return id_

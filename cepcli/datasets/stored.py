@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cepcli.datasets.checks import check_env
+from cepcli.datasets.columns import check_env
 from cepcli.datasets.d4rl import read_d4rl
 from cepcli.datasets.dataset import ControlData, Notify, TextData
+from cepcli.datasets.minari_data import read_minari_folder
 from cepcli.datasets.text_replay import NO_ACTION
 from cepcli.errors import ArtifactError, DataError
 from cepcli.workspace.artifacts import Artifact, Workspace, read_json
@@ -35,7 +36,7 @@ def card_of(artifact: Artifact) -> dict[str, Any]:
     """
     card = read_json(artifact.path / CARD)
     if not isinstance(card, dict) or not {"env", "kind", "source", "layouts"} <= card.keys():
-        raise ArtifactError(f"`{artifact.path / CARD}` is no description of a dataset.")
+        raise ArtifactError(f"`{artifact.path / CARD}` does not describe a dataset.")
     return card
 
 
@@ -47,27 +48,21 @@ def read_stored(
     Raises:
         DataError: if they are of another environment than `env`, or malformed.
     """
-    card, where = card_of(artifact), f"The dataset `{artifact.name}`"
-    check_env(where, card["env"], env)
-    return replace(_read(artifact, card, workspace, notify), origins=(artifact,))
-
-
-def _read(
-    artifact: Artifact, card: dict[str, Any], workspace: Workspace, notify: Notify
-) -> ControlData | TextData:
+    card = card_of(artifact)
+    env_, source = card["env"], card["source"]
+    check_env(f"the dataset `{artifact.name}`", env_, env)
     if card["kind"] == "text":
-        return read_text(artifact.path / TEXT_FILE, env=card["env"], source=card["source"])
-    if "d4rl" in card["layouts"]:
-        return read_d4rl(
-            artifact.path / D4RL_FILE,
-            env=card["env"], workspace=workspace, notify=notify, source=card["source"],
-        )  # fmt: skip
-    from cepcli.datasets.minari_data import read_minari_folder
-
-    return read_minari_folder(
-        artifact.path / MINARI_FOLDER,
-        env=card["env"], workspace=workspace, notify=notify, source=card["source"],
-    )  # fmt: skip
+        data = read_text(artifact.path / TEXT_FILE, env=env_, source=source)
+    else:
+        read, file = (
+            (read_d4rl, D4RL_FILE)
+            if "d4rl" in card["layouts"]
+            else (read_minari_folder, MINARI_FOLDER)
+        )
+        data = read(
+            artifact.path / file, env=env_, workspace=workspace, notify=notify, source=source
+        )
+    return replace(data, origins=(artifact,))
 
 
 def read_text(path: Path, *, env: str | None, source: str) -> TextData:
@@ -82,20 +77,20 @@ def read_text(path: Path, *, env: str | None, source: str) -> TextData:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"`{path}` is no parquet table ({error}).", "Collect it again.") from error
+        raise DataError(
+            f"`{path}` is not a Parquet file ({error}).", "Collect it again."
+        ) from error
     missing = [name for name in TEXT_COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(
             f"`{path}` has no column `{missing[0]}`.", f"Needed are {', '.join(TEXT_COLUMNS)}."
         )
     if not table.num_rows:
-        raise DataError(f"`{path}` holds no decision.", "Collect some: cep offline collect")
+        raise DataError(f"`{path}` has no decisions.", "Collect some: cep offline collect")
     try:
         return _text_data(path, table, env, source)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(
-            f"A column of `{path}` is of another type than expected: {error}."
-        ) from error
+        raise DataError(f"A column of `{path}` has the wrong type: {error}.") from error
 
 
 def _text_data(path: Path, table: Any, env: str | None, source: str) -> TextData:
@@ -106,32 +101,29 @@ def _text_data(path: Path, table: Any, env: str | None, source: str) -> TextData
 
     goal, text = (number(table[name].to_pylist()) for name in ("goal", "text"))
     offered = table["actions"].combine_chunks()
-    ends = offered.offsets.to_numpy()
-    counts = np.diff(ends)
+    counts = np.diff(offered.offsets.to_numpy())
     flat = number(offered.flatten().to_pylist())
     actions = np.full((table.num_rows, int(counts.max())), NO_ACTION, np.int32)
     actions[np.arange(actions.shape[1]) < counts[:, None]] = flat
-    taken = number(table["action"].to_pylist())
-    matches = actions == taken[:, None]
-    if not matches.any(axis=1).all():
-        row = int(np.flatnonzero(~matches.any(axis=1))[0])
+    matches = actions == number(table["action"].to_pylist())[:, None]
+    wrong = np.flatnonzero(~matches.any(axis=1))
+    if len(wrong):
         raise DataError(
-            f"The action in row {row} of `{path}`, {table['action'][row].as_py()!r}, is not among "
-            "the admissible ones."
+            f"The action in row {wrong[0]} of `{path}`, {table['action'][wrong[0]].as_py()!r}, is "
+            "not among the admissible ones."
         )
     if None in numbers:
         raise DataError(f"A goal, a text or an action in `{path}` is missing.", "Collect it again.")
     rewards = table["reward"].to_numpy().astype(np.float32)
-    if not np.isfinite(rewards).all():
-        row = int(np.flatnonzero(~np.isfinite(rewards))[0])
-        raise DataError(f"The reward in row {row} of `{path}` is not finite.")
+    wrong = np.flatnonzero(~np.isfinite(rewards))
+    if len(wrong):
+        raise DataError(f"The reward in row {wrong[0]} of `{path}` is NaN or infinite.")
     flags = {
         name: table[name].to_numpy().astype(bool) for name in ("terminated", "truncated", "success")
     }
     return TextData(
-        env, source, list(numbers), goal, text, actions, matches.argmax(axis=1), rewards,
-        terminated=flags["terminated"], truncated=flags["truncated"], success=flags["success"],
-    )  # fmt: skip
+        env, source, list(numbers), goal, text, actions, matches.argmax(axis=1), rewards, **flags
+    )
 
 
 def read_rows(path: Path) -> dict[str, list[Any]]:
@@ -146,16 +138,10 @@ def write_rows(path: Path, columns: dict[str, list[Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {
-        "episode": pa.int64(),
-        "goal": pa.string(),
-        "text": pa.string(),
-        "actions": pa.list_(pa.string()),
-        "action": pa.string(),
-        "reward": pa.float32(),
-        "terminated": pa.bool_(),
-        "truncated": pa.bool_(),
-        "success": pa.bool_(),
-    }
-    schema = pa.schema([(name, types[name]) for name in TEXT_COLUMNS if name in columns])
+    string, flag = pa.string(), pa.bool_()
+    types = (
+        pa.int64(), string, string, pa.list_(string), string, pa.float32(), flag, flag, flag,
+    )  # fmt: skip
+    pairs = zip(TEXT_COLUMNS, types, strict=True)
+    schema = pa.schema([(name, kind) for name, kind in pairs if name in columns])
     pq.write_table(pa.table(columns, schema), path, compression="zstd")

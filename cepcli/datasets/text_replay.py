@@ -4,7 +4,6 @@ Texts are stored by row number, action sets padded with −1, log-priors padded 
 batch is a few array reads and an update never asks the LLM.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,9 +71,9 @@ class NStepWindow:
         """A new state with its prior is known; returns what it completes."""
         if len(self._pending) < self._n:
             return []
-        done = [self._transition(0, state, terminated=False)]
+        done = self._transition(0, state, terminated=False)
         self._pending.pop(0)
-        return done
+        return [done]
 
     def step(self, state: StateRows, action: int, reward: float) -> None:
         """The action taken in `state` and its reward."""
@@ -82,16 +81,16 @@ class NStepWindow:
 
     def terminate(self) -> list[Transition]:
         """The episode ended in a terminal state."""
-        last = self._pending[-1][0]
-        count = len(self._pending)
-        done = [self._transition(i, last, terminated=True) for i in range(count)]
-        self._pending.clear()
-        return done
+        return self._all_to(self._pending[-1][0], terminated=True)
 
     def truncate(self) -> list[Transition]:
         """The episode was cut short by its time limit."""
-        last = self._pending.pop()[0]
-        done = [self._transition(i, last, terminated=False) for i in range(len(self._pending))]
+        return self._all_to(self._pending.pop()[0], terminated=False)
+
+    def _all_to(self, last: StateRows, *, terminated: bool) -> list[Transition]:
+        """Every pending step as a transition to the episode's last state."""
+        count = len(self._pending)
+        done = [self._transition(i, last, terminated=terminated) for i in range(count)]
         self._pending.clear()
         return done
 
@@ -116,7 +115,7 @@ class NStepWindow:
         ]
 
 
-class Replay:
+class TextReplay:
     """A ring of transitions that grows to `capacity`, then forgets the oldest."""
 
     def __init__(self, capacity: int) -> None:
@@ -159,8 +158,8 @@ class Replay:
 
     def state(self) -> dict[str, np.ndarray]:
         """All arrays, for a checkpoint."""
-        kept = {name: array[: self._size] for name, array in self._arrays.items()}
-        return {**kept, "cursor": np.array([self._next])}
+        filled = {name: array[: self._size] for name, array in self._arrays.items()}
+        return {**filled, "cursor": np.array([self._next])}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `state` returned."""
@@ -183,29 +182,30 @@ class Replay:
 
     def _make_room(self, *widths: int) -> None:
         length, width = self._arrays["state_actions"].shape
-        wanted_width = max(width, *widths)
-        wanted_length = length
-        if self._next >= length:
-            wanted_length = min(2 * length, self._capacity)
-        if (wanted_length, wanted_width) == (length, width):
+        full = self._next >= length
+        wanted = min(2 * length, self._capacity) if full else length, max(width, *widths)
+        if wanted == (length, width):
             return
-        grown = _allocate(wanted_length, wanted_width)
+        grown = _allocate(*wanted)
         for name, array in self._arrays.items():
             grown[name][tuple(slice(0, extent) for extent in array.shape)] = array
         self._arrays = grown
 
 
 def _allocate(length: int, width: int) -> dict[str, np.ndarray]:
-    def state(prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-        yield f"{prefix}_goal", np.zeros(length, np.int32)
-        yield f"{prefix}_text", np.zeros(length, np.int32)
-        yield f"{prefix}_actions", np.full((length, width), NO_ACTION, np.int32)
-        yield f"{prefix}_log_prior", np.full((length, width), -np.inf, np.float32)
-
+    states = {
+        f"{prefix}_{name}": np.full(shape, value, kind)
+        for prefix in ("state", "next")
+        for name, shape, value, kind in (
+            ("goal", length, 0, np.int32),
+            ("text", length, 0, np.int32),
+            ("actions", (length, width), NO_ACTION, np.int32),
+            ("log_prior", (length, width), -np.inf, np.float32),
+        )
+    }
     return {
         "action": np.zeros(length, np.int64),
         "reward": np.zeros(length, np.float32),
         "discount": np.zeros(length, np.float32),
-        **dict(state("state")),
-        **dict(state("next")),
+        **states,
     }

@@ -11,9 +11,9 @@ from cepcli.agents.hybrid_sac import HybridSAC
 from cepcli.agents.policy import Policy
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.datasets.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour
-from cepcli.datasets.collect import DEFAULT_TRANSITIONS, CollectConfig, Plan, Stage
+from cepcli.datasets.collect import DEFAULT_TRANSITIONS, CollectConfig, CollectPlan, Stage
+from cepcli.datasets.control_replay import replay_data
 from cepcli.datasets.dataset import Notify
-from cepcli.datasets.replayed import replay_data
 from cepcli.envs.catalog import make_control_env, spec
 from cepcli.envs.control_episodes import ControlTracker
 from cepcli.envs.parallel_episodes import Tracker
@@ -40,12 +40,7 @@ class TrainedBehaviour(Behaviour):
         self._policy = parts.eval_policy(CacheTelemetry(parts.config.cache.hit_rate_decay))
         self._tau = parts.temperature(progress)
         self._greedy = greedy
-        self._about = f"the run {name} ({parts.config.agent}, {progress.step} steps)"
-
-    @property
-    @override
-    def about(self) -> str:
-        return self._about
+        self.about = f"the run {name} ({parts.config.agent}, {progress.step} steps)"
 
     @override
     def begin(self, seed: int) -> None:
@@ -70,7 +65,7 @@ class TrainedBehaviour(Behaviour):
         return policy.control(tracker, None if self._greedy else self._noise)
 
 
-def plan(config: CollectConfig, workspace: Workspace, notify: Notify) -> Plan:
+def plan(config: CollectConfig, workspace: Workspace, notify: Notify) -> CollectPlan:
     """How to collect what `config` asks for.
 
     Raises:
@@ -99,7 +94,9 @@ def plan(config: CollectConfig, workspace: Workspace, notify: Notify) -> Plan:
     shares = [steps] if len(players) == 1 else [steps // 2, steps - steps // 2]
     stages = [Stage(one, own) for (one, _), own in zip(players, shares, strict=True) if own]
     about = " and ".join(stage.behaviour.about for stage in stages)
-    return Plan(config, stages, about, inputs=[each for _, inputs in players for each in inputs])
+    return CollectPlan(
+        config, stages, about, inputs=[each for _, inputs in players for each in inputs]
+    )
 
 
 def _expert(
@@ -137,7 +134,7 @@ def _trained(
     return TrainedBehaviour(parts, progress, name, greedy=greedy), inputs
 
 
-def _replay_plan(config: CollectConfig, workspace: Workspace, notify: Notify) -> Plan:
+def _replay_plan(config: CollectConfig, workspace: Workspace, notify: Notify) -> CollectPlan:
     name, parts, progress = _loaded(config, config.run, workspace, notify)
     if not isinstance(parts.learner, HybridSAC):
         raise DataError(
@@ -155,7 +152,7 @@ def _replay_plan(config: CollectConfig, workspace: Workspace, notify: Notify) ->
         f"{part}the replay of the run {name} ({parts.config.agent}, {progress.step} steps, which "
         f"reached a return of {evaluated:.0f})"
     )
-    return Plan(config, [], about, data, [workspace.open("run", name).reference])
+    return CollectPlan(config, [], about, data, [workspace.open("run", name).reference])
 
 
 def _loaded(

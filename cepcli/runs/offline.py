@@ -26,11 +26,9 @@ from cepcli.agents.offline_config import OfflineConfig
 from cepcli.agents.offline_networks import Networks
 from cepcli.agents.text_offline import TextLearner
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.datasets.batches import ControlBatches, symbols_for
-from cepcli.datasets.dataset import ControlData, TextData, load_dataset
-from cepcli.datasets.origins import check_same_inputs, inputs_of
-from cepcli.datasets.resolve import D4RL, DEFAULT_ENV, DEFAULT_SPLIT
-from cepcli.datasets.text_batches import KnownTexts, TextBatches, TextStates
+from cepcli.datasets.batches import ControlBatches, KnownTexts, TextBatches, TextStates, symbols_for
+from cepcli.datasets.dataset import ControlData, TextData, check_same_inputs, inputs_of
+from cepcli.datasets.load import D4RL, DEFAULT_ENV, DEFAULT_SPLIT, load_dataset
 from cepcli.device import flush_subnormals, resolve_device
 from cepcli.envs.catalog import make_control_env, make_env, spec
 from cepcli.envs.control_episodes import ControlTracker

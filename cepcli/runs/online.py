@@ -652,10 +652,7 @@ def _family(tracker: Tracker) -> str:
 def _describer(config: TrainConfig, workspace: Workspace) -> tuple[Describer, list[Input]]:
     spec = control_spec(config.env)
     name = config.abstraction or f"{spec.family}/default"
-    describer, artifact = open_abstraction(
-        workspace, name, env_id=spec.id, family=spec.family,
-        feature_sha256=spec.feature_sha256, features=len(spec.features),
-    )  # fmt: skip
+    describer, artifact = open_abstraction(workspace, name, spec)
     return describer, [artifact.reference]
 
 

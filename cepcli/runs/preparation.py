@@ -20,17 +20,17 @@ from cepcli.abstraction.build import (
     is_made_so,
     require_enough,
 )
-from cepcli.abstraction.geometry import point_pairs
 from cepcli.abstraction.states import Abstraction, open_abstraction
 from cepcli.agents.config import TrainConfig, reads_descriptions
 from cepcli.agents.offline_config import PRESETS, OfflineConfig
 from cepcli.annotate.records import Annotation, open_annotations
-from cepcli.annotate.rollouts import rollouts
+from cepcli.annotate.sampling import rollouts
 from cepcli.config import build, given, merge, refuse_idle, resolve
-from cepcli.datasets.dataset import ControlData, TextData, load_dataset
-from cepcli.datasets.labelling import LabelConfig, Words
+from cepcli.datasets.dataset import ControlData, TextData
+from cepcli.datasets.labelling import LabelConfig
 from cepcli.datasets.labelling import label as label_states
 from cepcli.datasets.labels import labels_of
+from cepcli.datasets.load import load_dataset
 from cepcli.envs.catalog import control_ids, control_spec, make_control_env, spec
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ConfigError, DataError
@@ -72,10 +72,7 @@ def abstraction_for(
         make_abstraction(
             AbstractionConfig(env=known.id), workspace, device=device, listener=listener
         )
-    abstraction, artifact = open_abstraction(
-        workspace, name, env_id=known.id, family=known.family,
-        feature_sha256=known.feature_sha256, features=len(known.features),
-    )  # fmt: skip
+    abstraction, artifact = open_abstraction(workspace, name, known)
     if known.goal not in read_json(artifact.path / REPORT)["training"]["goals"]:
         listener.notify(
             f"The abstraction `{name}` was trained without annotated states of {known.id}, so its "
@@ -111,17 +108,8 @@ def make_abstraction(
     with workspace.lock("abstraction", name):
         workspace.check_new("abstraction", name, overwrite=overwrite)
         ask = _asker(prior, known.family, workspace, device, insecure, listener)
-        sources = Sources(
-            family=known.family,
-            features=tuple(feature.name for feature in known.features),
-            feature_sha256=known.feature_sha256,
-            actions=known.actions,
-            annotated=_annotated(found),
-            rollouts=_rollouts(sorted({one.env for one in found}), config, say),
-            pairs=point_pairs([(feature.name, feature.unit) for feature in known.features]),
-            prior=prior,
-            inputs=inputs,
-        )
+        played = _rollouts(sorted({one.env for one in found}), config, say)
+        sources = Sources(known, _annotated(found), played, prior, inputs)
         return build_abstraction(
             sources, config, workspace, name, ask, overwrite=overwrite, notify=say
         )
@@ -282,7 +270,7 @@ def label(
     known, words = spec(_env_of(dataset, data)).control, None
     if known is not None and config.prior != UNIFORM:
         name = config.abstraction or default_abstraction(known)
-        words = Words(*abstraction_for(known.id, name, workspace, config.device, listener))
+        words = abstraction_for(known.id, name, workspace, config.device, listener)
         config = replace(config, abstraction=name)
     listener.before_model(find_prior(config.prior, workspace).model)
     with listener.progress(f"Labelling {dataset}", config.states or len(data)) as advance:

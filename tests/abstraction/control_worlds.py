@@ -4,12 +4,17 @@ import numpy as np
 
 from cepcli.abstraction.annotated import Annotated, Rollout
 from cepcli.abstraction.build import Sources
+from cepcli.envs.control import ControlSpec, Feature, Primitive
 from cepcli.workspace.artifacts import Input
 
 FEATURES = ("speed", "tilt", "height", "left_knee", "right_knee", "noise")
-SHA = "ab" * 32
 ACTIONS = ("lean back", "push off", "step left", "step right")
 GOAL = "walk forward"
+SPEC = ControlSpec(
+    "toy", "toy", GOAL, "", tuple(Feature(name, "", "") for name in FEATURES),
+    tuple(Primitive(name, "") for name in ACTIONS), controls=1, max_episode_steps=50,
+    solvable=False,
+)  # fmt: skip
 INPUTS = (Input("annotations", "toy", "c" * 64),)
 
 
@@ -69,8 +74,4 @@ def primitive_from(text):
 
 
 def sources(**changes):
-    pairs = np.zeros((0, 2), np.int64)
-    made = Sources(
-        "toy", FEATURES, SHA, ACTIONS, annotated(), rollouts(), pairs, "function", INPUTS
-    )
-    return made._replace(**changes)
+    return Sources(SPEC, annotated(), rollouts(), "function", INPUTS)._replace(**changes)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cepcli.abstraction.bank import UNKNOWN, Bank
+from cepcli.abstraction.states import UNKNOWN, Bank
 from cepcli.keys.encoder import unit
 
 KEYS = unit(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], np.float32))
@@ -11,7 +11,7 @@ CODES = np.array([[0, 1], [0, UNKNOWN], [1, 0], [1, 2]])
 
 
 def bank(neighbours=2):
-    return Bank.of(KEYS, CODES, np.ones(4, bool), (2, 3), neighbours)
+    return Bank(KEYS, CODES, np.ones(4, bool), (2, 3), neighbours)
 
 
 def test_every_slot_is_voted_on_by_itself():
@@ -24,7 +24,7 @@ def test_many_states_get_what_each_alone_would_get():
     random = np.random.default_rng(0)
     keys = unit(random.standard_normal((200, 8)).astype(np.float32))
     codes = random.integers(0, 3, (200, 4))
-    made = Bank.of(keys, codes, np.ones(200, bool), (3, 3, 3, 3), 7)
+    made = Bank(keys, codes, np.ones(200, bool), (3, 3, 3, 3), 7)
     asked = unit(random.standard_normal((50, 8)).astype(np.float32))
     assert made.vote(asked).codes.tolist() == [list(made.nearest(key)) for key in asked]
 
@@ -36,7 +36,7 @@ def test_lead_is_that_of_the_least_certain_slot():
 
 
 def test_nobody_who_knows_is_no_lead():
-    silent = Bank.of(KEYS, np.full((4, 1), UNKNOWN), np.ones(4, bool), (2,), 3)
+    silent = Bank(KEYS, np.full((4, 1), UNKNOWN), np.ones(4, bool), (2,), 3)
     assert silent.vote(KEYS[:1]).lead.tolist() == [0.0]
 
 

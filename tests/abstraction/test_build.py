@@ -24,6 +24,7 @@ from cepcli.workspace.artifacts import Workspace, read_json, sha256, write_json
 from tests.abstraction.control_worlds import (
     FEATURES,
     INPUTS,
+    SPEC,
     annotated,
     ask,
     compose,
@@ -204,10 +205,10 @@ def test_too_little_or_foreign_is_refused(tmp_path):
         ArtifactError, match="5 annotated states of toy are too few, expected at least 10"
     ):
         build(workspace, made_from=sources(annotated=annotated(5)))
-    with pytest.raises(ArtifactError, match="name the primitive `lean back`, which toy has not"):
-        build(workspace, made_from=sources(actions=("push off", "step left", "step right")))
+    with pytest.raises(ArtifactError, match="primitive `lean back`, which toy does not have"):
+        build(workspace, made_from=sources(spec=replace(SPEC, primitives=SPEC.primitives[1:])))
     with pytest.raises(ArtifactError, match="have 6 features, toy has 2"):
-        build(workspace, made_from=sources(features=FEATURES[:2]))
+        build(workspace, made_from=sources(spec=replace(SPEC, features=SPEC.features[:2])))
     assert not workspace.names("abstraction")
 
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from cepcli.agents.config import SACConfig, training_config
 from cepcli.agents.hybrid_sac import HybridSAC
-from cepcli.datasets.control_replay import ControlBatch, ControlReplay
+from cepcli.datasets.control_replay import ControlReplay, ReplayBatch
 from cepcli.envs.catalog import make_control_env
 from cepcli.envs.control_episodes import ControlTracker
 from cepcli.runs.engine import Hooks, start_run
@@ -93,7 +93,7 @@ def test_thirty_gradient_steps_end_at_the_same_weights(monkeypatch):
     nothing = torch.zeros(ROWS, 0)
     for seen, done_by, then, over, reward in batches:
         pairs = torch.cat([seen, done_by], 1)
-        batch = ControlBatch(
+        batch = ReplayBatch(
             pairs, then, reward, 1 - over, torch.zeros(0, 0), nothing, nothing[:, None]
         )
         made.update(batch, temperature=1.0)

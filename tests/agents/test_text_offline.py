@@ -4,8 +4,8 @@ import torch
 
 from cepcli.agents.offline_config import OfflineConfig, TextConfig
 from cepcli.agents.text_offline import TextLearner, conservative_loss, expectile_loss
+from cepcli.datasets.batches import TextBatches, TextStates
 from cepcli.datasets.dataset import TextData
-from cepcli.datasets.text_batches import TextBatches, TextStates
 from cepcli.datasets.text_replay import NO_ACTION
 from tests.agents.worlds import HashEncoder
 from tests.datasets import slow_cql

@@ -117,7 +117,6 @@ def install(patch):
     patch(load, "load_prior", load_fake_prior)
     patch(demonstrations, "make_env", make_corridor)
     patch(demonstrations, "full_options", lambda env, options: options)
-    patch(demonstrations, "spec", lambda env: corridor)
 
 
 def config(**flags):

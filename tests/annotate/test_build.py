@@ -9,8 +9,8 @@ from cepcli.annotate.build import (
     import_annotations,
     opened_for_people,
 )
-from cepcli.annotate.records import read_annotations
-from cepcli.annotate.states import State, append_states, read_states
+from cepcli.annotate.records import State, read_annotations
+from cepcli.annotate.store import append_states, read_states
 from cepcli.errors import ArtifactError, ConfigError, EnvError
 from cepcli.workspace.artifacts import Workspace
 from tests.annotate.worlds import annotation, observation, states
@@ -138,7 +138,7 @@ def test_states_are_sampled_of_the_tasks_that_have_none(space):
     assert (found.count("metaworld/push"), found.count("metaworld/reach")) == (2, 3)
     with opened_for_people(both, space, "mine", told.append) as (_, known):
         assert len(known) == 5
-    assert "there already" in told[-1]
+    assert "states to annotate already" in told[-1]
 
 
 @pytest.mark.usefixtures("sampled")
@@ -201,10 +201,10 @@ def test_states_are_divided_between_environments():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"count": 0}, ConfigError, "`count` is 0"),
-        ({"pool": 0}, ConfigError, "`pool` is 0"),
-        ({"seed": -1}, ConfigError, "`seed` is -1"),
-        ({"env": "walker2d,ant"}, ConfigError, "of several families"),
+        ({"count": 0}, ConfigError, "count is 0"),
+        ({"pool": 0}, ConfigError, "pool is 0"),
+        ({"seed": -1}, ConfigError, "seed is -1"),
+        ({"env": "walker2d,ant"}, ConfigError, "names several families"),
         ({"env": "walkr"}, EnvError, "`walkr` doesn't exist"),
         ({"env": "babyai/goto-local"}, EnvError, "continuous control"),
     ],

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from cepcli.annotate.frames import Frames
-from cepcli.annotate.records import rounded
+from cepcli.annotate.records import State, rounded
 from cepcli.annotate.sampling import sample_states
-from cepcli.annotate.states import State
 from cepcli.envs.catalog import make_control_env
 from tests.annotate.worlds import observation
 

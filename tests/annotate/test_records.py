@@ -83,7 +83,7 @@ BAD = {
     "infinite": (row(observation=[math.inf, *[0] * 16]), "`torso_height` is inf", ""),
     "words for numbers": (row(observation=["1"] * 17), "not a list of numbers", ""),
     "truncated": (row()[:-9], "the line is truncated", "Complete it"),
-    "not JSON": ("{what}", "not JSON", "Mend it"),
+    "not JSON": ("{what}", "not JSON", "Fix it"),
     "no object": ("[1]", "not a JSON object", ""),
     "other family": (row(env="ant"), "is of the family ant, expected walker2d", "--env ant"),
     "no environment": (row(env="walker3d"), "`walker3d` doesn't exist", "`walker2d`"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cepcli.annotate.rollouts import rollouts
+from cepcli.annotate.sampling import rollouts
 from cepcli.envs.catalog import make_control_env
 
 

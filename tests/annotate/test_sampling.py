@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cepcli.annotate.gaits import random_gait, walking_gaits
+from cepcli.annotate.policies import random_gait, walking_gaits
 from cepcli.annotate.records import suggestion
 from cepcli.annotate.sampling import farthest_points, sample_states, standardised
 from cepcli.envs.catalog import control_spec, make_control_env

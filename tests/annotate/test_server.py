@@ -133,5 +133,5 @@ def test_a_disk_that_is_full_is_said_and_the_answer_is_not_called_saved(site, mo
 
 
 def test_a_port_that_is_taken_is_said(site):
-    with pytest.raises(ConfigError, match=f"Port {site.server.server_port} of this machine"):
+    with pytest.raises(ConfigError, match=f"Cannot listen on port {site.server.server_port}"):
         AnnotationServer(site.session, Frames(wanted=False), "", site.server.server_port)

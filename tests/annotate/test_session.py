@@ -74,7 +74,11 @@ def test_phrases_are_kept_only_where_the_text_is_made_of_them(made):
 
 @pytest.mark.parametrize(
     ("text", "primitive", "message"),
-    [(" ", "rise", "The text is empty"), ("fine", "ris", "`ris` is none of walker2d")],
+    [
+        (" ", "rise", "The text is empty"),
+        ("fine", "ris", "`ris` is none of walker2d"),
+        ("a\x07b", "rise", r"the control character U\+0007"),
+    ],
 )
 def test_what_is_no_answer_is_refused(made, text, primitive, message):
     session, path = made

@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 
-from cepcli.annotate.records import Annotation, rounded, suggestion
+from cepcli.annotate.records import Annotation, State, rounded, suggestion
 from cepcli.annotate.session import Session
-from cepcli.annotate.states import State
 from cepcli.annotate.store import AnnotationFile
 from cepcli.envs.catalog import control_spec
 

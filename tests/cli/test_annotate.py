@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from cepcli.annotate import build
-from cepcli.annotate.records import read_annotations
-from cepcli.annotate.states import State
+from cepcli.annotate.records import State, read_annotations
 from tests.annotate.worlds import observation, row
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -97,7 +96,7 @@ def test_auto_under_a_name_of_its_own(cep, workspace_root):
         (["--env", "walkr"], "Did you mean `walker2d`?"),
         (["--env", "babyai/goto-local"], "continuous control"),
         (["--env", "walker2d,ant"], "several families"),
-        (["--count", "0"], "`count` is 0"),
+        (["--count", "0"], "count is 0"),
         (["--set", "pol=2"], "Did you mean `pool`?"),
         (["--name", "a/b"], "cannot name an artifact"),
     ],

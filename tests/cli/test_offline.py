@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from cepcli.cli.main import app
 from cepcli.datasets import labelling
-from cepcli.datasets import resolve as finding
+from cepcli.datasets import load as load_module
 from cepcli.errors import CepError, DataError
 from tests.agents import worlds
 
@@ -17,7 +17,7 @@ def folders(tmp_path, monkeypatch):
     """No datasets but a test's own, and those that ship with cep."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.delenv("D4RL_DATASET_DIR", raising=False)
-    monkeypatch.setattr(finding, "_D4RL_DEFAULT", str(tmp_path / "none"))
+    monkeypatch.setattr(load_module, "_D4RL_DEFAULT", str(tmp_path / "none"))
 
 
 def typed(*words):
@@ -206,8 +206,8 @@ def test_python_learns_from_a_dataset_as_the_command_does():
         (("cql", "--device", "gpu"), "no device `gpu`"),
         (("cql", "--dataset", "/none/at-all.hdf5"), "at-all.hdf5"),
         (("cql", "--env", "waker2d"), "Did you mean `walker2d`?"),
-        (("cql", "--dataset", "mujoco/walker2d/medium"), "no id of a Minari dataset"),
-        (("cql", "--dataset", "walker2d-medium-replay", "--split", "medium"), "--split away"),
+        (("cql", "--dataset", "mujoco/walker2d/medium"), "neither a file nor the id"),
+        (("cql", "--dataset", "walker2d-medium-replay", "--split", "medium"), "Leave out --split"),
         (("cql-prior", "--prior", "nobody"), "no prior `nobody`"),
         (("eval", "none"), "no run `none`"),
     ],

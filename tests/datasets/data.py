@@ -5,6 +5,7 @@ from itertools import pairwise
 import h5py
 import numpy as np
 
+from cepcli.datasets.columns import COLUMNS
 from cepcli.datasets.d4rl import read_d4rl, write_d4rl
 from cepcli.datasets.dataset import ControlData
 from cepcli.workspace.artifacts import Workspace
@@ -58,11 +59,8 @@ def read(path, root, env=None):
 
 def same(one, other, *, but=()):
     """Whether two datasets hold the same arrays."""
-    names = (
-        "observations", "controls", "rewards", "next_observations", "terminated", "truncated",
-    )  # fmt: skip
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
-        for name in names
+        for name in COLUMNS
         if name not in but
     )

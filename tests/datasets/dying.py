@@ -4,10 +4,10 @@ import os
 import signal
 from pathlib import Path
 
+from cepcli.datasets import collect as collect_module
 from cepcli.datasets import labelling
-from cepcli.datasets import partial_collection as kept
 from cepcli.datasets.behaviour import RandomBehaviour
-from cepcli.datasets.collect import CollectConfig, Plan, Stage, collect
+from cepcli.datasets.collect import CollectConfig, CollectPlan, Stage, collect
 from cepcli.datasets.labelling import label
 from cepcli.datasets.stored import read_text
 from cepcli.workspace.artifacts import Workspace
@@ -32,7 +32,9 @@ class Dying(RandomBehaviour):
 
 def collected(root, at):
     """A dataset of random actions; `at` is beyond its end where it is to be finished."""
-    plan = Plan(CollectConfig(env=ENV, transitions=STEPS), [Stage(Dying(at), STEPS)], "somebody")
+    plan = CollectPlan(
+        CollectConfig(env=ENV, transitions=STEPS), [Stage(Dying(at), STEPS)], "somebody"
+    )
     return collect(plan, Workspace(Path(root)), "made")
 
 
@@ -58,7 +60,7 @@ class DyingModel(test_labelling.Asked):
 
 def collect_and_die(root, at):
     """Collect until the step of that number; every episode is written at once."""
-    kept._SECONDS = 0.0
+    collect_module._SECONDS = 0.0
     collected(root, at)
 
 
@@ -66,6 +68,6 @@ def label_and_die(root, at):
     """Label until the model was asked for so many states; everything is written at once."""
     labelling.load_prior = DyingModel(at).load
     labelling.prior_inputs = lambda name, workspace: []
-    labelling._KEEP_SECONDS = 0.0
+    labelling._SAVE_SECONDS = 0.0
     data = read_text(root / "t.parquet", env="babyai/goto-local", source="made up")
     label(data, test_labelling.config("certified"), Workspace(root))

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from cepcli.datasets import collect as collect_module
-from cepcli.datasets import partial_collection as kept_module
 from cepcli.datasets.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour
-from cepcli.datasets.collect import CollectConfig, Plan, Stage, collect, default_dataset_name
-from cepcli.datasets.dataset import load_dataset
+from cepcli.datasets.collect import CollectConfig, CollectPlan, Stage, collect, default_dataset_name
+from cepcli.datasets.load import load_dataset
 from cepcli.datasets.stored import card_of
 from cepcli.envs import catalog
 from cepcli.errors import ArtifactError, ConfigError, DataError
@@ -27,10 +26,10 @@ def toys(monkeypatch):
         ),
     }  # fmt: skip
     monkeypatch.setattr(collect_module, "spec", specs.__getitem__)
-    monkeypatch.setattr("cepcli.datasets.checks.spec", specs.__getitem__)
+    monkeypatch.setattr("cepcli.datasets.columns.spec", specs.__getitem__)
     monkeypatch.setattr(collect_module, "make_env", worlds.make_corridor)
     monkeypatch.setattr(collect_module, "make_control_env", control_worlds.make_point)
-    monkeypatch.setattr(kept_module, "_SECONDS", 0.0)
+    monkeypatch.setattr(collect_module, "_SECONDS", 0.0)
 
 
 class Interrupting(Behaviour):
@@ -59,7 +58,11 @@ def collected(root, env, *stages, name="made", overwrite=False, **settings):
     said = []
     space = Workspace(root)
     artifact = collect(
-        Plan(config, stages, "somebody"), space, name, overwrite=overwrite, notify=said.append
+        CollectPlan(config, stages, "somebody"),
+        space,
+        name,
+        overwrite=overwrite,
+        notify=said.append,
     )
     return load_dataset(name, workspace=space, notify=lambda text: None), artifact, said
 
@@ -176,12 +179,12 @@ def test_the_default_name_says_environment_and_recipe():
     ("settings", "message"),
     [
         ({"recipe": "meduim"}, "no recipe `meduim`"),
-        ({"transitions": 0}, "`transitions` is 0"),
-        ({"noise": 1.5}, "`noise` is 1.5"),
+        ({"transitions": 0}, "transitions is 0"),
+        ({"noise": 1.5}, "noise is 1.5"),
         ({"layouts": ("hdf",)}, "expected d4rl, minari or both"),
         ({"layouts": ()}, "expected d4rl, minari or both"),
-        ({"run": "x"}, "no run takes part in the recipe random"),
-        ({"recipe": "medium", "expert_run": "x"}, "only medium-expert"),
+        ({"run": "x"}, "the recipe random uses no run"),
+        ({"recipe": "medium", "expert_run": "x"}, "only the recipe medium-expert"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):

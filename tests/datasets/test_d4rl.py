@@ -85,7 +85,9 @@ def test_a_step_both_terminal_and_timeout_is_an_end(tmp_path):
     timeouts[19] = True
     found, said = read(d4rl_file(tmp_path / "a.hdf5", timeouts=timeouts), tmp_path)
     assert same(found, walker())
-    assert said == [f"1 steps in `{tmp_path / 'a.hdf5'}` are terminal and timeout; taken as ends"]
+    assert said == [
+        f"1 steps in `{tmp_path / 'a.hdf5'}` are terminal and timeout; taken as terminal"
+    ]
 
 
 def test_one_episode_is_enough(tmp_path):
@@ -115,7 +117,7 @@ def test_what_is_not_finite_is_refused_by_its_row(tmp_path, name, value):
     column = {"observations": data.observations, "rewards": data.rewards, "actions": data.controls}
     values = column[name].copy()
     values[7] = value
-    with pytest.raises(DataError, match=f"`{name}`.*not finite, first in row 7"):
+    with pytest.raises(DataError, match=f"`{name}`.*NaN or infinity, first in row 7"):
         read(d4rl_file(tmp_path / "a.hdf5", **{name: values}), tmp_path)
 
 
@@ -146,7 +148,7 @@ def test_an_empty_file_is_refused(tmp_path):
         "terminals": np.zeros(0, bool), "timeouts": np.zeros(0, bool),
     }  # fmt: skip
     path = d4rl_file(tmp_path / "a.hdf5", without=["next_observations"], **none)
-    with pytest.raises(DataError, match="holds no transition"):
+    with pytest.raises(DataError, match="has no transitions"):
         read(path, tmp_path)
 
 
@@ -155,7 +157,7 @@ def test_whole_numbers_are_no_states_of_a_body(tmp_path, dtype):
     states = np.ones((50, 17), dtype)
     path = d4rl_file(tmp_path / "a.hdf5", observations=states, next_observations=states)
     assert read(path, tmp_path)[0].env is None
-    with pytest.raises(DataError, match=r"of type \w+, those of `walker2d` are measured"):
+    with pytest.raises(DataError, match=r"of type \w+, expected floating-point numbers"):
         read(path, tmp_path, env="walker2d")
 
 
@@ -169,7 +171,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path, values):
 def test_next_states_that_are_not_finite_are_refused(tmp_path):
     following = walker().next_observations.copy()
     following[9, 2] = np.nan
-    with pytest.raises(DataError, match=r"`next_observations`.*not finite, first in row 9"):
+    with pytest.raises(DataError, match=r"`next_observations`.*NaN or infinity, first in row 9"):
         read(d4rl_file(tmp_path / "a.hdf5", next_observations=following), tmp_path)
 
 
@@ -213,7 +215,7 @@ def test_pictures_are_refused(tmp_path):
 
 def test_what_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "a.hdf5").write_text("no")
-    with pytest.raises(DataError, match="no HDF5 file"):
+    with pytest.raises(DataError, match="not an HDF5 file"):
         read(tmp_path / "a.hdf5", tmp_path)
 
 
@@ -243,13 +245,13 @@ def test_another_environment_is_refused_by_the_name_of_the_file(tmp_path):
 
 def test_another_environment_is_refused_by_its_widths(tmp_path):
     path = d4rl_file(tmp_path / "a.hdf5")
-    with pytest.raises(DataError, match=r"observations.*have 17 numbers, those of `ant` 105"):
+    with pytest.raises(DataError, match="have 17 numbers, expected the 105 of `ant`"):
         read(path, tmp_path, env="ant")
 
 
 def test_a_walker_is_no_cheetah_though_as_wide(tmp_path):
     path = d4rl_file(tmp_path / "a.hdf5")
-    with pytest.raises(DataError, match="none of `halfcheetah`") as error:
+    with pytest.raises(DataError, match="not of `halfcheetah`") as error:
         read(path, tmp_path, env="halfcheetah")
     assert error.value.hint == "Try --env walker2d"
 
@@ -293,7 +295,7 @@ def test_large_columns_are_mapped_and_written_once(tmp_path, monkeypatch):
     assert isinstance(first.observations, np.memmap)
     assert not first.observations.flags.writeable
     assert same(first, walker())
-    monkeypatch.setattr("cepcli.datasets.d4rl._Reader.fill", None)
+    monkeypatch.setattr("cepcli.datasets.d4rl._D4RLFile.fill", None)
     assert same(read(path, tmp_path)[0], walker())
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 
-from cepcli.datasets.dataset import load_dataset
 from cepcli.datasets.labelling import label
 from cepcli.datasets.labels import with_labels
+from cepcli.datasets.load import load_dataset
 from cepcli.workspace.artifacts import Workspace
 from tests.datasets import dying
 from tests.datasets.dying import STEPS, collected

@@ -3,7 +3,7 @@ import pytest
 
 from cepcli.cache.config import CacheConfig
 from cepcli.datasets import labelling
-from cepcli.datasets.labelling import LabelConfig, Words, label
+from cepcli.datasets.labelling import LabelConfig, label
 from cepcli.datasets.labels import labels_of, state_rows, with_labels
 from cepcli.datasets.stored import read_text, write_rows
 from cepcli.errors import ArtifactError, DataError
@@ -54,7 +54,7 @@ def model(monkeypatch):
     asked = Asked()
     monkeypatch.setattr(labelling, "load_prior", asked.load)
     monkeypatch.setattr(labelling, "prior_inputs", lambda name, workspace: [])
-    monkeypatch.setattr(labelling, "_KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(labelling, "_SAVE_SECONDS", 0.0)
     return asked
 
 
@@ -120,7 +120,7 @@ def test_without_a_cache_every_state_is_a_query(model, text, tmp_path):
 
 def test_every_state_of_control_has_a_row_and_every_next_one(model, tmp_path):
     space, data = Workspace(tmp_path), walker()
-    label(data, config(), space, words=Words(Describer(), None))
+    label(data, config(), space, words=(Describer(), None))
     labels = with_labels(data, "it", "scripted", space).labels
     assert labels.log_prior.shape == (52, 8)  # 50 states, and 2 with which episodes were cut
     assert labels.symbols[0] == "swing the right leg forward"

@@ -4,10 +4,10 @@ import pytest
 
 from cepcli.agents.offline_config import PRESETS, OfflineConfig
 from cepcli.config import resolve
-from cepcli.datasets.dataset import load_dataset
+from cepcli.datasets.dataset import inputs_of
 from cepcli.datasets.labelling import LabelConfig, label
+from cepcli.datasets.load import load_dataset
 from cepcli.datasets.minari_data import write_minari
-from cepcli.datasets.origins import inputs_of
 from cepcli.errors import ArtifactError, Interrupted
 from cepcli.runs.engine import Hooks, evaluate_offline_run, start_run
 from cepcli.workspace.artifacts import Artifact, Workspace, sha256

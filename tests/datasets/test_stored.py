@@ -65,11 +65,11 @@ def test_a_text_that_is_missing_is_refused(tmp_path, name):
 
 def test_no_decision_is_refused(tmp_path):
     path = written(tmp_path / "t.parquet", **{name: [] for name in TEXT_COLUMNS})
-    with pytest.raises(DataError, match="holds no decision"):
+    with pytest.raises(DataError, match="has no decisions"):
         read_text(path, env=None, source="")
 
 
 def test_what_is_no_table_is_refused(tmp_path):
     (tmp_path / "t.parquet").write_text("no")
-    with pytest.raises(DataError, match="no parquet table"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         read_text(tmp_path / "t.parquet", env=None, source="")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cepcli.datasets.text_replay import NStepWindow, Replay, StateRows, Transition
+from cepcli.datasets.text_replay import NStepWindow, StateRows, TextReplay, Transition
 
 
 def state(number, width=2):
@@ -49,9 +49,10 @@ def test_window_survives_a_checkpoint():
     assert copy.arrive(state(2)) == window.arrive(state(2))
 
 
+@settings(deadline=None)
 @given(widths=st.lists(st.integers(1, 20), min_size=1, max_size=40), capacity=st.integers(1, 30))
 def test_replay_keeps_the_newest_whole(widths, capacity):
-    replay = Replay(capacity)
+    replay = TextReplay(capacity)
     for number, width in enumerate(widths):
         replay.add(Transition(state(number, width), 0, float(number), state(number, width), 0.9))
     assert len(replay) == min(capacity, len(widths))
@@ -68,10 +69,10 @@ def test_replay_keeps_the_newest_whole(widths, capacity):
 
 
 def test_replay_survives_a_checkpoint_mid_ring():
-    replay = Replay(5)
+    replay = TextReplay(5)
     for number in range(7):
         replay.add(Transition(state(number), 1, float(number), state(number + 1), 0.5))
-    copy = Replay(5)
+    copy = TextReplay(5)
     copy.restore(replay.state())
     for memory in (replay, copy):
         memory.add(Transition(state(99, 12), 1, 99.0, state(100), 0.5))
@@ -82,7 +83,7 @@ def test_replay_survives_a_checkpoint_mid_ring():
 
 @pytest.mark.parametrize("capacity", [1, 300])
 def test_replay_never_exceeds_capacity(capacity):
-    replay = Replay(capacity)
+    replay = TextReplay(capacity)
     for number in range(400):
         replay.add(Transition(state(number), 0, 0.0, state(number), 0.0))
     assert len(replay) == capacity

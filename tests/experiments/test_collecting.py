@@ -3,7 +3,7 @@ import pytest
 
 from cepcli.datasets import collect as collect_module
 from cepcli.datasets.collect import CollectConfig, collect
-from cepcli.datasets.dataset import load_dataset
+from cepcli.datasets.load import load_dataset
 from cepcli.datasets.stored import card_of
 from cepcli.envs import catalog
 from cepcli.errors import ArtifactError, DataError
@@ -27,7 +27,7 @@ def point(monkeypatch, tmp_path):
             "test/corridor", "babyai", "a corridor", worlds.make_corridor, dict
         ),
     }
-    for module in ("cepcli.experiments.collecting", "cepcli.datasets.checks"):
+    for module in ("cepcli.experiments.collecting", "cepcli.datasets.columns"):
         monkeypatch.setattr(f"{module}.spec", specs.__getitem__)
     monkeypatch.setattr(collect_module, "spec", specs.__getitem__)
     monkeypatch.setattr(collecting, "make_control_env", control_worlds.make_point)

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from cepcli.abstraction.annotated import SentenceForm
-from cepcli.abstraction.bank import Bank
 from cepcli.abstraction.state_encoder import StateEncoder
-from cepcli.abstraction.states import Abstraction
+from cepcli.abstraction.states import Abstraction, Bank
 from cepcli.errors import ConfigError
 from cepcli.experiments import kl_bound as module
 from cepcli.experiments.kl_bound import Pair, _row, measure_kl_bound
@@ -33,7 +32,7 @@ def abstraction():
     )  # fmt: skip
     states = random.uniform(-1, 1, (40, 2))
     codes = np.stack([states[:, 0] > 0, states[:, 1] > 0, np.zeros(40)], 1).astype(np.int64)
-    bank = Bank.of(encoder.keys(states), codes, np.ones(40, bool), (2, 3, 3), neighbours=3)
+    bank = Bank(encoder.keys(states), codes, np.ones(40, bool), (2, 3, 3), neighbours=3)
     form = SentenceForm(("side", "pace"), ("the point is ", " and ", "."), capitalised=True)
     features = ("place", "speed")
     return Abstraction(

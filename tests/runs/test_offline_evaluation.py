@@ -1,6 +1,6 @@
 import pytest
 
-from cepcli.datasets.text_batches import KnownTexts
+from cepcli.datasets.batches import KnownTexts
 from cepcli.runs.offline import OfflineRun
 from cepcli.runs.run import Progress
 from cepcli.workspace.artifacts import Workspace

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from cepcli.abstraction.geometry import PER_PAIR, point_pairs, with_distances
+from cepcli.abstraction.state_encoder import PER_PAIR, point_pairs, with_distances
 from cepcli.envs.catalog import control_spec
 
 
 def listed(env):
-    return [(feature.name, feature.unit) for feature in control_spec(env).features]
+    return control_spec(env).features
 
 
 def test_points_of_one_moment_are_paired_and_each_with_itself_before():
-    names = [name for name, _ in listed("metaworld/push")]
+    names = [feature.name for feature in listed("metaworld/push")]
     found = [
         tuple(names[column].removesuffix("_x") for column in pair)
         for pair in point_pairs(listed("metaworld/push"))

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cepcli.datasets import resolve as finding
-from cepcli.datasets.dataset import load_dataset
+from cepcli.datasets import load as load_module
 from cepcli.datasets.labels import labels_of
+from cepcli.datasets.load import load_dataset
 from cepcli.datasets.minari_data import write_minari
 from cepcli.envs.catalog import control_spec
 from cepcli.errors import ArtifactError, DataError, EnvError
@@ -16,7 +16,7 @@ def folders(tmp_path, monkeypatch):
     """No datasets but a test's own, and those that ship with cep."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.delenv("D4RL_DATASET_DIR", raising=False)
-    monkeypatch.setattr(finding, "_D4RL_DEFAULT", str(tmp_path / "none"))
+    monkeypatch.setattr(load_module, "_D4RL_DEFAULT", str(tmp_path / "none"))
 
 
 def load(name, root, **more):
@@ -98,7 +98,7 @@ def test_an_unknown_split_is_suggested_for(tmp_path):
 
 
 def test_a_split_is_for_d4rl_alone(tmp_path):
-    with pytest.raises(DataError, match="A split is one of D4RL's"):
+    with pytest.raises(DataError, match="is for D4RL only"):
         load("walker2d-medium-replay", tmp_path, split="medium")
 
 
