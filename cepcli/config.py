@@ -222,9 +222,7 @@ def refuse_idle(typed: Mapping[str, Any], idle: Mapping[str, str]) -> None:
         for end in range(len(parts), 0, -1):
             why = idle.get(".".join(parts[:end]))
             if why is not None:
-                raise ConfigError(
-                    f"`{key}` was set, but means nothing here: {why}.", "Leave it out."
-                )
+                raise ConfigError(f"`{key}` has no effect here: {why}.", "Leave it out.")
 
 
 def _leaves(values: Mapping[str, Any], where: str = "") -> Iterator[str]:
@@ -307,7 +305,7 @@ def check_bounds(config: Any) -> None:
             raise ConfigError(f"{config.SECTION}{each.name} is {value}, expected {bounds}.")
 
 
-def require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str, hint: str = "") -> None:
     """Raise a `ConfigError` with `message` unless `condition`; for `__post_init__` checks."""
     if not condition:
-        raise ConfigError(message)
+        raise ConfigError(message, hint)

@@ -22,15 +22,17 @@ from cepcli.config import (
     check_bounds,
     given,
     merge,
+    require,
     setting,
     to_dict,
 )
-from cepcli.errors import ConfigError
 from cepcli.prior.config import PriorConfig
 
 AgentName = Literal[
     "posterior-q", "dqn", "yan", "direct-llm", "react", "random", "expert", "sac", "hybrid-sac"
 ]
+
+Backup = Literal["expected", "soft", "max", "max-candidates"]
 
 #: Agents that learn Q-values, agents that never ask an LLM.
 LEARNING = ("posterior-q", "dqn", "yan")
@@ -132,7 +134,7 @@ class LearnerConfig(Settings):
 
     discount: float = setting(0.97, "γ per decision", BELOW_ONE)
     n_step: int = setting(3, "steps before bootstrapping", AT_LEAST_ONE)
-    backup: Literal["expected", "soft", "max", "max-candidates"] = setting(
+    backup: Backup = setting(
         "expected",
         "value of the next state: expected, of the posterior; soft, with its entropy; max, of "
         "the best action (double DQN); max-candidates, of the best of the candidates drawn "
@@ -245,29 +247,36 @@ class TrainConfig(Settings):
     def __post_init__(self) -> None:
         check_bounds(self)
         for name, shown_by in (("env", "cep envs list"), ("prior", "cep prior list")):
-            if not getattr(self, name):
-                raise ConfigError(f"`{name}` is empty.", f"See what there is: {shown_by}")
-        if self.agent in WITHOUT_LLM and self.prior != "uniform":
-            raise ConfigError(
-                f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
-                "Leave --prior out, or use --agent posterior-q or direct-llm.",
+            require(
+                bool(getattr(self, name)), f"`{name}` is empty.", f"See what there is: {shown_by}"
             )
-        if self.demos is not None and self.agent not in LEARNING:
-            raise ConfigError(
-                f"`demos` is {self.demos}, but agent `{self.agent}` learns from none.",
-                f"Leave it out, or use --agent {', '.join(LEARNING[:-1])} or {LEARNING[-1]}.",
-            )
-        if self.shuffled_prior and (self.prior == "uniform" or self.trace):
-            why = "a trace would not tell what the LLM said" if self.trace else "it is uniform"
-            raise ConfigError(
-                f"`shuffled_prior` is set, but {why}.",
-                "Leave `trace` out." if self.trace else "Name a --prior, or leave it out.",
-            )
-        if self.agent == "react" and self.prior == "uniform":
-            raise ConfigError(
-                "Agent `react` thinks by an LLM, but the prior is `uniform`.",
-                "Name a --prior: embedded, or a tuned one (cep prior list).",
-            )
+        uniform = self.prior == "uniform"
+        require(
+            self.agent not in WITHOUT_LLM or uniform,
+            f"Agent `{self.agent}` uses no LLM, but the prior is `{self.prior}`.",
+            "Leave --prior out, or use --agent posterior-q or direct-llm.",
+        )
+        require(
+            self.demos is None or self.agent in LEARNING,
+            f"`demos` is {self.demos}, but agent `{self.agent}` does not learn from "
+            "demonstrations.",
+            f"Leave it out, or use --agent {', '.join(LEARNING[:-1])} or {LEARNING[-1]}.",
+        )
+        require(
+            not (self.shuffled_prior and self.trace),
+            "`shuffled_prior` is set, but a trace would not tell what the LLM said.",
+            "Leave `trace` out.",
+        )
+        require(
+            not (self.shuffled_prior and uniform),
+            "`shuffled_prior` is set, but the prior is uniform.",
+            "Name a --prior, or leave it out.",
+        )
+        require(
+            self.agent != "react" or not uniform,
+            "Agent `react` needs an LLM, but the prior is `uniform`.",
+            "Name a --prior: embedded, or a tuned one (cep prior list).",
+        )
 
     def check_new(self) -> None:
         """Refuse what no run may begin with, though older ones have it.
@@ -278,56 +287,53 @@ class TrainConfig(Settings):
         self._check_agent()
         if self.agent not in CONTROL:
             return
-        if self.agent == "hybrid-sac" and self.posterior.mode != "exact":
-            raise ConfigError(
-                f"`posterior.mode` is {self.posterior.mode}, which is for actions of text.",
-                "hybrid-sac weighs all of its few primitives: leave it at exact.",
-            )
+        require(
+            self.agent != "hybrid-sac" or self.posterior.mode == "exact",
+            f"`posterior.mode` is {self.posterior.mode}, which is for actions of text.",
+            "hybrid-sac weighs all of its few primitives: leave it at exact.",
+        )
         envs = self.sac.envs
-        if self.trace and envs > 1:
-            raise ConfigError(
-                f"Decisions of {envs} environments cannot be traced as episodes.",
-                "Trace with sac.envs=1.",
-            )
-        if self.steps % envs:
-            raise ConfigError(
-                f"`steps` is {self.steps}, which {envs} environments cannot share evenly.",
-                f"Try --steps {(self.steps // envs + 1) * envs}",
-            )
+        require(
+            not self.trace or envs == 1,
+            f"Decisions of {envs} environments cannot be traced as episodes.",
+            "Trace with sac.envs=1.",
+        )
+        require(
+            self.steps % envs == 0,
+            f"`steps` is {self.steps}, which {envs} environments cannot share evenly.",
+            f"Try --steps {(self.steps // envs + 1) * envs}",
+        )
 
     def _check_agent(self) -> None:
         """Refuse what would make the agent another one, or keep its τ where it began."""
-        values = to_dict(self)
+        values, posterior = to_dict(self), self.posterior
         for key in _OF_THE_AGENT if self.agent in ("dqn", "yan") else ():
             section, name = key.split(".")
-            own = PRESETS[self.agent].get(section, {}).get(name)
-            if own is not None and values[section][name] != own:
-                raise ConfigError(
-                    f"`{key}` is {values[section][name]}, but `{self.agent}` as published has "
-                    f"{own}.",
-                    "Leave it out, or use --agent posterior-q, which may have any.",
-                )
-        if self.posterior.mode == "k-candidates" and self.cache.mode == "certified":
-            raise ConfigError(
-                "`cache.mode` is certified, but `posterior.mode` is k-candidates: certified is the "
-                "error of the posterior over all actions.",
-                "Use posterior.mode=exact, or --cache exact.",
+            own, chosen = PRESETS[self.agent].get(section, {}).get(name), values[section][name]
+            require(
+                own is None or chosen == own,
+                f"`{key}` is {chosen}, but `{self.agent}` as published has {own}.",
+                "Leave it out, or use --agent posterior-q, which may have any.",
             )
-        if self.agent in _OF_A_POSTERIOR and self.posterior.mode == "epsilon-greedy":
-            raise ConfigError(
-                f"`posterior.mode` is epsilon-greedy, but `{self.agent}` acts from its posterior.",
-                "Leave it out, or use --agent dqn.",
-            )
-        if (
-            self.agent in _OF_A_POSTERIOR
-            and self.prior == "uniform"
-            and self.posterior.schedule in _BY_HITS
-        ):
-            raise ConfigError(
-                f"`posterior.schedule` is {self.posterior.schedule}, but no cache answers under "
-                f"the uniform prior, so τ would stay at {self.posterior.temperature:g}.",
-                "Use posterior.schedule=linear, or constant for that.",
-            )
+        require(
+            posterior.mode != "k-candidates" or self.cache.mode != "certified",
+            "`cache.mode` is certified, but `posterior.mode` is k-candidates: certified is the "
+            "error of the posterior over all actions.",
+            "Use posterior.mode=exact, or --cache exact.",
+        )
+        if self.agent not in _OF_A_POSTERIOR:
+            return
+        require(
+            posterior.mode != "epsilon-greedy",
+            f"`posterior.mode` is epsilon-greedy, but `{self.agent}` acts from its posterior.",
+            "Leave it out, or use --agent dqn.",
+        )
+        require(
+            self.prior != "uniform" or posterior.schedule not in _BY_HITS,
+            f"`posterior.schedule` is {posterior.schedule}, but no cache answers under the uniform "
+            f"prior, so τ would stay at {posterior.temperature:g}.",
+            "Use posterior.schedule=linear, or constant for that.",
+        )
 
 
 def training_config(

@@ -20,8 +20,8 @@ policy μ could be promised, less what the data's own actions are promised:
 
 Its gradient pushes Q down at each draw by its share of the softmax, and most draws have little of
 it, while the backward pass of each takes twice as long as its forward pass. So a draw with a share
-p < ε is kept with probability p/ε only, and then counts ε: no more than 1/ε draws of a state are
-kept on average, fewer the more the shares differ, and the gradient's mean is what it was.
+p < ε takes part with probability p/ε only, and then counts ε: on average no more than 1/ε draws of
+a state, fewer the more the shares differ; the mean of the gradient stays what it was.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cepcli.agents.perceptrons import Perceptron, Room, Rooms
+from cepcli.agents.perceptrons import ActivationBuffer, Activations, Perceptron
 
 #: Rows of a pass: their hidden units stay in a core's cache, and products are still large.
 CHUNK = 480
@@ -65,8 +65,8 @@ class PushDown:
     """
 
     def __init__(self, inputs: int, hidden: int, device: str) -> None:
-        self._forward = Rooms(CHUNK, hidden, device)
-        self._backlog = Rooms(CHUNK, hidden, device, slope=self._forward.slope)
+        self._forward = ActivationBuffer(CHUNK, hidden, device)
+        self._backlog = ActivationBuffer(CHUNK, hidden, device, slope=self._forward.slope)
         self._inputs = torch.zeros(CHUNK, inputs, device=device)
         self._slopes = torch.zeros(CHUNK, 1, device=device)
         self._waiting = 0
@@ -91,7 +91,7 @@ class PushDown:
             temperature: T.
             factor: of the sum over states.
             share_floor: ε; 0 keeps every draw.
-            noise: decides which draws are kept.
+            noise: decides which draws take part.
         """
         states, draws = log_weights.shape
         each = max(CHUNK // draws, 1)
@@ -99,19 +99,19 @@ class PushDown:
         for start in range(0, states, each):
             stop = min(start + each, states)
             rows = pairs[start * draws : stop * draws]
-            room = self._forward.of(len(rows))
-            q_values = critic.forward(rows, room).view(-1, draws)
+            activations = self._forward.of(len(rows))
+            q_values = critic.forward(rows, activations).view(-1, draws)
             values[start:stop], shares = soft_maximum(
                 q_values, log_weights[start:stop], temperature
             )
             slopes = shares.view(-1, 1)
             if not share_floor:
-                critic.backward(rows, room, slopes.mul_(factor), more=True)
+                critic.backward(rows, activations, slopes.mul_(factor), more=True)
                 continue
             chance = torch.rand(len(rows), generator=noise).to(slopes.device)
-            kept = (slopes[:, 0] > share_floor * chance).nonzero()[:, 0]
+            chosen = (slopes[:, 0] > share_floor * chance).nonzero()[:, 0]
             slopes.clamp_(min=share_floor).mul_(factor)
-            self._defer(critic, rows, room, slopes, kept)
+            self._defer(critic, rows, activations, slopes, chosen)
         self._settle(critic)
         return values
 
@@ -119,24 +119,24 @@ class PushDown:
         self,
         critic: Perceptron,
         rows: Float[Tensor, "rows inputs"],
-        room: Room,
+        activations: Activations,
         slopes: Float[Tensor, "rows 1"],
-        kept: Int[Tensor, " kept"],
+        chosen: Int[Tensor, " chosen"],
     ) -> None:
         """Keep some rows of a pass until there are enough for a product worth its name."""
-        if self._waiting + len(kept) > CHUNK:
+        if self._waiting + len(chosen) > CHUNK:
             self._settle(critic)
-        place = slice(self._waiting, self._waiting + len(kept))
+        place = slice(self._waiting, self._waiting + len(chosen))
         backlog = self._backlog.of(CHUNK)
         for source, target in (
-            (room.first, backlog.first), (room.second, backlog.second),
+            (activations.first, backlog.first), (activations.second, backlog.second),
             (rows, self._inputs), (slopes, self._slopes),
         ):  # fmt: skip
-            torch.index_select(source, 0, kept, out=target[place])
+            torch.index_select(source, 0, chosen, out=target[place])
         self._waiting = place.stop
 
     def _settle(self, critic: Perceptron) -> None:
         count, self._waiting = self._waiting, 0
         if count:
-            room = self._backlog.of(count)
-            critic.backward(self._inputs[:count], room, self._slopes[:count], more=True)
+            activations = self._backlog.of(count)
+            critic.backward(self._inputs[:count], activations, self._slopes[:count], more=True)

@@ -13,9 +13,9 @@ from numpy import ndarray
 
 from cepcli.agents.config import PosteriorConfig
 from cepcli.agents.hybrid_sac import HybridSAC
-from cepcli.agents.policy import Decision, decided
+from cepcli.agents.networks import diverged
+from cepcli.agents.posterior_q import Choice, choose
 from cepcli.envs.control_episodes import ControlTracker
-from cepcli.errors import ConfigError
 from cepcli.prior.base import Prior, PriorAnswer
 from cepcli.types import TextState
 
@@ -86,7 +86,7 @@ class ControlPolicy:
         generators: Sequence[torch.Generator],
         *,
         greedy: bool = False,
-    ) -> list[tuple[TextState, Decision] | None]:
+    ) -> list[tuple[TextState, Choice] | None]:
         """Choose symbols where none is held, asking the prior once for all; None where one is."""
         if not self._symbolic:
             for tracker in trackers:
@@ -94,7 +94,7 @@ class ControlPolicy:
         due = [tracker for tracker in trackers if tracker.symbol is None]
         states = [self.state(tracker) for tracker in due]
         answers = iter(zip(states, self._prior.log_probs(states) if due else [], strict=True))
-        chosen: list[tuple[TextState, Decision] | None] = []
+        chosen: list[tuple[TextState, Choice] | None] = []
         for tracker, generator in zip(trackers, generators, strict=True):
             if tracker.symbol is not None:
                 chosen.append(None)
@@ -113,12 +113,12 @@ class ControlPolicy:
         generator: torch.Generator,
         *,
         greedy: bool,
-    ) -> Decision:
+    ) -> Choice:
         noise = None if greedy else generator
         values = self._learner.symbol_values(tracker.observation, tracker.nominals(), noise)
         if not values.isfinite().all():
-            raise diverged("values of the primitives")
-        return decided(self._config, answer, None, values.double(), tau, generator, greedy=greedy)
+            raise diverged("values of the primitives", "sac.learning_rate")
+        return choose(self._config, answer, None, values.double(), tau, generator, greedy=greedy)
 
     def nominals(self, tracker: ControlTracker) -> Float[ndarray, "symbols controls"] | None:
         """What the symbols suggest here; None without symbols."""
@@ -137,13 +137,5 @@ class ControlPolicy:
         nominal = None if nominals is None else nominals[tracker.symbol]
         found = self._learner.control(tracker.observation, tracker.symbol, nominal, noise)
         if not np.isfinite(found).all():
-            raise diverged("controls")
+            raise diverged("controls", "sac.learning_rate")
         return found
-
-
-def diverged(what: str) -> ConfigError:
-    """What there is to say of a learner whose numbers are not finite."""
-    return ConfigError(
-        f"The learner diverged: its {what} are no finite numbers.",
-        "Train again with a smaller sac.learning_rate.",
-    )

@@ -1,47 +1,25 @@
 """Soft actor-critic under a symbolic action: π(a,u|s) = π(a|s)·π_θ(u|s,a).
 
-The symbol a is one of a few words that a prior can score; it is held for several control steps, and
-the control u is a tanh-Gaussian that knows which one is held: the symbol is one-hot beside the
-observation, for the actor and for the critics. With a vocabulary of one word there is nothing to
-know, no input is added, and what remains is soft actor-critic (Haarnoja et al., arXiv 1812.05905)
-as Stable-Baselines3 has it.
+The symbol a is one of a few words that a prior can score, held for several control steps; actor and
+critics see it one-hot beside the observation. With one word in the vocabulary no input is added,
+and what remains is soft actor-critic (Haarnoja et al., arXiv 1812.05905) as Stable-Baselines3 has
+it. docs/method.md has the values, the losses and the nominal controls as formulas.
 
-**Values.** With twin target critics Q̄₁, Q̄₂ and u′ ~ π_θ(·|s′,a′), one draw per symbol,
+- The target takes the stored log-prior of s′, so that an update never asks the LLM. All symbols are
+  valued only where the next one is chosen, in one row of `symbol_steps`. At a time limit no prior
+  was asked for: the held symbol goes on there, as it does inside a hold. Q does not see how long a
+  symbol will still be held; it averages over that.
+- The weights of the symbol's inputs begin at 0 and all others as without symbols: what an untrained
+  actor learns under one symbol it has learned under all.
+- Relabelling: where symbols suggest no controls, the world answers a control in the same way under
+  every symbol. So a share `relabel` of each batch learns under symbols drawn uniformly (hindsight
+  relabelling, Andrychowicz et al., arXiv 1707.01495, of symbols for goals).
+- An update takes the critics, then the actor and the entropy weight α, all with the α of before.
+- With nominal controls the actor waits for `residual_starts` steps, while the critics learn: led by
+  critics that know nothing yet it unlearns what the nominal controls can do (Silver et al.,
+  arXiv 1812.06298, wait likewise).
 
-    Q̄(s′,a′) = min_i Q̄_i(s′,a′,u′) − α·log π_θ(u′|s′,a′)
-
-    y = r + γ·(1 − terminated)·V(s′)
-    V(s′) = Q̄(s′,a)                                  inside a hold, where a goes on,
-    V(s′) = Σ_a′ π(a′|s′)·Q̄(s′,a′)                   where the next symbol is chosen,
-    π(a′|s′) ∝ p̂(a′|s′)·exp(g·Q̄(s′,a′)/τ)
-
-under the stored log-prior of s′, so that an update never asks the LLM. g divides Q by its running
-spread across symbols. All symbols are valued only in the rows that need it, one in `symbol_steps`.
-At a time limit the prior of the last observation was never asked for, since no decision followed:
-there the held symbol goes on, as it does inside a hold. How long a symbol will still be held is not
-an input: Q averages over it.
-
-**Beginning.** The weights of the symbol's inputs begin at 0 and all others as without symbols: an
-actor that has not learned to tell symbols apart acts as plain soft actor-critic does, and what it
-learns under one symbol it has learned under all.
-
-**Relabelling.** Where symbols suggest no controls, the world answers a control in the same way
-under every symbol. A transition is then as true of another symbol as of the one that was held, and
-a share `relabel` of each batch learns under symbols drawn uniformly: what one symbol finds out
-all know (hindsight relabelling, Andrychowicz et al., arXiv 1707.01495, of symbols for goals).
-
-**Losses.** ½·Σ_i mean (Q_i − y)² for the critics; mean α·log π_θ − min_i Q_i for the actor, under
-the symbol that was held; −log α·mean(log π_θ + H̄) for the entropy weight α, H̄ its target. An
-update takes them in this order, the critics stepping before the actor, all with the α of before.
-
-**Nominal controls.** Where a symbol suggests a control ū(s,a), what is applied, stored and valued
-is clip(ū + residual·u, −1, 1), and entropy is that of u. The actor waits for `residual_starts`
-steps, while the critics learn from the nominal controls and the noise about them: led by critics
-that know nothing yet it unlearns what the nominal controls can do (Silver et al., arXiv 1812.06298,
-wait likewise).
-
-All gradients are written out by hand (`cepcli.agents.perceptrons`), without automatic
-differentiation.
+Gradients are written by hand (`cepcli.agents.perceptrons`).
 """
 
 import math
@@ -53,15 +31,16 @@ from numpy import ndarray
 from torch import Tensor
 
 from cepcli.agents.config import SACConfig
-from cepcli.agents.perceptrons import Perceptrons, Room, Rooms, VectorAdam
-from cepcli.agents.q_scale import RunningSpread
-from cepcli.agents.squashed_gaussian import (
+from cepcli.agents.networks import RunningSpread
+from cepcli.agents.perceptrons import ActivationBuffer, Activations, Perceptrons, VectorAdam
+from cepcli.agents.sac import (
     SquashedSample,
+    lower_slope,
+    lower_value,
     squashed_draw,
     squashed_gradient,
     squashed_sample,
 )
-from cepcli.agents.twin_critics import lower_slope, lower_value
 from cepcli.datasets.control_replay import ControlReplay, ControlTransition, ReplayBatch
 from cepcli.posterior import log_posterior, state_value
 from cepcli.seeding import generator, stream_seed, torch_generator
@@ -144,9 +123,9 @@ class HybridSAC:
         self.steps = 0
         self.updates = 0
         # one memory is for all that need not last: what is used often stays in the cache
-        self._brief = Rooms(rows * symbols, hidden, device)
+        self._brief = ActivationBuffer(rows * symbols, hidden, device)
         self._lasting, self._judging, self._gathering = (
-            Rooms(rows, hidden, device, slope=self._brief.slope) for _ in range(3)
+            ActivationBuffer(rows, hidden, device, slope=self._brief.slope) for _ in range(3)
         )
 
     @property
@@ -218,10 +197,13 @@ class HybridSAC:
         return self._applied(control, offered)[0].cpu().numpy()
 
     def _sample(
-        self, known: Float[Tensor, "rows known"], room: Room, noise: torch.Generator | None
+        self,
+        known: Float[Tensor, "rows known"],
+        activations: Activations,
+        noise: torch.Generator | None,
     ) -> SquashedSample:
         """A control for each of these states and symbols; the mean one without noise."""
-        output = self.actor.members[0].forward(known, room)
+        output = self.actor.members[0].forward(known, activations)
         if noise is None:
             return squashed_sample(output, output.new_zeros(len(known), self._controls))
         return squashed_sample(output, self._draw(len(known), noise))
@@ -345,26 +327,26 @@ class HybridSAC:
     def _critic_step(
         self, pairs: Float[Tensor, "batch inputs"], target: Float[Tensor, " batch"]
     ) -> CriticErrors:
-        room, size = self._brief.of(len(pairs)), len(pairs)
+        activations, size = self._brief.of(len(pairs)), len(pairs)
         errors = []
         for critic in self.critics.members:
-            error = critic.forward(pairs, room).sub(target[:, None])
-            critic.backward(pairs, room, error / size)
+            error = critic.forward(pairs, activations).sub(target[:, None])
+            critic.backward(pairs, activations, error / size)
             errors.append(error)
         self._critic_adam.step()
         return CriticErrors(torch.cat(errors, dim=1).T, target)
 
     def _actor_step(self, batch: ReplayBatch, alpha: Tensor) -> None:
         size = len(batch.reward)
-        known, room = batch.pairs[:, : self._known], self._lasting.of(size)
-        sample = self._sample(known, room, self._noise)
+        known, activations = batch.pairs[:, : self._known], self._lasting.of(size)
+        sample = self._sample(known, activations, self._noise)
         control = self._applied(sample.control, batch.nominal if self.nominal else None)
         # ∂(−mean Q)/∂u, where nothing flows through a control that was clipped
         d_control = self._slope_of_lower(torch.cat([known, control], dim=1)).mul_(-1.0 / size)
         if self.nominal:
             d_control.mul_((control.abs() < 1.0) * self._config.residual)
         d_output = squashed_gradient(sample, d_control, alpha / size)
-        self.actor.members[0].backward(known, room, d_output)
+        self.actor.members[0].backward(known, activations, d_output)
         target_entropy = self._config.entropy_per_control * self._controls
         torch.mean(sample.log_prob, 0, keepdim=True, out=self._alpha_gradient)
         self._alpha_gradient.add_(target_entropy).neg_()
@@ -374,8 +356,10 @@ class HybridSAC:
         self, pairs: Float[Tensor, "batch inputs"]
     ) -> Float[Tensor, "batch controls"]:
         """∂ min_i Q_i/∂u."""
-        rooms = (self._brief.of(len(pairs)), self._judging.of(len(pairs)))
-        return lower_slope(self.critics, pairs, slice(self._known, None), rooms, self._gathering)[1]
+        passes = (self._brief.of(len(pairs)), self._judging.of(len(pairs)))
+        return lower_slope(self.critics, pairs, slice(self._known, None), passes, self._gathering)[
+            1
+        ]
 
     # -- checkpoints ---------------------------------------------------------------------------
 

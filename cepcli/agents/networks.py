@@ -1,10 +1,16 @@
-"""Networks over frozen text embeddings."""
+"""Networks over frozen text embeddings, and what their learners share."""
 
 import math
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from cepcli.errors import ConfigError
+
+_DECAY = 0.97
+_SMALLEST = 1e-3
 
 
 class EnsembleLinear(nn.Module):
@@ -101,3 +107,82 @@ def shrunk_advantage(
     power = mean.square()
     gain = power / (power + doubt * advantage.var(0)).clamp_min(torch.finfo(power.dtype).tiny)
     return mean * gain
+
+
+class TDLoss(NamedTuple):
+    """Huber loss, and what to log about it."""
+
+    loss: Float[Tensor, ""]
+    td_error: Float[Tensor, ""]
+    q_mean: Float[Tensor, ""]
+
+
+def td_loss(
+    q_values: Float[Tensor, "members batch actions"],
+    action: Int[Tensor, " batch"],
+    target: Float[Tensor, "members batch"],
+) -> TDLoss:
+    """Huber loss between Q(s,a) and a fixed target: mean over the batch, sum over members."""
+    index = action[None, :, None].expand(len(q_values), -1, -1)
+    chosen = q_values.gather(-1, index)[..., 0]
+    loss = torch.nn.functional.smooth_l1_loss(chosen, target) * len(q_values)
+    return TDLoss(loss, (chosen - target).abs().mean(), chosen.mean())
+
+
+class RunningSpread:
+    """Running mean of max_a Q − min_a Q over states, corrected for its start at zero."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._weight = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The running mean; 0 before the first state."""
+        return self._sum / self._weight if self._weight else 0.0
+
+    def update(self, spread: float) -> None:
+        """Take in the mean spread of one batch of states."""
+        self._sum = _DECAY * self._sum + (1.0 - _DECAY) * spread
+        self._weight = _DECAY * self._weight + (1.0 - _DECAY)
+
+    def gain(self, q_range: float) -> float:
+        """What Q is multiplied by so that its spread becomes `q_range`."""
+        return q_range / max(self.mean, _SMALLEST)
+
+    def state(self) -> list[float]:
+        """For a checkpoint."""
+        return [self._sum, self._weight]
+
+    def restore(self, state: list[float]) -> None:
+        """Take over what `state` returned."""
+        self._sum, self._weight = state
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's moments by name, for a checkpoint."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{n}.{k}": v for n, slots in state.items() for k, v in slots.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Take over what `optimizer_state` returned, from among other tensors."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors_below(tensors, "optimizer.").items():
+        number, name = key.split(".")
+        slots.setdefault(int(number), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+
+def tensors_below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose name begins so, without that beginning."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def diverged(what: str, rates: str) -> ConfigError:
+    """The error of a learner whose numbers are not finite; `rates` are settings to lower."""
+    return ConfigError(
+        f"The learner diverged: its {what} contain NaN or infinity.",
+        f"Learn slower: lower {rates}.",
+    )

@@ -20,9 +20,9 @@ from cepcli.config import (
     Range,
     Settings,
     check_bounds,
+    require,
     setting,
 )
-from cepcli.errors import ConfigError
 from cepcli.prior.config import PriorConfig
 
 Algorithm = Literal["cql", "cql-prior", "bc", "iql", "td3-bc"]
@@ -210,10 +210,9 @@ class OfflineConfig(Settings):
     @override
     def __post_init__(self) -> None:
         check_bounds(self)
-        if not self.dataset:
-            raise ConfigError("`dataset` is empty.", "See what there is: cep offline list")
-        if self.prior is not None and self.algorithm != "cql-prior":
-            raise ConfigError(
-                f"`prior` is {self.prior}, but `{self.algorithm}` uses no prior.",
-                "Leave it out, or learn with: cep offline cql-prior",
-            )
+        require(bool(self.dataset), "`dataset` is empty.", "See what there is: cep offline list")
+        require(
+            self.prior is None or self.algorithm == "cql-prior",
+            f"`prior` is {self.prior}, but `{self.algorithm}` uses no prior.",
+            "Leave it out, or learn with: cep offline cql-prior",
+        )

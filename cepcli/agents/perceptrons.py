@@ -18,6 +18,8 @@ from torch import Tensor
 _relu_gradient = torch.ops.aten.threshold_backward.grad_input
 _fused_adam = torch.ops.aten._fused_adam_.default
 
+Shapes = tuple[tuple[int, int], ...]
+
 
 class Layer(NamedTuple):
     """Views into a vector of parameters or of gradients."""
@@ -26,7 +28,7 @@ class Layer(NamedTuple):
     bias: Float[Tensor, " outputs"]
 
 
-class Room(NamedTuple):
+class Activations(NamedTuple):
     """Memory for a pass over some rows: what forward leaves there, backward uses up."""
 
     first: Float[Tensor, "rows hidden"]
@@ -34,7 +36,7 @@ class Room(NamedTuple):
     slope: Float[Tensor, "rows hidden"]
 
 
-class Rooms:
+class ActivationBuffer:
     """Memory for passes of up to `rows` rows.
 
     `slope` lasts for no longer than a call; several may share it.
@@ -45,16 +47,16 @@ class Rooms:
     ) -> None:
         self._first, self._second = (torch.zeros(rows, hidden, device=device) for _ in range(2))
         self.slope = torch.zeros(rows, hidden, device=device) if slope is None else slope
-        self._views: dict[int, Room] = {}
+        self._views: dict[int, Activations] = {}
 
-    def of(self, rows: int) -> Room:
+    def of(self, rows: int) -> Activations:
         """The first `rows` rows; every call with the same number returns the same."""
-        room = self._views.get(rows)
-        if room is None:
-            room = self._views[rows] = Room(
+        activations = self._views.get(rows)
+        if activations is None:
+            activations = self._views[rows] = Activations(
                 self._first[:rows], self._second[:rows], self.slope[:rows]
             )
-        return room
+        return activations
 
 
 class Perceptron:
@@ -62,13 +64,11 @@ class Perceptron:
 
     def __init__(
         self,
-        sizes: tuple[int, int, int],
+        shapes: Shapes,
         parameters: Float[Tensor, " numbers"],
         gradient: Float[Tensor, " numbers"],
     ) -> None:
-        """Args: `sizes` are inputs, hidden, outputs; the vectors are used in place."""
-        inputs, hidden, outputs = sizes
-        shapes = ((inputs, hidden), (hidden, hidden), (hidden, outputs))
+        """Args: `shapes` are those of the layers' weights; the vectors are used in place."""
         self.layers = _views(parameters, shapes)
         self._gradient = _views(gradient, shapes)
 
@@ -90,27 +90,27 @@ class Perceptron:
             bias.copy_(_uniform(bias.shape, bound, generator))
 
     def forward(
-        self, inputs: Float[Tensor, "rows inputs"], room: Room
+        self, inputs: Float[Tensor, "rows inputs"], activations: Activations
     ) -> Float[Tensor, "rows outputs"]:
-        """The outputs; `room` keeps what `backward` needs."""
+        """The outputs; `activations` keeps what `backward` needs."""
         one, two, three = self.layers
-        torch.addmm(one.bias, inputs, one.weight, out=room.first).relu_()
-        torch.addmm(two.bias, room.first, two.weight, out=room.second).relu_()
-        return torch.addmm(three.bias, room.second, three.weight)
+        torch.addmm(one.bias, inputs, one.weight, out=activations.first).relu_()
+        torch.addmm(two.bias, activations.first, two.weight, out=activations.second).relu_()
+        return torch.addmm(three.bias, activations.second, three.weight)
 
     def backward(
         self,
         inputs: Float[Tensor, "rows inputs"],
-        room: Room,
+        activations: Activations,
         d_output: Float[Tensor, "rows outputs"],
         *,
         more: bool = False,
     ) -> None:
         """Write the gradient of the parameters, given the loss's gradient in the outputs.
 
-        `room` is as `forward` left it. With `more` the gradient comes on top of what is there.
+        `activations` are as `forward` left them; `more` adds the gradient to what is there.
         """
-        first, second, slope = room
+        first, second, slope = activations
         one, two, three = self._gradient
         _product(second.mT, d_output, three.weight, more)
         _total(d_output, three.bias, more)
@@ -124,21 +124,25 @@ class Perceptron:
         _total(d_first, one.bias, more)
 
     def input_gradient(
-        self, room: Room, rows: Int[Tensor, " rows"], columns: slice, free: Room
+        self,
+        activations: Activations,
+        rows: Int[Tensor, " rows"],
+        columns: slice,
+        free: Activations,
     ) -> Float[Tensor, "rows columns"]:
         """∂output/∂input in some of the rows of the last pass, for a network of one output.
 
         Args:
-            room: as `forward` left it.
+            activations: as `forward` left it.
             rows: which rows of it.
             columns: which inputs.
-            free: room for as many rows, to be overwritten.
+            free: activations for as many rows, to be overwritten.
         """
         one, two, three = (layer.weight for layer in self.layers)
-        active = torch.index_select(room.second, 0, rows, out=free.first)
+        active = torch.index_select(activations.second, 0, rows, out=free.first)
         d_second = _relu_gradient(three.mT.expand_as(active), active, 0, grad_input=active)
         torch.mm(d_second, two.mT, out=free.slope)
-        active = torch.index_select(room.first, 0, rows, out=free.first)
+        active = torch.index_select(activations.first, 0, rows, out=free.first)
         d_first = _relu_gradient(free.slope, active, 0, grad_input=active)
         return d_first @ one[columns].mT
 
@@ -176,10 +180,32 @@ class Perceptrons:
         """Args: `sizes` are inputs, hidden, outputs of each member."""
         inputs, hidden, outputs = sizes
         each = (inputs + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * outputs
+        self._each, self._shapes = each, ((inputs, hidden), (hidden, hidden), (hidden, outputs))
         self.parameters = torch.zeros(members * each, device=device)
         self.gradient = torch.zeros(members * each, device=device)
         pairs = zip(self.parameters.split(each), self.gradient.split(each), strict=True)
-        self.members = [Perceptron(sizes, *pair) for pair in pairs]
+        self.members = [Perceptron(self._shapes, *pair) for pair in pairs]
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Parameters and gradient, as `VectorAdam` takes them."""
+        return self.parameters, self.gradient
+
+    def leaf(self) -> Tensor:
+        """The parameters, sharing their memory, as a leaf of automatic differentiation."""
+        return self.parameters.detach().requires_grad_()
+
+    def apply(
+        self, inputs: Float[Tensor, "rows inputs"], leaf: Tensor | None = None
+    ) -> Float[Tensor, "members rows outputs"]:
+        """Every member's outputs, to be differentiated in the parameters where `leaf` is given."""
+        outputs = []
+        for vector in (self.parameters if leaf is None else leaf).split(self._each):
+            one, two, three = _views(vector, self._shapes)
+            hidden = torch.addmm(one.bias, inputs, one.weight).relu()
+            hidden = torch.addmm(two.bias, hidden, two.weight).relu()
+            outputs.append(torch.addmm(three.bias, hidden, three.weight))
+        return torch.stack(outputs)
 
 
 class VectorAdam:
@@ -214,10 +240,16 @@ class VectorAdam:
         return {f"{k}.{i}": tensor for k, v in parts.items() for i, tensor in enumerate(v)}
 
 
-def _views(vector: Tensor, shapes: tuple[tuple[int, int], ...]) -> list[Layer]:
+def _views(vector: Tensor, shapes: Shapes) -> list[Layer]:
     layers, start = [], 0
     for inputs, outputs in shapes:
         middle, end = start + inputs * outputs, start + (inputs + 1) * outputs
         layers.append(Layer(vector[start:middle].view(inputs, outputs), vector[middle:end]))
         start = end
     return layers
+
+
+def step_down(loss: Tensor, leaf: Tensor, networks: Perceptrons, adam: VectorAdam) -> None:
+    """Follow the gradient of a loss that was computed with `leaf` as the networks' parameters."""
+    networks.gradient.copy_(torch.autograd.grad(loss, leaf)[0])
+    adam.step()

@@ -20,7 +20,7 @@ from cepcli.cli.output import print_json, print_rows
 from cepcli.errors import CacheError, ConfigError, EnvError, Interrupted, PriorError
 
 if TYPE_CHECKING:
-    from cepcli.agents.policy import Decision
+    from cepcli.agents.posterior_q import Choice
     from cepcli.listener import Notify
     from cepcli.runs.engine import Hooks
     from cepcli.types import TextState
@@ -193,7 +193,7 @@ def evaluate(
         return
     seen: dict[int, list[dict[str, Any]]] = {}
 
-    def watch(episode: int, state: "TextState", decision: "Decision") -> None:
+    def watch(episode: int, state: "TextState", decision: "Choice") -> None:
         seen.setdefault(episode, []).append(_as_json(state, decision))
 
     with options.progress("Episodes", episodes) as advance:
@@ -216,7 +216,7 @@ def evaluate(
         typer.echo("  played with " + ", ".join(f"{key}={value}" for key, value in changed.items()))
 
 
-def _as_json(state: "TextState", decision: "Decision") -> dict[str, Any]:
+def _as_json(state: "TextState", decision: "Choice") -> dict[str, Any]:
     """A decision and what it was made from, as JSON values."""
     answer = decision.answer
     return {

@@ -8,7 +8,7 @@ from typing_extensions import override
 from cepcli.agents.config import CONTROL, LEARNING
 from cepcli.agents.control_policy import ControlPolicy
 from cepcli.agents.hybrid_sac import HybridSAC
-from cepcli.agents.policy import Policy
+from cepcli.agents.posterior_q import Policy
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.datasets.behaviour import Behaviour, ExpertBehaviour, RandomBehaviour
 from cepcli.datasets.collect import DEFAULT_TRANSITIONS, CollectConfig, CollectPlan, Stage

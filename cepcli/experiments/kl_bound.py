@@ -28,8 +28,8 @@ from cepcli.errors import ConfigError
 from cepcli.experiments.visits import PriorErrors, Visit, Visits, heldout_visits
 from cepcli.keys.encoder import unit
 from cepcli.keys.key_encoder import make_key_encoder
+from cepcli.listener import Notify
 from cepcli.posterior import kl_bound
-from cepcli.runs.run import Notify
 from cepcli.seeding import generator
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Workspace

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cepcli.agents.policy import Policy
-from cepcli.agents.q_learner import QLearner
+from cepcli.agents.posterior_q import Policy, QLearner
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.replay.play import KeyTable, OwnValues, replay
 from cepcli.cache.replay.resample import ResampleConfig, course

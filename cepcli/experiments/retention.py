@@ -9,9 +9,9 @@ Example: cep eval my-run --episodes 1000 --against off
 from dataclasses import asdict
 from typing import Any
 
+from cepcli.listener import Notify
 from cepcli.report.statistics import Estimate
 from cepcli.runs.engine import evaluate_pair
-from cepcli.runs.run import Notify
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.run_directory import summary_of
 

@@ -61,7 +61,7 @@ def train_sb3(
     with workspace.lock("run", name):
         if resume and workspace.exists("run", name):
             _check_same(workspace.open("run", name).path, settings)
-            notify(f"The run `{name}` is finished already")
+            notify(f"The run `{name}` has already finished")
             return read_json(workspace.open("run", name).path / "summary.json")
         run = workspace.partial("run", name)
         begun = resume and (run / _SETTINGS).is_file()

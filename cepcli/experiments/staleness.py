@@ -22,9 +22,9 @@ from cepcli.cache.trace import FILE, Trace, read_trace
 from cepcli.config import require
 from cepcli.errors import CacheError, ConfigError
 from cepcli.experiments.visits import Visits, heldout_visits
+from cepcli.listener import Notify
 from cepcli.posterior import kl_bound
 from cepcli.runs.online import OnlineRun
-from cepcli.runs.run import Notify
 from cepcli.runs.settings import read_config
 from cepcli.workspace.artifacts import Workspace
 

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cepcli.agents.control_policy import Describer
-from cepcli.agents.policy import Decision
+from cepcli.agents.posterior_q import Choice
 from cepcli.errors import ConfigError
+from cepcli.listener import Notify
 from cepcli.posterior import kl_divergence, log_posterior, span
 from cepcli.runs.engine import finished_run
 from cepcli.runs.online import OnlineRun
-from cepcli.runs.run import Notify
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Workspace
 
@@ -111,7 +111,7 @@ def heldout_visits(workspace: Workspace, run: str, episodes: int, notify: Notify
     parts.switch_cache_off()
     found: list[Visit] = []
 
-    def watch(episode: int, state: TextState, decision: Decision) -> None:
+    def watch(episode: int, state: TextState, decision: Choice) -> None:
         observation = recording.described.popleft() if recording is not None else None
         q_values = decision.q_values or [0.0] * len(state.actions)
         answer = decision.answer

@@ -10,8 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cepcli.agents.policy import Policy
-from cepcli.agents.q_learner import QLearner
+from cepcli.agents.posterior_q import Policy, QLearner
 from cepcli.cache.open import OpenCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.datasets.demonstrations import demos_decisions, open_demos

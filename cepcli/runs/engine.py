@@ -19,10 +19,11 @@ from cepcli.cache.telemetry import COSTS, CacheTelemetry, cost_of
 from cepcli.config import to_dict
 from cepcli.envs.parallel_episodes import stopped_in_evaluation
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
+from cepcli.listener import Notify
 from cepcli.runs import offline, online
 from cepcli.runs.offline import OfflineRun
 from cepcli.runs.online import OnlineRun, Watch, make_eval_envs, unwatched
-from cepcli.runs.run import Evaluation, Notify, Progress, TrainingRun
+from cepcli.runs.run import Evaluation, Progress, TrainingRun
 from cepcli.runs.settings import read_config, read_values
 from cepcli.workspace.artifacts import Input, Workspace, versions, write_json, writing
 from cepcli.workspace.checkpoint_files import (
@@ -118,7 +119,7 @@ def start_run(
         partial = workspace.partial("run", name)
         waits = resume and partial.is_dir()
         if resume and not waits and workspace.exists("run", name):
-            notify(f"The run `{name}` is finished already")
+            notify(f"The run `{name}` has already finished")
             _check_same_config(config, workspace.directory("run", name))
             return summary_of(workspace, name)
         if waits:
@@ -136,7 +137,8 @@ def start_run(
         with writing(folder):
             progress = train(run, folder, hooks, fresh)
             summary = _trained(run, name, progress)
-            run.save_outputs(folder)
+            if run.opened is not None:
+                run.opened.cache.save(folder / "cache")
             write_json(folder / "summary.json", summary)
             hooks.on_finish(folder)
         begun_with = [
@@ -164,7 +166,7 @@ def resume_run(workspace: Workspace, name: str, hooks: Hooks, notify: Notify) ->
     folder = workspace.partial("run", name)
     if not folder.is_dir():
         summary = summary_of(workspace, name)
-        notify(f"The run `{name}` is finished already")
+        notify(f"The run `{name}` has already finished")
         return summary
     config = _stored(folder, offline=is_offline(workspace, name))
     return start_run(
@@ -401,14 +403,11 @@ def _trained(run: TrainingRun[Any], name: str, progress: Progress) -> dict[str, 
     for curve, figure in _CURVES.items():
         if figure in last:
             last[curve] = [[e["step"], e[figure]] for e in evaluations]
-    return {
-        **_summary(
-            run, name, progress, run.telemetry, progress.decisions, last, progress.wall_seconds,
-            run.control,
-        ),
-        "evaluations": cost_of(evaluations),
-        **run.outcome(progress),
-    }  # fmt: skip
+    control = None if run.opened is None else run.opened.control
+    summary = _summary(
+        run, name, progress, run.telemetry, progress.decisions, last, progress.wall_seconds, control
+    )
+    return {**summary, "evaluations": cost_of(evaluations)}
 
 
 def _evaluated(

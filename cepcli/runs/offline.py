@@ -20,32 +20,43 @@ from safetensors.torch import save_file
 from torch import Tensor
 from typing_extensions import override
 
-from cepcli.agents.cql import ControlCQL
-from cepcli.agents.offline_baselines import ControlBC, ControlIQL, ControlTD3BC
+from cepcli.agents.bc import ControlBC, TextBC
+from cepcli.agents.cql import ControlCQL, TextCQL
+from cepcli.agents.iql import ControlIQL, TextIQL
+from cepcli.agents.networks import diverged
 from cepcli.agents.offline_config import OfflineConfig
-from cepcli.agents.offline_networks import Networks
-from cepcli.agents.text_offline import TextLearner
+from cepcli.agents.offline_learner import ControlLearner, TextLearner
+from cepcli.agents.td3_bc import ControlTD3BC
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.datasets.batches import ControlBatches, KnownTexts, TextBatches, TextStates, symbols_for
 from cepcli.datasets.dataset import ControlData, TextData, check_same_inputs, inputs_of
 from cepcli.datasets.load import D4RL, DEFAULT_ENV, DEFAULT_SPLIT, load_dataset
 from cepcli.device import flush_subnormals, resolve_device
-from cepcli.envs.catalog import make_control_env, make_env, spec
+from cepcli.envs.catalog import spec
 from cepcli.envs.control_episodes import ControlTracker
 from cepcli.envs.episodes import EpisodeTracker
 from cepcli.envs.parallel_episodes import Lane
 from cepcli.errors import ConfigError, DataError
-from cepcli.keys.encoder import MINILM, MiniLM, TextEncoder
+from cepcli.keys.encoder import TextEncoder
+from cepcli.listener import Notify
 from cepcli.prior.base import Prior
-from cepcli.prior.load import load_prior, prior_inputs
-from cepcli.runs.run import EvalEnvs, Evaluation, Notify, Progress, TrainingRun
+from cepcli.prior.load import prior_inputs
+from cepcli.runs.assembly import EvalEnvs, heldout_envs, run_prior, text_encoder
+from cepcli.runs.run import Evaluation, Progress, TrainingRun
 from cepcli.seeding import generator
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Input, Workspace, check_name
 from cepcli.workspace.checkpoint_files import fitting, load_tensors
 
-#: What every learner of continuous control can do: update, control, state, restore.
-ControlLearner = ControlCQL | ControlBC | ControlIQL | ControlTD3BC
+_CONTROL: dict[str, type[ControlLearner]] = {
+    "cql": ControlCQL, "cql-prior": ControlCQL, "bc": ControlBC, "iql": ControlIQL,
+    "td3-bc": ControlTD3BC,
+}  # fmt: skip
+_TEXT: dict[str, type[TextLearner]] = {
+    "cql": TextCQL, "cql-prior": TextCQL, "bc": TextBC, "iql": TextIQL
+}  # fmt: skip
+#: What to lower where the learner diverges.
+_RATES = "control.critic_rate and control.actor_rate, or text.learning_rate"
 
 
 def default_name(config: OfflineConfig) -> str:
@@ -79,7 +90,7 @@ class OfflineRun(TrainingRun[OfflineConfig]):
     inputs: list[Input]
 
     def __post_init__(self) -> None:
-        self.telemetry = CacheTelemetry(0.0)  # nothing is asked while it learns
+        self.opened, self.telemetry = None, CacheTelemetry(0.0)  # nothing is asked yet
         self.sampling = generator(self.config.seed, "replay")
         self._told: dict[str, Tensor] = {}
 
@@ -99,23 +110,22 @@ class OfflineRun(TrainingRun[OfflineConfig]):
                 "The dataset does not say of which environment it is, so nothing can be evaluated.",
                 "Name it: --env ID; or train without: --no-eval-env",
             )
-        inputs, env, options = inputs_of(data), str(data.env), config.env_options
+        inputs = inputs_of(data)
+        control = isinstance(data, ControlData)
+        world: ControlWorld | TextWorld
         if isinstance(data, ControlData):
             flush_subnormals()
-            world, envs = ControlWorld(config, data, device), []
-            if config.eval_env:
-                envs = [make_control_env(env, split="heldout", options=options)]
-            return cls(config, world, envs, inputs)
-        world = TextWorld(config, data, device, workspace, notify)
-        if world.prior is not None:
-            made_of = prior_inputs(str(config.prior), workspace)
-            inputs += [artifact.reference for artifact in made_of]
-        envs = [
-            make_env(
-                env, split="heldout", workspace=workspace.root, options=options, progress=notify
-            )
-            for _ in range(config.eval_lanes if config.eval_env else 0)
-        ]
+            world = ControlWorld(config, data, device)
+        else:
+            world = TextWorld(config, data, device, workspace, notify)
+            if world.prior is not None:
+                made_of = prior_inputs(str(config.prior), workspace)
+                inputs += [artifact.reference for artifact in made_of]
+        count = 1 if control else config.eval_lanes
+        envs = heldout_envs(
+            config, str(data.env), workspace, notify, control=control,
+            count=count if config.eval_env else 0,
+        )  # fmt: skip
         return cls(config, world, envs, inputs)
 
     @override
@@ -133,7 +143,7 @@ class OfflineRun(TrainingRun[OfflineConfig]):
     def metrics(self, progress: Progress) -> dict[str, float | None]:
         row = {name: float(value) for name, value in self._told.items()}
         if not all(map(math.isfinite, row.values())):
-            raise diverged("losses")
+            raise diverged("losses", _RATES)
         return dict(row)
 
     @override
@@ -181,6 +191,7 @@ class OfflineRun(TrainingRun[OfflineConfig]):
             "cache": "off",
             "dataset": {"name": config.dataset, "source": data.source, "steps": len(data)},
             "learning_seconds": progress.learning_seconds,
+            "gradient_steps_per_s": progress.step / max(progress.learning_seconds, 1e-9),
         }
 
     @property
@@ -190,10 +201,6 @@ class OfflineRun(TrainingRun[OfflineConfig]):
         data = self.world.data
         labels = data.prior if isinstance(data, TextData) else data.labels and data.labels.prior
         return self.config.prior or labels or "uniform"
-
-    @override
-    def outcome(self, progress: Progress) -> dict[str, Any]:
-        return {"gradient_steps_per_s": progress.step / max(progress.learning_seconds, 1e-9)}
 
 
 class ControlWorld:
@@ -211,12 +218,9 @@ class ControlWorld:
         common: dict[str, Any] = {
             "features": features, "controls": controls, "seed": config.seed, "device": device
         }  # fmt: skip
-        self.learner: ControlLearner
-        if config.algorithm in ("cql", "cql-prior"):
-            self.learner = ControlCQL(config, symbols=len(symbols), **common)
-        else:
-            kinds = {"bc": ControlBC, "iql": ControlIQL, "td3-bc": ControlTD3BC}
-            self.learner = kinds[config.algorithm](Networks(config, **common))
+        if symbols:
+            common["symbols"] = len(symbols)
+        self.learner = _CONTROL[config.algorithm](config, **common)
 
     def update(self, sampling: np.random.Generator) -> dict[str, Tensor]:
         """One gradient step."""
@@ -229,7 +233,7 @@ class ControlWorld:
             assert isinstance(lane.tracker, ControlTracker)
             control = self.learner.control(self._batches.standardised(lane.tracker.observation))
             if not np.isfinite(control).all():
-                raise diverged("controls")
+                raise diverged("controls", _RATES)
             controls.append(control)
         return controls
 
@@ -271,20 +275,15 @@ class TextWorld:
             )
         self.prior: Prior | None = None
         if with_prior and config.eval_env:
-            notify(f"Loading the prior `{config.prior}`")
-            self.prior = load_prior(
-                str(config.prior), family=spec(str(data.env)).family, workspace=workspace,
-                config=config.llm, device=config.device,
-                journal_path=workspace.root / "journal.sqlite",
-            )  # fmt: skip
-        once = "" if MINILM.is_ready() else ", fetching it first, once"
-        notify(f"Loading the text encoder{once}")
-        encoder = MiniLM(device)
+            family = spec(str(data.env)).family
+            self.prior = run_prior(config, family, workspace, notify, journal=True)
+        encoder = text_encoder(device, notify)
         notify(f"Embedding {len(data.strings)} texts")
         with_labels = with_prior and config.prior != "uniform"
         self._batches = TextBatches(data, encoder, with_prior=with_labels, device=device)
         self._encoder: TextEncoder = KnownTexts(data.strings, self._batches.vectors, encoder)
-        self.learner = TextLearner(config, self._batches, seed=config.seed, device=device)
+        kind = _TEXT[config.algorithm]
+        self.learner = kind(config, self._batches, seed=config.seed, device=device)
 
     def update(self, sampling: np.random.Generator) -> dict[str, Tensor]:
         """One gradient step."""
@@ -317,17 +316,8 @@ class TextWorld:
             )
         )[0]
         if scores.isnan().any():
-            raise diverged("values")
+            raise diverged("values", _RATES)
         return int(scores.argmax())
 
     def _embedded(self, *texts: str) -> Tensor:
         return torch.from_numpy(self._encoder.encode_many(texts)).to(self._device)
-
-
-def diverged(what: str) -> ConfigError:
-    """The error of a learner whose numbers are not finite."""
-    return ConfigError(
-        f"The learner diverged: its {what} contain NaN or infinity.",
-        "Learn again with smaller rates: control.critic_rate and control.actor_rate, or "
-        "text.learning_rate.",
-    )

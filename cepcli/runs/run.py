@@ -13,16 +13,14 @@ import numpy as np
 
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.offline_config import OfflineConfig
-from cepcli.cache.controllers.runner import Control
+from cepcli.cache.open import OpenCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.envs.base import SymbolicEnv
-from cepcli.envs.control import ControlEnv
 from cepcli.envs.parallel_episodes import Lane, play_lanes
 from cepcli.errors import CepError
+from cepcli.listener import Notify
+from cepcli.runs.assembly import EvalEnvs
 from cepcli.workspace.artifacts import Input, Workspace
 
-Notify = Callable[[str], None]
-EvalEnvs = list[SymbolicEnv] | list[ControlEnv]
 Config = TypeVar("Config", TrainConfig, OfflineConfig)
 
 _RECENT = 50
@@ -120,6 +118,7 @@ class TrainingRun(ABC, Generic[Config]):
 
     Attributes:
         config: its settings.
+        opened: the cache around its prior; None without one.
         telemetry: how the prior was answered in training.
         eval_envs: of held-out episodes; none to evaluate nowhere.
         inputs: the artifacts and datasets that its manifest names.
@@ -132,6 +131,7 @@ class TrainingRun(ABC, Generic[Config]):
     state_keys: ClassVar[frozenset[str]]
 
     config: Config
+    opened: OpenCache | None
     telemetry: CacheTelemetry
     eval_envs: EvalEnvs
     inputs: list[Input]
@@ -147,11 +147,6 @@ class TrainingRun(ABC, Generic[Config]):
         cls, config: Config, workspace: Workspace, notify: Notify, *, begins: bool = False
     ) -> Self:
         """Build it from its settings; `begins` reads what only a run that begins needs, too."""
-
-    @property
-    def control(self) -> Control | None:
-        """Moves the cache's parameters; None without a cache."""
-        return None
 
     @abstractmethod
     def begin(self, notify: Notify, stop_requested: Callable[[], bool]) -> Progress:
@@ -196,13 +191,6 @@ class TrainingRun(ABC, Generic[Config]):
     @abstractmethod
     def facts(self, progress: Progress) -> dict[str, Any]:
         """What a summary says of the run itself: environment, agent, prior."""
-
-    @abstractmethod
-    def outcome(self, progress: Progress) -> dict[str, Any]:
-        """What a summary of training says beside."""
-
-    def save_outputs(self, folder: Path) -> None:
-        """Write what a finished run keeps beside its checkpoint."""
 
     def _play(
         self,

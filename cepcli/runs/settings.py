@@ -103,7 +103,7 @@ def _refuse_llm(typed: Mapping[str, Any]) -> None:
     for key, is_idle in idle.items():
         if is_idle:
             raise ConfigError(
-                f"`{key}` was set, but means nothing here: no LLM is asked.",
+                f"`{key}` has no effect here: no LLM is asked.",
                 "Leave it out, or name a --prior.",
             )
 
@@ -201,9 +201,9 @@ def idle_training_settings(config: TrainConfig) -> dict[str, str]:
 def _of_the_agent(config: TrainConfig) -> dict[str, str]:
     agent, idle = config.agent, {}
     if agent not in LEARNING:
-        idle["learner"] = f"agent `{agent}` has none of it"
+        idle["learner"] = f"agent `{agent}` does not use it"
     if agent not in (*LEARNING, "hybrid-sac"):
-        idle["posterior"] = f"agent `{agent}` has none of it"
+        idle["posterior"] = f"agent `{agent}` does not use it"
     if agent not in CONTROL:
         idle["sac"] = f"it is of continuous control, and agent `{agent}` is not"
     if agent == "sac":
@@ -226,7 +226,7 @@ def _of_the_posterior(config: TrainConfig) -> dict[str, str]:
     if not posterior.normalise_q:
         idle["posterior.q_range"] = "`posterior.normalise_q` is off"
     if config.learner.members == 1:
-        idle["learner.doubt"] = "there is one network, which cannot disagree"
+        idle["learner.doubt"] = "the ensemble has one network, which cannot disagree with itself"
     return idle
 
 
@@ -268,7 +268,7 @@ _OF_ALGORITHMS: dict[str, tuple[str, ...]] = {
 def idle_offline_settings(config: OfflineConfig) -> dict[str, str]:
     """Why each key, or section, counts for nothing in this run; keys that count are not here."""
     idle = {
-        key: f"`{config.algorithm}` has none of it"
+        key: f"`{config.algorithm}` does not use it"
         for key, algorithms in _OF_ALGORITHMS.items()
         if config.algorithm not in algorithms
     }

@@ -11,10 +11,10 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-import cepcli.runs.online as parts_module
 from cepcli.agents.config import training_config
 from cepcli.envs.control import ControlEnv, ControlSpec, Feature, Primitive
 from cepcli.errors import Interrupted
+from cepcli.runs import assembly, online
 from cepcli.runs.engine import Hooks, resume_run, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.agents import worlds
@@ -106,8 +106,9 @@ def make_point(env_id, *, split="train", options=None):
 def install(patch):
     """Put the point, its words and a scripted prior where a run looks for them."""
     worlds.install(patch)
-    patch(parts_module, "make_control_env", make_point)
-    patch(parts_module, "_describer", lambda config, workspace: (Describer(), []))
+    patch(assembly, "make_control_env", make_point)
+    patch(online, "make_control_env", make_point)
+    patch(online, "_describer", lambda config, workspace: (Describer(), []))
 
 
 def config(**flags):

@@ -109,7 +109,7 @@ def test_actor_gradient_is_that_of_automatic_differentiation(algorithm, symbols,
 
         return call
 
-    monkeypatch.setattr(made, "_draw", kept("noise", made._draw))
+    monkeypatch.setattr(made, "draw", kept("noise", made.draw))
     monkeypatch.setattr(made, "_drawn", kept("symbol", made._drawn))
 
     made.update(given)
@@ -169,7 +169,7 @@ def test_symbol_draws_estimate_the_mean_under_the_prior_without_densities():
     many = ControlBatch(*(part.expand(4000, *part.shape[1:]) for part in one))
 
     def mean_of(settings):
-        made._config = settings
+        made.config = settings
         controls, weights = made.proposals(many)
         return soft_maximum(controls[..., 0], weights, 1.0).value.exp()
 

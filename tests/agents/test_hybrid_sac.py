@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from cepcli.agents.config import SACConfig
 from cepcli.agents.hybrid_sac import HybridSAC
-from cepcli.agents.squashed_gaussian import squashed_sample
+from cepcli.agents.sac import squashed_sample
 from cepcli.datasets.control_replay import ControlTransition
 from tests.agents.test_perceptrons import as_module
 

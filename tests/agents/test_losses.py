@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from cepcli.agents.losses import next_state_value, td_loss
+from cepcli.agents.networks import td_loss
+from cepcli.agents.posterior_q import next_state_value
 
 LOG_PRIOR = torch.log(torch.tensor([[0.5, 0.25, 0.25]]))
 ONLINE = torch.tensor([[0.0, 1.0, 2.0]])

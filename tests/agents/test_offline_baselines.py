@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from cepcli.agents.offline_baselines import ControlBC, ControlIQL, ControlTD3BC
+from cepcli.agents.bc import ControlBC
+from cepcli.agents.iql import ControlIQL
 from cepcli.agents.offline_config import ControlConfig, IQLConfig, OfflineConfig, TD3BCConfig
-from cepcli.agents.offline_networks import Networks
+from cepcli.agents.td3_bc import ControlTD3BC
 from tests.datasets.plain import (
     CONTROLS,
     FEATURES,
@@ -20,7 +21,7 @@ def made(kind, **sections):
     config = OfflineConfig(
         control=ControlConfig(hidden=8, batch_size=6, discount=DISCOUNT, polyak=0.25), **sections
     )
-    return kind(Networks(config, features=FEATURES, controls=CONTROLS, seed=0))
+    return kind(config, features=FEATURES, controls=CONTROLS, seed=0)
 
 
 def apart(*networks):

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from cepcli.agents.perceptrons import Perceptrons, Rooms, VectorAdam
+from cepcli.agents.perceptrons import ActivationBuffer, Perceptrons, VectorAdam
 
 SIZES = (5, 16, 3)
 
@@ -30,10 +30,10 @@ def test_gradients_are_those_of_automatic_differentiation():
     expected = []
     for network in networks.members:
         module, dense = as_module(network)
-        room = Rooms(9, 16).of(7)
-        output = network.forward(inputs, room)
+        activations = ActivationBuffer(9, 16).of(7)
+        output = network.forward(inputs, activations)
         torch.testing.assert_close(output, module(inputs))
-        network.backward(inputs, room, slopes)
+        network.backward(inputs, activations, slopes)
         (module(inputs) * slopes).sum().backward()
         for part in dense:
             expected += [part.weight.grad.T.flatten(), part.bias.grad]
@@ -44,20 +44,20 @@ def test_input_gradient_is_that_of_the_rows_asked_for():
     network = built(sizes=(5, 16, 1)).members[1]
     module, _ = as_module(network)
     inputs = torch.randn(6, 5, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    room = Rooms(6, 16).of(6)
-    network.forward(inputs.detach(), room)
+    activations = ActivationBuffer(6, 16).of(6)
+    network.forward(inputs.detach(), activations)
     rows = torch.tensor([4, 0, 5])
-    found = network.input_gradient(room, rows, slice(3, None), Rooms(6, 16).of(3))
+    found = network.input_gradient(activations, rows, slice(3, None), ActivationBuffer(6, 16).of(3))
     (expected,) = torch.autograd.grad(module(inputs).sum(), inputs)
     torch.testing.assert_close(found, expected[rows, 3:])
 
 
 def test_no_rows_have_no_input_gradient():
     network = built(sizes=(5, 16, 1)).members[0]
-    rooms = Rooms(4, 16)
-    network.forward(torch.randn(4, 5), rooms.of(4))
+    buffer = ActivationBuffer(4, 16)
+    network.forward(torch.randn(4, 5), buffer.of(4))
     none = torch.zeros(0, dtype=torch.int64)
-    found = network.input_gradient(rooms.of(4), none, slice(3, None), rooms.of(0))
+    found = network.input_gradient(buffer.of(4), none, slice(3, None), buffer.of(0))
     assert found.shape == (0, 2)
 
 

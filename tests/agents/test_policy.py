@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from cepcli.agents.config import LearnerConfig, PosteriorConfig
-from cepcli.agents.policy import Policy, temperature
-from cepcli.agents.q_learner import QLearner
+from cepcli.agents.posterior_q import Policy, QLearner, temperature
 from cepcli.keys.encoder import EmbeddingTable
 from cepcli.prior.base import UniformPrior
 from cepcli.types import TextState

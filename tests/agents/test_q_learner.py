@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from cepcli.agents.config import PRESETS, LearnerConfig, training_config
-from cepcli.agents.policy import Policy
-from cepcli.agents.q_learner import QLearner
+from cepcli.agents.posterior_q import Policy, QLearner
 from cepcli.config import merge
 from cepcli.datasets.text_replay import StateRows
 from cepcli.errors import ConfigError

@@ -3,7 +3,7 @@ import torch
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from cepcli.agents.squashed_gaussian import squashed_draw, squashed_gradient, squashed_sample
+from cepcli.agents.sac import squashed_draw, squashed_gradient, squashed_sample
 
 
 def random(seed=0, rows=6):

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from cepcli.agents.bc import TextBC
+from cepcli.agents.cql import TextCQL, conservative_loss
+from cepcli.agents.iql import TextIQL, expectile_loss
 from cepcli.agents.offline_config import OfflineConfig, TextConfig
-from cepcli.agents.text_offline import TextLearner, conservative_loss, expectile_loss
 from cepcli.datasets.batches import TextBatches, TextStates
 from cepcli.datasets.dataset import TextData
 from cepcli.datasets.text_replay import NO_ACTION
@@ -87,6 +89,9 @@ def world(episodes=200, log_prior=None, behaviour=None, seed=0):
     )
 
 
+KINDS = {"cql": TextCQL, "cql-prior": TextCQL, "iql": TextIQL, "bc": TextBC}
+
+
 def learned(algorithm, data, steps=120, **text):
     settings = OfflineConfig(
         algorithm=algorithm, prior="uniform" if algorithm == "cql-prior" else None,
@@ -95,7 +100,7 @@ def learned(algorithm, data, steps=120, **text):
         }),
     )  # fmt: skip
     batches = TextBatches(data, HashEncoder(), with_prior=data.log_prior is not None)
-    made = TextLearner(settings, batches, seed=0)
+    made = KINDS[algorithm](settings, batches, seed=0)
     rng = np.random.default_rng(0)
     for _ in range(steps):
         made.update(batches.sample(64, rng))

@@ -11,7 +11,6 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-import cepcli.runs.online as parts_module
 from cepcli.agents.config import training_config
 from cepcli.datasets import demonstrations
 from cepcli.envs import catalog
@@ -23,6 +22,7 @@ from cepcli.prior.base import PriorShape
 from cepcli.prior.journal import Journal, JournaledScorer
 from cepcli.prior.llm import LLMPrior
 from cepcli.prior.prompts import PromptTemplate
+from cepcli.runs import assembly
 from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.fakes import FakeScorer
@@ -108,10 +108,10 @@ def load_fake_prior(name, *, family, workspace, config, device, journal_path=Non
 
 def install(patch):
     """Put the corridor and its prior where a run looks for them; `patch` is a `setattr`."""
-    patch(parts_module, "make_env", make_corridor)
-    patch(parts_module, "load_prior", load_fake_prior)
+    patch(assembly, "make_env", make_corridor)
+    patch(assembly, "load_prior", load_fake_prior)
     patch(catalog, "full_options", lambda env, options: options)
-    patch(parts_module, "MiniLM", lambda device: HashEncoder())
+    patch(assembly, "MiniLM", lambda device: HashEncoder())
     corridor = catalog.EnvSpec("test/corridor", "babyai", "a corridor", make_corridor, dict)
     patch(catalog, "spec", lambda env: corridor)
     patch(load, "load_prior", load_fake_prior)

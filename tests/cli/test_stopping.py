@@ -31,7 +31,7 @@ COMMANDS = [
     ("cache replay r", "cepcli.experiments.replaying.find_trace", "do the rest"),
     ("eval r", "cepcli.runs.engine.evaluate_run", "do the rest"),
     ("ablate cache --prior goto-redball", "cepcli.experiments.sweep.make", "to go on"),
-    ("train --agent random --steps 10", "cepcli.runs.online.make_env", "type the command again"),
+    ("train --agent random --steps 10", "cepcli.runs.assembly.make_env", "type the command again"),
 ]  # fmt: skip
 
 

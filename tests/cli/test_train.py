@@ -140,7 +140,7 @@ def test_react_thinks_before_each_decision_and_shows_its_thoughts(train, cep):
     shown = cep("eval", "r_s0", "--episodes", "1", "--show").out
     assert shown.count("Thought: thought 0.") == shown.count("Action: ") > 0
     refused = train("--agent", "react", "--prior", "uniform")
-    assert "thinks by an LLM" in refused.err
+    assert "needs an LLM" in refused.err
 
 
 def test_evaluation_against_another_run_plays_its_agent_without_its_cache(cached, train, cep):
@@ -214,8 +214,8 @@ def test_a_signal_ends_with_its_exit_code_and_the_way_on(train, cep, monkeypatch
         (("--env", ""), "`env` is empty"),
         (("--prior", ""), "`prior` is empty"),
         (("--agent", "yan", "--cache", "certified"), "certified is the error of the posterior"),
-        (("--agent", "random", "--set", "learner.hidden=8"), "agent `random` has none of it"),
-        (("--set", "sac.hidden=8"), "`sac.hidden` was set, but means nothing here"),
+        (("--agent", "random", "--set", "learner.hidden=8"), "agent `random` does not use it"),
+        (("--set", "sac.hidden=8"), "`sac.hidden` has no effect here"),
         (("--set", "cache.threshold=0.9"), "`cache.mode` is exact"),
         (("--set", "posterior.candidates=3"), "`posterior.mode` is exact"),
         (("--set", "posterior.final_temperature=0.1"), "`posterior.schedule` is hit-rate"),
@@ -361,7 +361,7 @@ def test_a_misspelt_abstraction_is_refused(cep):
 def test_what_is_typed_for_an_llm_is_refused_where_none_is_asked(cep, typed):
     done = cep("train", "--env", "walker2d", "--agent", "sac", *typed)
     assert done.code == 2
-    assert "means nothing here: no LLM is asked" in done.err
+    assert "has no effect here: no LLM is asked" in done.err
 
 
 def test_what_no_run_begins_with_is_said_before_an_abstraction_is_made_for_it(cep, workspace_root):

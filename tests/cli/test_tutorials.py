@@ -164,14 +164,14 @@ def stand_ins(monkeypatch):
     """Scores and vectors from hashes in place of language model and sentence encoder."""
     from cepcli.keys import catalog
     from cepcli.keys.hashing import HashEncoder
-    from cepcli.runs import offline, online
+    from cepcli.runs import assembly
 
     monkeypatch.setattr(
         "cepcli.prior.local.language_model.load_language_model",
         lambda *given, **more: SimpleNamespace(revision=""),
     )
     monkeypatch.setattr("cepcli.prior.local.hf.HFScorer", lambda *given, **more: FakeScorer())
-    for module in (catalog, online, offline):
+    for module in (catalog, assembly):
         monkeypatch.setattr(module, "MiniLM", lambda *given: HashEncoder())
 
 

@@ -10,7 +10,8 @@ from cepcli.agents.offline_config import PRESETS, OfflineConfig
 from cepcli.config import resolve
 from cepcli.datasets.dataset import ControlData, PriorLabels, TextData
 from cepcli.envs import catalog
-from cepcli.runs import offline as parts_module
+from cepcli.prior.load import PriorSource
+from cepcli.runs import assembly, offline
 from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 from tests.agents import control_worlds, worlds
@@ -104,13 +105,14 @@ def _spec(env):
 
 def install(patch):
     """Put datasets, worlds, encoder and prior where a run looks; `patch` is a `setattr`."""
-    patch(parts_module, "load_dataset", load)
-    patch(parts_module, "spec", _spec)
-    patch(parts_module, "make_control_env", control_worlds.make_point)
-    patch(parts_module, "make_env", worlds.make_corridor)
-    patch(parts_module, "load_prior", worlds.load_fake_prior)
-    patch(parts_module, "prior_inputs", lambda name, workspace: [])
-    patch(parts_module, "MiniLM", lambda device: worlds.HashEncoder())
+    patch(offline, "load_dataset", load)
+    patch(offline, "spec", _spec)
+    patch(assembly, "make_control_env", control_worlds.make_point)
+    patch(assembly, "make_env", worlds.make_corridor)
+    patch(assembly, "load_prior", worlds.load_fake_prior)
+    patch(assembly, "find_prior", lambda name, workspace: PriorSource(None, None, {}))
+    patch(offline, "prior_inputs", lambda name, workspace: [])
+    patch(assembly, "MiniLM", lambda device: worlds.HashEncoder())
 
 
 def config(**flags):

@@ -153,5 +153,5 @@ def test_a_file_out_of_order_is_refused(corridor, demos, tmp_path):
 
 
 def test_agents_that_learn_nothing_take_none(corridor, demos, tmp_path):
-    with pytest.raises(ConfigError, match="agent `direct-llm` learns from none"):
+    with pytest.raises(ConfigError, match="agent `direct-llm` does not learn from demonstrations"):
         corridor.run(tmp_path, "a", agent="direct-llm", demos="d")

@@ -56,7 +56,7 @@ def test_no_episode_changes_another(algorithm, tmp_path):
 
 def test_a_text_is_embedded_once_over_all_evaluations(tmp_path, monkeypatch):
     encoder = Counting()
-    monkeypatch.setattr("cepcli.runs.offline.MiniLM", lambda device: encoder)
+    monkeypatch.setattr("cepcli.runs.assembly.MiniLM", lambda device: encoder)
     run = built(tmp_path, algorithm="cql", dataset="corridor")
     encoder.asked.clear()
     for _ in range(2):

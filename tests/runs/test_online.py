@@ -7,7 +7,7 @@ import pytest
 from cepcli.cache.disk.storage import key_head_of
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted, PriorError
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
-from cepcli.runs import online as parts
+from cepcli.runs import assembly as parts
 from cepcli.workspace.checkpoint_files import checkpoints
 from tests.fakes import FakeScorer
 from tests.killed import killed
@@ -300,7 +300,7 @@ def test_full_disk_while_training_is_one_sentence_and_the_run_goes_on(
 
 @pytest.mark.slow
 def test_default_posterior_corrects_a_prior_that_misleads(corridor, tmp_path, monkeypatch):
-    from cepcli.runs import online as parts
+    from cepcli.runs import assembly as parts
     from tests.fakes import FakePrior
 
     class Misled(FakePrior):
@@ -355,7 +355,7 @@ def test_a_shuffled_prior_misleads_in_training_and_in_evaluation(corridor, tmp_p
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [({"prior": "uniform"}, "it is uniform"), ({"trace": True}, "a trace would not tell")],
+    [({"prior": "uniform"}, "the prior is uniform"), ({"trace": True}, "a trace would not tell")],
 )
 def test_what_cannot_be_shuffled_is_said(corridor, flags, said):
     with pytest.raises(ConfigError, match=said):

@@ -1,4 +1,4 @@
-"""A Gaussian squeezed into (−1, 1) by tanh: the policy of soft actor-critic, and its gradient."""
+"""What soft actor-critic is made of: a tanh-Gaussian policy, two critics, and their gradients."""
 
 import math
 from typing import NamedTuple
@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from cepcli.agents.perceptrons import ActivationBuffer, Activations, Perceptrons
 
 #: Bounds on log σ, those of Haarnoja et al. (arXiv 1812.05905) and of every library since.
 LOG_STD_BOUNDS = (-20.0, 2.0)
@@ -66,3 +68,36 @@ def squashed_gradient(
     d_mean = slope * (d_control + d_squash)
     d_log_std = (d_mean * sample.scaled_noise - d_log_prob) * sample.within
     return torch.cat([d_mean, d_log_std], dim=-1)
+
+
+def lower_value(
+    critics: Perceptrons, pairs: Float[Tensor, "rows inputs"], activations: Activations
+) -> Float[Tensor, " rows"]:
+    """The smaller of two critics' values; `activations` is overwritten."""
+    first, second = (critic.forward(pairs, activations) for critic in critics.members)
+    return torch.minimum(first, second)[:, 0]
+
+
+def lower_slope(
+    critics: Perceptrons,
+    pairs: Float[Tensor, "batch inputs"],
+    columns: slice,
+    passes: tuple[Activations, Activations],
+    gathering: ActivationBuffer,
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch columns"]]:
+    """min_i Q_i and its slope in some of the inputs: back through the smaller critic alone.
+
+    `passes` and `gathering` are for as many rows as `pairs`, and are overwritten.
+    """
+    networks = critics.members
+    values = [
+        network.forward(pairs, activations)
+        for network, activations in zip(networks, passes, strict=True)
+    ]
+    lower = (values[0] <= values[1])[:, 0]
+    width = len(range(*columns.indices(pairs.shape[1])))
+    slope = pairs.new_empty(len(pairs), width)
+    for network, activations, mask in zip(networks, passes, (lower, ~lower), strict=True):
+        rows = mask.nonzero()[:, 0]
+        slope[rows] = network.input_gradient(activations, rows, columns, gathering.of(len(rows)))
+    return torch.minimum(*values)[:, 0], slope

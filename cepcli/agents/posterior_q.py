@@ -1,28 +1,193 @@
-"""The learner of `posterior-q`, `dqn` and `yan`: double Q-learning over text embeddings.
+"""posterior-q: it acts from π(a|s) ∝ p̂(a|s)·exp(Q(s,a)/τ), and learns Q over text embeddings.
 
-It owns the networks, the optimiser, the replay and the running scale of Q; it never asks the LLM,
-because every stored state carries its log-prior.
+`direct-llm`, `react` and `random` are the policy without a learner, where the posterior is the
+prior. `yan` draws candidates; `dqn` alone has no posterior: it is ε-greedy, and ε takes the place
+of τ. The learner never asks the LLM, because every stored state carries its log-prior.
 """
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cepcli.agents.config import LearnerConfig, PosteriorConfig
-from cepcli.agents.losses import TDLoss, next_state_value, td_loss
-from cepcli.agents.networks import TextQNetwork, shrunk_advantage
-from cepcli.agents.q_scale import RunningSpread
+from cepcli.agents.config import Backup, LearnerConfig, PosteriorConfig
+from cepcli.agents.networks import (
+    RunningSpread,
+    TDLoss,
+    TextQNetwork,
+    optimizer_state,
+    restore_optimizer,
+    shrunk_advantage,
+    td_loss,
+    tensors_below,
+)
 from cepcli.datasets.text_replay import NO_ACTION, NStepWindow, StateBatch, StateRows, TextReplay
 from cepcli.keys.encoder import EmbeddingTable
-from cepcli.posterior import sample_candidates, sample_multiplicities
+from cepcli.posterior import (
+    kl_divergence,
+    log_candidate_posterior,
+    log_epsilon_greedy,
+    log_multiplicity_posterior,
+    log_posterior,
+    sample_action,
+    sample_candidates,
+    sample_multiplicities,
+    soft_value,
+    state_value,
+    temperature_schedule,
+)
+from cepcli.prior.base import Prior, PriorAnswer
 from cepcli.seeding import generator, stream_seed
+from cepcli.types import TextState
+
+
+class Choice(NamedTuple):
+    """One choice, and what it was made from.
+
+    Attributes:
+        action: index of the action.
+        answer: how the prior answered.
+        rows: the state as the learner stores it; None without one.
+        kl_to_prior: KL(π‖p̂), nats.
+        variability: entropy of π over that of the uniform policy, 0..1.
+        q_values: Q as the posterior took it, one per action; None without a learner.
+    """
+
+    action: int
+    answer: PriorAnswer
+    rows: StateRows | None
+    kl_to_prior: float
+    variability: float
+    q_values: list[float] | None
+
+
+def temperature(
+    config: PosteriorConfig, hit_rate: float, reliable_hit_rate: float, progress: float
+) -> float:
+    """τ now, from the windowed cache hit rate or from the fraction of the run done.
+
+    ε where the policy is ε-greedy: linear over the first `exploration` of the run, then constant
+    (Mnih et al. 2015).
+    """
+    if config.mode == "epsilon-greedy":
+        fallen = min(max(progress / config.exploration, 0.0), 1.0)
+        return config.epsilon + fallen * (config.final_epsilon - config.epsilon)
+    if config.schedule == "hit-rate":
+        return temperature_schedule(hit_rate, config.temperature, config.decay)
+    if config.schedule == "reliable-hit-rate":
+        return temperature_schedule(reliable_hit_rate, config.temperature, config.decay)
+    if config.schedule == "linear":
+        fraction = min(max(progress, 0.0), 1.0)
+        return config.temperature + fraction * (config.final_temperature - config.temperature)
+    return config.temperature
+
+
+class Policy:
+    """Decides from a prior and, where there is a learner, its Q-values.
+
+    Without a learner the posterior is the prior: `direct-llm` under an LLM, `random` under the
+    uniform prior.
+    """
+
+    def __init__(
+        self,
+        config: PosteriorConfig,
+        prior: Prior,
+        table: EmbeddingTable | None,
+        learner: "QLearner | None",
+    ) -> None:
+        self._config = config
+        self._prior = prior
+        self._table = table
+        self._learner = learner
+
+    def decide(
+        self, state: TextState, tau: float, generator: torch.Generator, *, greedy: bool = False
+    ) -> Choice:
+        """Choose among the admissible actions of `state` at temperature `tau`."""
+        return self.decide_many([state], tau, [generator], greedy=greedy)[0]
+
+    def decide_many(
+        self,
+        states: Sequence[TextState],
+        tau: float,
+        generators: Sequence[torch.Generator],
+        *,
+        greedy: bool = False,
+    ) -> list[Choice]:
+        """The same for several states, each with its own generator; the prior is asked once."""
+        answers = self._prior.log_probs(states)
+        choices = []
+        for state, answer, noise in zip(states, answers, generators, strict=True):
+            rows, q_values = self.rows(state, answer), None
+            if self._learner is not None and rows is not None:
+                q_values = self._learner.q_values(rows).double()
+            choices.append(choose(self._config, answer, rows, q_values, tau, noise, greedy=greedy))
+        return choices
+
+    def rows(self, state: TextState, answer: PriorAnswer) -> StateRows | None:
+        """A state with its prior as the learner stores it; None without a learner."""
+        if self._table is None or self._learner is None:
+            return None
+        return StateRows(
+            self._table.row(state.goal),
+            self._table.row(state.text),
+            tuple(self._table.row(action) for action in state.actions),
+            tuple(float(x) for x in answer.log_prior.astype(np.float32)),
+        )
+
+
+def choose(
+    config: PosteriorConfig,
+    answer: PriorAnswer,
+    rows: StateRows | None,
+    q_values: Float[Tensor, " actions"] | None,
+    tau: float,
+    generator: torch.Generator,
+    *,
+    greedy: bool,
+) -> Choice:
+    """Draw from π ∝ p̂·exp(Q/τ), or take its mode; without values the posterior is the prior."""
+    log_prior = torch.from_numpy(answer.log_prior)
+    log_policy = log_prior
+    if q_values is not None:
+        log_policy = _posterior(config, log_prior, q_values, tau, generator)
+    action = int(log_policy.argmax() if greedy else sample_action(log_policy, generator))
+    entropy = torch.special.entr(log_policy.exp()).sum()
+    return Choice(
+        action,
+        answer,
+        rows,
+        float(kl_divergence(log_policy, log_prior)),
+        float(entropy) / math.log(len(log_policy)) if len(log_policy) > 1 else 0.0,
+        None if q_values is None else q_values.tolist(),
+    )
+
+
+def _posterior(
+    config: PosteriorConfig,
+    log_prior: Float[Tensor, " actions"],
+    q_values: Float[Tensor, " actions"],
+    tau: float,
+    generator: torch.Generator,
+) -> Float[Tensor, " actions"]:
+    if config.mode == "epsilon-greedy":
+        return log_epsilon_greedy(q_values, tau)
+    if config.mode == "exact":
+        return log_posterior(log_prior, q_values, tau)
+    if config.with_replacement:
+        counts = sample_multiplicities(log_prior, config.candidates, generator)
+        return log_multiplicity_posterior(counts, q_values, tau)
+    candidates = sample_candidates(log_prior, config.candidates, generator)
+    return log_candidate_posterior(log_prior, q_values, tau, candidates)
 
 
 class QLearner:
-    """Q-values of text states, learned from n-step transitions."""
+    """Q-values of text states, by double Q-learning from n-step transitions."""
 
     def __init__(
         self,
@@ -204,8 +369,7 @@ class QLearner:
         """Tensors, arrays and JSON values that hold everything, for a checkpoint."""
         tensors = {f"online.{k}": v for k, v in self.online.state_dict().items()}
         tensors |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
-        for number, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{k}": v for k, v in slots.items()}
+        tensors |= optimizer_state(self.optimizer)
         tensors["candidates_rng"] = self._candidates.get_state()
         scalars = {
             "decisions": self.decisions,
@@ -222,13 +386,8 @@ class QLearner:
     ) -> None:
         """Take over what `state` returned."""
         for prefix, network in (("online.", self.online), ("target.", self.target)):
-            network.load_state_dict(_below(tensors, prefix))
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below(tensors, "optimizer.").items():
-            number, name = key.split(".")
-            slots.setdefault(int(number), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+            network.load_state_dict(tensors_below(tensors, prefix))
+        restore_optimizer(self.optimizer, tensors)
         self._candidates.set_state(tensors["candidates_rng"])
         self.replay.restore(arrays)
         self.decisions, self.updates = scalars["decisions"], scalars["updates"]
@@ -237,5 +396,31 @@ class QLearner:
         self._sampling.bit_generator.state = scalars["sampling"]
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def next_state_value(
+    backup: Backup,
+    log_prior: Float[Tensor, "batch actions"],
+    online_q: Float[Tensor, "batch actions"],
+    target_q: Float[Tensor, "members batch actions"],
+    temperature: float,
+    candidates: Bool[Tensor, "batch actions"] | None = None,
+) -> Float[Tensor, "members batch"]:
+    """V(s′) under the stored prior of s′, Q̄ the target network.
+
+    `online_q` is one for the ensemble: what the posterior takes, or Q itself for `max`; `target_q`
+    is one per member.
+
+    - expected: Σ_a π(a|s′)·Q̄(s′,a) with π ∝ p̂·exp(Q/τ), double Q-learning's split
+      (van Hasselt et al. 2016) carried over to a stochastic policy;
+    - soft: τ·log Σ_a p̂·exp(Q̄/τ);
+    - max: Q̄(s′, argmax_a Q(s′,a)), double DQN (van Hasselt et al. 2016);
+    - max-candidates: max Q̄(s′,a) over the drawn candidates (Yan et al., arXiv 2410.07927).
+    """
+    if backup == "soft":
+        return soft_value(log_prior, target_q, temperature)
+    if backup == "max":
+        best = online_q.masked_fill(log_prior.isneginf(), -torch.inf).argmax(-1, keepdim=True)
+        return target_q.gather(-1, best.expand(len(target_q), -1, -1))[..., 0]
+    if backup == "max-candidates":
+        assert candidates is not None
+        return target_q.masked_fill(~candidates, -torch.inf).amax(-1)
+    return state_value(log_posterior(log_prior, online_q, temperature), target_q)
