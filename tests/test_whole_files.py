@@ -101,6 +101,7 @@ def begun(run):
     save(run, 10, 10.0)
 
 
+@pytest.mark.slow
 def test_a_run_has_a_whole_checkpoint_whatever_the_moment_of_the_kill(tmp_path):
     expected = {("checkpoint-00000010", 10.0), ("checkpoint-00000020", 20.0)}
     killed_at_every_step(

@@ -75,6 +75,7 @@ def test_a_killed_run_goes_on_without_the_cache_it_started_from(corridor, tmp_pa
     assert manifests[0] == manifests[1] != []
 
 
+@pytest.mark.slow
 def test_a_run_resumed_before_its_first_checkpoint_starts_from_the_cache_again(
     corridor, tmp_path, warm, monkeypatch
 ):

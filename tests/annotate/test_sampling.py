@@ -53,6 +53,7 @@ def test_the_same_seed_samples_the_same_states(env_id):
     assert all(len(state.observation) == len(control_spec(env_id).features) for state in one)
 
 
+@pytest.mark.slow
 def test_walkers_are_not_only_seen_falling():
     spec = control_spec("walker2d")
     named = {suggestion(spec, s.observation).primitive for s in sample_states("walker2d", 60)}

@@ -115,6 +115,7 @@ def test_show_prints_a_table():
     assert "go forward" in result.stdout
 
 
+@pytest.mark.slow
 def test_show_says_on_stderr_that_a_game_is_made(tmp_path, monkeypatch):
     small = catalog.spec("textworld/custom").options(rooms=1, objects=1, quest_length=1, games=1)
     monkeypatch.setattr(catalog, "build", lambda cls, values: small)

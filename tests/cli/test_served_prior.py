@@ -78,6 +78,7 @@ def test_name_that_is_no_address_is_refused_by_every_command(cep):
         assert "`server:nowhere` is not a server address" in done.err
 
 
+@pytest.mark.slow
 def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
     server.troubles = [None] * 15 + [trouble.limit] * 99
     words = ("train", *ENV, "--prior", server.name, *SHORT)
@@ -99,6 +100,7 @@ def test_run_goes_on_after_its_server_failed(cep, server, workspace_root):
     assert set(asked) & paid <= unanswered
 
 
+@pytest.mark.slow
 def test_labelling_says_how_it_goes_on_after_its_server_failed(cep, server):
     cep("offline", "collect", *ENV, "--recipe", "random", "--transitions", "60", "--quiet")
     words = ("offline", "label", "--dataset", "babyai-goto-redball-random", "--cache", "exact",

@@ -98,6 +98,7 @@ def test_medium_expert_is_half_of_each(point):
     assert [made_of.name for made_of in made.inputs] == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_text_world_acts(point, monkeypatch):
     worlds.run(point.root, "talks", agent="dqn", prior="uniform", **{"cache.mode": "off"})
     data, artifact, _ = collected(

@@ -83,6 +83,7 @@ def test_the_expert_wins_every_kind_of_task(make, kind, split):
         assert_won(trace)
 
 
+@pytest.mark.slow
 def test_the_expert_wins_large_households_and_the_default_ones(make):
     assert_won(play(make("alfworld/cool", receptacles=30, objects=60), expert, seed=0))
     assert_won(play(make("alfworld/pick-two", receptacles=10, objects=12), expert, seed=0))

@@ -208,6 +208,7 @@ def test_games_that_were_unloaded_play_on_the_same(make, monkeypatch):
     assert [play(env, expert, options={"instance": i}) for i in (1, 2)] == both
 
 
+@pytest.mark.slow
 def test_splits_play_their_own_games(make):
     train, heldout = make(COIN), make(COIN, "heldout")
     drawn = {train.reset(seed=s)[1]["instance"] for s in range(8)}
