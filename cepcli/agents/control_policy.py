@@ -15,7 +15,7 @@ from cepcli.agents.config import PosteriorConfig
 from cepcli.agents.hybrid_sac import HybridSAC
 from cepcli.agents.networks import diverged
 from cepcli.agents.posterior_q import Choice, choose
-from cepcli.envs.control_episodes import ControlTracker
+from cepcli.envs.episodes import ControlTracker
 from cepcli.prior.base import Prior, PriorAnswer
 from cepcli.types import TextState
 

@@ -15,7 +15,7 @@ from functools import cache
 from math import atan2, cos, dist, hypot, sin
 
 from cepcli.envs.control import ControlSpec
-from cepcli.envs.metaworld.specs import HAND_TASKS, PUSH_TASKS
+from cepcli.envs.metaworld import HAND_TASKS, PUSH_TASKS
 from cepcli.errors import EnvError
 
 Features = Mapping[str, float]

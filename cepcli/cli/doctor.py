@@ -120,7 +120,7 @@ def _workspace(space: "Workspace") -> list[dict[str, Any]]:
 
 def _data_folders() -> list[dict[str, Any]]:
     """Published data that two families of environments read if the user has it."""
-    from cepcli.envs.alfworld.official import DOWNLOAD, FOLDER
+    from cepcli.envs.alfworld.compile import DOWNLOAD, FOLDER
     from cepcli.envs.webshop.products import FETCH
     from cepcli.workspace.variables import data_folder
 

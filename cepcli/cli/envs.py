@@ -140,7 +140,7 @@ def _check(
 ) -> None:
     """Check an environment and its held-out split; raises EnvError."""
     if spec.kind == "control":
-        from cepcli.envs.control_checker import check_control_env as check
+        from cepcli.envs.checker import check_control_env as check
     else:
         from cepcli.envs.checker import check_env as check
 

@@ -12,9 +12,7 @@ from typing_extensions import override
 
 from cepcli.envs.base import SymbolicEnv
 from cepcli.envs.control import ControlEnv
-from cepcli.envs.control_episodes import ControlTracker
-from cepcli.envs.episodes import EpisodeTracker
-from cepcli.envs.parallel_episodes import Tracker
+from cepcli.envs.episodes import ControlTracker, EpisodeTracker, Tracker
 
 #: Columns of one or more episodes, a value for each step: arrays of control, lists of text.
 Episodes = dict[str, Any]

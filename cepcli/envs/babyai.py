@@ -7,39 +7,33 @@ carried, walls, then objects from near to far. Six verbs act. The expert is mini
 
 import contextlib
 import io
+import itertools
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from typing_extensions import override
 
-from cepcli.config import require
-from cepcli.envs.admissible import (
-    AdmissibleActions,
-    requested_instance,
-    require_admissible,
-    text_space,
-)
-from cepcli.envs.base import Split, SymbolicEnv
-from cepcli.errors import EnvError
+from cepcli.config import AT_LEAST_ONE, Settings, setting
+from cepcli.envs.base import SEEDS_PER_SPLIT, Split, TextGame
 
 #: The verbs, in the order of minigrid's action numbers 0…5 ("done", 6, does nothing here).
 VERBS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
-#: Our short names of the levels that `cep envs list` shows.
+#: The levels that `cep envs list` shows, by our short names: minigrid's id, and a summary.
 LEVELS = {
-    "goto-redball": "BabyAI-GoToRedBall-v0",
-    "goto-local": "BabyAI-GoToLocal-v0",
-    "goto-obj": "BabyAI-GoToObj-v0",
-    "goto-door": "BabyAI-GoToDoor-v0",
-    "pickup-loc": "BabyAI-PickupLoc-v0",
-    "open-door": "BabyAI-OpenDoor-v0",
-    "put-next-local": "BabyAI-PutNextLocal-v0",
-    "unlock": "BabyAI-Unlock-v0",
+    "goto-redball": ("BabyAI-GoToRedBall-v0", "go to the red ball, among distractors"),
+    "goto-local": ("BabyAI-GoToLocal-v0", "go to a named object in one room"),
+    "goto-obj": ("BabyAI-GoToObj-v0", "go to the only object in the room"),
+    "goto-door": ("BabyAI-GoToDoor-v0", "go to a door of a named colour"),
+    "pickup-loc": ("BabyAI-PickupLoc-v0", "pick up an object named by where it is"),
+    "open-door": ("BabyAI-OpenDoor-v0", "open a door named by colour or place"),
+    "put-next-local": ("BabyAI-PutNextLocal-v0", "put one object next to another"),
+    "unlock": ("BabyAI-Unlock-v0", "find the key and open a locked door, in a maze of rooms"),
 }
-#: Training instances are seeds below this, held-out ones start here and end below twice this.
-HELDOUT_FROM = 2**30
 
 # minigrid's encoding of a view cell: [object, color, state]. The view is 7×7, x to the right, y
 # down; the agent stands at (3, 6) and looks up, and what it carries is encoded in its own cell.
@@ -51,17 +45,12 @@ _AGENT_X, _AGENT_Y = 3, 6
 
 
 @dataclass(frozen=True, slots=True)
-class BabyAIOptions:
+class BabyAIOptions(Settings):
     """Options of the BabyAI family."""
 
-    max_episode_steps: int | None = field(
-        default=None,
-        metadata={"help": "decisions before truncation; absent or larger: the level's own limit"},
+    max_episode_steps: int | None = setting(
+        None, "decisions before truncation; absent or larger: the level's own limit", AT_LEAST_ONE
     )
-
-    def __post_init__(self) -> None:
-        limit = self.max_episode_steps
-        require(limit is None or limit > 0, f"`max_episode_steps` is {limit}, expected ≥ 1.")
 
 
 def describe(image: np.ndarray) -> str:
@@ -71,45 +60,40 @@ def describe(image: np.ndarray) -> str:
 
 
 def _carried(image: np.ndarray) -> list[str]:
-    kind, color, _ = (int(v) for v in image[_AGENT_X, _AGENT_Y])
+    kind, color, _ = image[_AGENT_X, _AGENT_Y].tolist()
     return [f"You carry a {_COLORS[color]} {_THINGS[kind]}"] if kind in _THINGS else []
 
 
 def _walls(image: np.ndarray) -> list[str]:
     """The nearest wall forward, left and right, each only when nothing stands between."""
-    sentences = []
-    for name, dx, dy in (("forward", 0, -1), ("left", -1, 0), ("right", 1, 0)):
-        x, y, distance = _AGENT_X + dx, _AGENT_Y + dy, 1
-        while 0 <= x < 7 and 0 <= y < 7 and image[x, y, 0] in (_EMPTY, _FLOOR):
-            x, y, distance = x + dx, y + dy, distance + 1
-        if 0 <= x < 7 and 0 <= y < 7 and image[x, y, 0] == _WALL:
-            sentences.append(f"You see a wall {_steps(distance)} {name}")
+    kinds, sentences = image[:, :, 0].tolist(), []
+    for name, ahead in (
+        ("forward", [kinds[_AGENT_X][y] for y in range(_AGENT_Y - 1, -1, -1)]),
+        ("left", [kinds[x][_AGENT_Y] for x in range(_AGENT_X - 1, -1, -1)]),
+        ("right", [kinds[x][_AGENT_Y] for x in range(_AGENT_X + 1, 7)]),
+    ):
+        free = list(itertools.takewhile(lambda kind: kind in (_EMPTY, _FLOOR), ahead))
+        if ahead[len(free) : len(free) + 1] == [_WALL]:
+            sentences.append(f"You see a wall {_steps(len(free) + 1)} {name}")
     return sentences
 
 
 def _objects(image: np.ndarray) -> list[str]:
-    cells = [(x, y) for x in range(7) for y in range(7) if (x, y) != (_AGENT_X, _AGENT_Y)]
-    cells.sort(key=lambda c: (abs(c[0] - _AGENT_X) + _AGENT_Y - c[1], _AGENT_Y - c[1], c[0]))
-    return [
-        f"You see {_named(image[x, y])} {_where(x - _AGENT_X, _AGENT_Y - y)}"
-        for x, y in cells
-        if int(image[x, y, 0]) in _THINGS
-    ]
-
-
-def _named(cell: np.ndarray) -> str:
-    kind, color, state = (int(v) for v in cell)
-    article = _DOOR_STATES[state] if kind == _DOOR else "a"
-    return f"{article} {_COLORS[color]} {_THINGS[kind]}"
+    """What stands in the cells but the agent's own, from near to far."""
+    seen = []
+    for x, y in itertools.product(range(7), range(7)):
+        kind, color, state = image[x, y].tolist()
+        if kind in _THINGS and (x, y) != (_AGENT_X, _AGENT_Y):
+            right, forward = x - _AGENT_X, _AGENT_Y - y
+            article = _DOOR_STATES[state] if kind == _DOOR else "a"
+            told = f"You see {article} {_COLORS[color]} {_THINGS[kind]} {_where(right, forward)}"
+            seen.append((abs(right) + forward, forward, x, told))
+    return [told for *_, told in sorted(seen)]
 
 
 def _where(right: int, forward: int) -> str:
-    parts = []
-    if right:
-        parts.append(f"{_steps(abs(right))} {'right' if right > 0 else 'left'}")
-    if forward:
-        parts.append(f"{_steps(forward)} forward")
-    return " and ".join(parts)
+    aside = [f"{_steps(abs(right))} {'right' if right > 0 else 'left'}"] if right else []
+    return " and ".join([*aside, *([f"{_steps(forward)} forward"] if forward else [])])
 
 
 def _steps(count: int) -> str:
@@ -127,7 +111,7 @@ def levels() -> dict[str, str]:
     import minigrid  # noqa: F401  (registers the levels)
 
     known = {kebab(level): level for level in gym.registry if level.startswith("BabyAI-")}
-    short = {level: name for name, level in LEVELS.items()}
+    short = {level: name for name, (level, _) in LEVELS.items()}
     return {short.get(level, name): level for name, level in sorted(known.items())}
 
 
@@ -141,79 +125,60 @@ def find_level(name: str) -> str | None:
     return None
 
 
-class BabyAIEnv(SymbolicEnv):
+class BabyAIEnv(TextGame):
     """A BabyAI level as text. An instance is the seed of minigrid's own reset."""
 
     family = "babyai"
 
-    def __init__(self, name: str, split: Split, options: BabyAIOptions) -> None:
-        self.env_id = f"babyai/{name}"
-        self.observation_space = text_space()
-        self.action_space = AdmissibleActions(VERBS)
-        self._level = LEVELS.get(name) or levels()[name]
+    def __init__(
+        self, env_id: str, split: Split, workspace: Path, options: BabyAIOptions, progress: Any
+    ) -> None:
+        name = env_id.removeprefix("babyai/")
+        self._level = LEVELS[name][0] if name in LEVELS else levels()[name]
         self._grid = _make(self._level)
-        self._first = 0 if split == "train" else HELDOUT_FROM
         self._options = options
-        self._goal, self._instance, self._image = "", 0, np.zeros((7, 7, 3), np.uint8)
-        self._taken: list[int] = []
-        self._running = False
-        self._expert: _Expert | None = None
-        _reset(self._grid, self._first)
-        self.max_episode_steps = self._limit()
+        self._image, self._success = np.zeros((7, 7, 3), np.uint8), False
+        self._expert: _BotOnCopy | None = None
+        instances = SEEDS_PER_SPLIT[split]
+        _reset(self._grid, instances[0])
+        super().__init__(env_id, instances, self._limit())
+        self._space.actions = VERBS
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Start an episode; see the contract for `seed` and `options`."""
-        super().reset(seed=seed)
-        instance = requested_instance(options)
-        if instance is None:
-            instance = self._first + int(self.np_random.integers(HELDOUT_FROM))
+    @override
+    def start(self, instance: int) -> str:
         observation = _reset(self._grid, instance)
-        self._instance, self._goal = instance, observation["mission"]
-        self._image, self._taken, self._expert = observation["image"], [], None
+        self._image, self._success, self._expert = observation["image"], False, None
         self.max_episode_steps = self._limit()
-        self._running = True
-        return self._state(success=False)
+        return observation["mission"]
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    @override
+    def act(self, action: str) -> tuple[float, bool]:
         """Do one of the verbs; the reward is minigrid's own, 1 − 0.9·steps/limit on success."""
-        require_admissible(action, VERBS if self._running else (), self.env_id)
-        number = VERBS.index(action)
-        observation, reward, terminated, _, _ = self._grid.step(number)
-        self._image = observation["image"]
-        self._taken.append(number)
-        truncated = not terminated and len(self._taken) >= self.max_episode_steps
-        self._running = not (terminated or truncated)
-        text, info = self._state(success=bool(terminated and reward > 0))
-        return text, float(reward), bool(terminated), truncated, info
+        observation, reward, terminated, _, _ = self._grid.step(VERBS.index(action))
+        self._image, self._success = observation["image"], bool(terminated and reward > 0)
+        return float(reward), bool(terminated)
 
+    @override
+    def observe(self) -> tuple[str, tuple[str, ...], bool]:
+        return describe(self._image), VERBS, self._success
+
+    @override
     def expert_action(self) -> str:
         """What minigrid's bot would do after the episode so far, whoever played it."""
         if self._expert is None:
-            self._expert = _Expert(self._level, self._instance)
-        return VERBS[self._expert.advise(self._taken)]
+            self._expert = _BotOnCopy(self._level, self.instance)
+        return self._expert.advise(self.taken)
 
+    @override
     def close(self) -> None:
-        """Release minigrid's resources."""
         self._grid.close()
 
     def _limit(self) -> int:
         own = int(self._grid.max_steps)
         return min(own, self._options.max_episode_steps or own)
 
-    def _state(self, *, success: bool) -> tuple[str, dict[str, Any]]:
-        text = describe(self._image)
-        return text, {
-            "text": text,
-            "goal": self._goal,
-            "actions": VERBS,
-            "instance": self._instance,
-            "success": success,
-        }
 
-
-class _Expert:
+class _BotOnCopy:
     """minigrid's bot on a copy of the episode, which catches up when it is asked.
 
     The bot keeps a plan and a memory of what it saw, so it has to be told of every action; on a
@@ -227,27 +192,28 @@ class _Expert:
         self._done = 0
         self._advice = self._replan(None)
 
-    def advise(self, taken: list[int]) -> int:
-        """The number of the verb to do after the actions `taken` since the start."""
+    def advise(self, taken: Sequence[str]) -> str:
+        """The verb to do after the actions `taken` since the start."""
         for action in taken[self._done :]:
-            self._grid.step(action)
-            self._advice = self._replan(action)
+            number = VERBS.index(action)
+            self._grid.step(number)
+            self._advice = self._replan(number)
         self._done = len(taken)
         return self._advice
 
-    def _replan(self, action: int | None) -> int:
+    def _replan(self, action: int | None) -> str:
         """The bot's plan; a bot that gave up is replaced once, then the agent looks around."""
-        from minigrid.utils.baby_ai_bot import DisappearedBoxError
+        from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
 
         for bot, previous in ((self._bot, action), (None, None)):
             try:
-                self._bot = bot or _bot(self._grid)
-                number = self._bot.replan(previous)
+                self._bot = bot or BabyAIBot(self._grid)
+                number = int(self._bot.replan(previous))
             except (AssertionError, AttributeError, DisappearedBoxError):
                 continue
             if number < len(VERBS):
-                return int(number)
-        return VERBS.index("turn left")
+                return VERBS[number]
+        return VERBS[0]
 
 
 def _make(level: str) -> Any:
@@ -256,25 +222,8 @@ def _make(level: str) -> Any:
     return gym.make(level, disable_env_checker=True).unwrapped
 
 
-def _bot(grid: Any) -> Any:
-    from minigrid.utils.baby_ai_bot import BabyAIBot
-
-    return BabyAIBot(grid)
-
-
 def _reset(grid: Any, instance: int) -> dict[str, Any]:
     """Reset minigrid without its chatter about rejected samples."""
     with contextlib.redirect_stdout(io.StringIO()):
         observation, _ = grid.reset(seed=instance)
     return observation
-
-
-def make_babyai(
-    env_id: str, split: Split, workspace: Path, options: Any, progress: Any
-) -> BabyAIEnv:
-    """The factory of the family; levels need no files, so `workspace` is not used."""
-    del workspace, progress
-    name = find_level(env_id.removeprefix("babyai/"))
-    if name is None:
-        raise EnvError(f"Environment `{env_id}` doesn't exist.", "See: cep envs list")
-    return BabyAIEnv(name, split, options)

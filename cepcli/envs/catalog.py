@@ -1,28 +1,26 @@
 """Every environment by its id. Importing this loads no simulator.
 
-Other packages add families through the entry-point group `cep.envs`, see `cepcli.envs.plugins`.
-They are loaded where an id is asked for that is none of ours, or all are listed.
+A new environment is an `EnvSpec` in `_ours`. Other packages add theirs through the entry-point
+group `cep.envs` (see `cepcli.envs.registration`), and are loaded where an id is asked for that is
+none of ours, or all are listed.
 """
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cepcli.config import build, to_dict
-from cepcli.envs import babyai
-from cepcli.envs.alfworld import env as alfworld
+from cepcli.envs import babyai, metaworld, mujoco
+from cepcli.envs.alfworld.env import AlfworldEnv, AlfworldOptions
 from cepcli.envs.base import Split, SymbolicEnv
 from cepcli.envs.boundary import asking, guarded
 from cepcli.envs.control import ControlEnv, ControlSpec
-from cepcli.envs.control_options import MetaWorldOptions, MujocoOptions
-from cepcli.envs.env_spec import EnvSpec
-from cepcli.envs.metaworld import specs as metaworld_specs
-from cepcli.envs.mujoco import specs as mujoco_specs
-from cepcli.envs.plugins import GROUP, Plugin, load_plugins
-from cepcli.envs.textworld import env as textworld_games
-from cepcli.envs.textworld import make as textworld_make
-from cepcli.envs.webshop.options import WebShopOptions, settled
+from cepcli.envs.registration import GROUP, EnvSpec, Factory, Plugin, load_plugins
+from cepcli.envs.textworld import make as textworld
+from cepcli.envs.textworld.env import TextWorldEnv
+from cepcli.envs.webshop.env import WebShopEnv
+from cepcli.envs.webshop.shop import WebShopOptions, settled
 from cepcli.errors import EnvError
 from cepcli.extras import require_extra
 from cepcli.registry import suggest
@@ -32,22 +30,14 @@ __all__ = [
     "make_control_env", "make_env", "plugins", "spec",
 ]  # fmt: skip
 
-_BABYAI = {
-    "goto-redball": "go to the red ball, among distractors",
-    "goto-local": "go to a named object in one room",
-    "goto-obj": "go to the only object in the room",
-    "goto-door": "go to a door of a named colour",
-    "pickup-loc": "pick up an object named by where it is",
-    "open-door": "open a door named by colour or place",
-    "put-next-local": "put one object next to another",
-    "unlock": "find the key and open a locked door, in a maze of rooms",
-}
-_TEXTWORLD: dict[str, tuple[str, type]] = {
-    "coin": ("walk to the coin, past dead ends", textworld_make.CoinOptions),
-    "treasure": ("find one of two objects; the other loses", textworld_make.TreasureOptions),
-    "cooking": ("read a recipe, prepare it, eat", textworld_make.CookingOptions),
-    "simple": ("find the food and put it on the stove", textworld_make.SimpleOptions),
-    "custom": ("a generated quest of chosen length", textworld_make.CustomOptions),
+_Env = TypeVar("_Env", SymbolicEnv, ControlEnv)
+
+_TEXTWORLD = {
+    "coin": ("walk to the coin, past dead ends", textworld.CoinOptions),
+    "treasure": ("find one of two objects; the other loses", textworld.TreasureOptions),
+    "cooking": ("read a recipe, prepare it, eat", textworld.CookingOptions),
+    "simple": ("find the food and put it on the stove", textworld.SimpleOptions),
+    "custom": ("a generated quest of chosen length", textworld.CustomOptions),
 }
 _ALFWORLD = {
     "alfworld": "household tasks of six kinds, in turn",
@@ -84,32 +74,14 @@ def make_env(
         EnvError: if there is no such environment, or it cannot be made.
         ConfigError: on an unknown option or a value that does not fit.
     """
-    found = spec(env_id)
-    made = _make(found, "text", split, workspace, options or {}, progress)
-    if not isinstance(made, SymbolicEnv):
-        raise _made_something_else(found, made, "SymbolicEnv")
-    return guarded(made, found.id)
+    return _make(spec(env_id), SymbolicEnv, split, workspace, options, progress)
 
 
 def make_control_env(
     env_id: str, *, split: Split = "train", options: dict[str, Any] | None = None
 ) -> ControlEnv:
-    """The control environment `env_id`, not yet reset.
-
-    Args:
-        env_id: halfcheetah, walker2d, ant, or `metaworld/NAME` for any of its tasks.
-        split: which instances it draws; those of the two splits are disjoint.
-        options: fields of the family's options dataclass.
-
-    Raises:
-        EnvError: if there is no such environment, or it cannot be made.
-        ConfigError: on an unknown option or a value that does not fit.
-    """
-    found = spec(env_id)
-    made = _make(found, "control", split, Path(), options or {}, None)
-    if not isinstance(made, ControlEnv):
-        raise _made_something_else(found, made, "ControlEnv")
-    return guarded(made, found.id)
+    """The control environment `env_id`, `metaworld/NAME` for any task too; see `make_env`."""
+    return _make(spec(env_id), ControlEnv, split, Path(), options, None)
 
 
 def control_spec(env_id: str) -> ControlSpec:
@@ -137,45 +109,41 @@ def control_ids(name: str) -> tuple[str, ...]:
 
 def _make(
     found: EnvSpec,
-    kind: str,
+    contract: type[_Env],
     split: Split,
     workspace: Path,
-    options: dict[str, Any],
+    options: dict[str, Any] | None,
     progress: Callable[[str], None] | None,
-) -> Any:
+) -> _Env:
     if split not in ("train", "heldout"):
         raise EnvError(f"`split` is {split!r}, expected train or heldout.")
-    _require_kind(found, kind)
+    _require_kind(found, "text" if contract is SymbolicEnv else "control")
     if found.extra is not None:
         require_extra(found.extra, f"`{found.id}`")
     with asking(found.id, "its factory"):
-        built = build(found.options, options)
-        return found.factory(found.id, split, workspace, built, progress)
-
-
-def _made_something_else(found: EnvSpec, made: object, expected: str) -> EnvError:
-    return EnvError(
-        f"The factory of `{found.id}` returned {type(made).__name__}, expected a {expected}.",
-        "See cepcli/envs/base.py and cepcli/envs/control.py.",
-    )
+        built = build(found.options, options or {})
+        made = found.factory(found.id, split, workspace, built, progress)
+    if not isinstance(made, contract):
+        raise EnvError(
+            f"The factory of `{found.id}` returned {type(made).__name__}, "
+            f"expected a {contract.__name__}.",
+            "See cepcli/envs/base.py and cepcli/envs/control.py.",
+        )
+    return guarded(made, found.id)
 
 
 def _require_kind(found: EnvSpec, kind: str) -> None:
     if found.kind != kind:
-        expected = "an environment of text" if kind == "text" else "one of continuous control"
-        agents = {"text": "posterior-q or another agent of text", "control": "sac or hybrid-sac"}
+        names = {"text": "a text environment", "control": "an environment of continuous control"}
+        agents = {"text": "posterior-q or another text agent", "control": "sac or hybrid-sac"}
         raise EnvError(
-            f"`{found.id}` is of kind {found.kind}, expected {expected}.",
-            f"An environment of {found.kind} takes --agent {agents[found.kind]}; "
-            "cep envs list shows the others.",
+            f"`{found.id}` is {names[found.kind]}, expected {names[kind]}.",
+            f"It takes --agent {agents[found.kind]}; see the others: cep envs list",
         )
 
 
 def full_options(env_id: str, options: dict[str, Any]) -> dict[str, Any]:
-    """`options` with all that they leave out, so that a record of them is complete.
-
-    That is the defaults, and what a run would else take from environment variables again when it
-    is resumed or evaluated.
+    """`options` with defaults and values of environment variables, for the record of a run.
 
     Raises:
         EnvError: if there is no such environment.
@@ -217,7 +185,7 @@ def _unlisted(env_id: str) -> EnvSpec | None:
             return _babyai_spec(level, f"the level {babyai.levels()[level]}")
     if family == "metaworld":
         name = name.removesuffix("-v3")
-        return _metaworld_spec(name) if name in metaworld_specs.TASKS else None
+        return _metaworld_spec(name) if name in metaworld.TASKS else None
     return None
 
 
@@ -227,14 +195,14 @@ def _unknown(env_id: str) -> EnvError:
     if family == "babyai":
         candidates |= {f"babyai/{other}" for other in babyai.levels()}
     if family == "metaworld":
-        candidates |= {f"metaworld/{other}" for other in metaworld_specs.TASKS}
-    said = f"Environment `{env_id}` doesn't exist."
+        candidates |= {f"metaworld/{other}" for other in metaworld.TASKS}
+    message = f"Environment `{env_id}` doesn't exist."
     broken = [plugin for plugin in plugins() if plugin.error is not None]
     if not broken:
-        return EnvError(said, suggest(env_id, candidates))
+        return EnvError(message, suggest(env_id, candidates))
     told = " ".join(str(plugin.error) for plugin in broken)
     return EnvError(
-        f"{said} A package that could have it cannot be used: {told}",
+        f"{message} A package that may provide it failed to load: {told}",
         " ".join([suggest(env_id, candidates), *(plugin.fix for plugin in broken)]),
     )
 
@@ -242,13 +210,46 @@ def _unknown(env_id: str) -> EnvError:
 @cache
 def _ours() -> dict[str, EnvSpec]:
     """The listed environments that come with cep, by id."""
-    specs = [_babyai_spec(name, summary) for name, summary in _BABYAI.items()]
-    specs += [_textworld_spec(name, *entry) for name, entry in _TEXTWORLD.items()]
-    specs.append(_webshop_spec())
-    specs += [_alfworld_spec(env_id, summary) for env_id, summary in _ALFWORLD.items()]
-    specs += [_mujoco_spec(each) for each in mujoco_specs.SPECS.values()]
-    specs += [_metaworld_spec(name) for name in _METAWORLD]
-    return {s.id: s for s in specs}
+    specs = [
+        *(_babyai_spec(name, summary) for name, (_, summary) in babyai.LEVELS.items()),
+        *(
+            EnvSpec(
+                f"textworld/{name}", "textworld", summary, TextWorldEnv, options,
+                check_options={"games": 1, "heldout_games": 1}, extra="textworld",
+            )
+            for name, (summary, options) in _TEXTWORLD.items()
+        ),
+        EnvSpec(
+            "webshop", "webshop", "search a shop, choose a product and its options, buy it",
+            WebShopEnv, WebShopOptions, settle=settled,
+        ),
+        *(
+            EnvSpec(
+                env_id, "alfworld", summary, AlfworldEnv, AlfworldOptions, extra="alfworld",
+                check_options={"source": "household", "games": 6, "heldout_games": 6},
+            )
+            for env_id, summary in _ALFWORLD.items()
+        ),
+        *(
+            _control_spec(known, mujoco.MujocoControl, mujoco.MujocoOptions)
+            for known in mujoco.SPECS.values()
+        ),
+        *map(_metaworld_spec, _METAWORLD),
+    ]  # fmt: skip
+    return {one.id: one for one in specs}
+
+
+def _babyai_spec(name: str, summary: str) -> EnvSpec:
+    return EnvSpec(f"babyai/{name}", "babyai", summary, babyai.BabyAIEnv, babyai.BabyAIOptions)
+
+
+def _metaworld_spec(name: str) -> EnvSpec:
+    known = metaworld.spec(name)
+    return _control_spec(known, metaworld.MetaWorldControl, metaworld.MetaWorldOptions)
+
+
+def _control_spec(known: ControlSpec, factory: Factory, options: type) -> EnvSpec:
+    return EnvSpec(known.id, known.family, known.summary, factory, options, control=known)
 
 
 @cache
@@ -260,83 +261,3 @@ def plugins() -> list[Plugin]:
 def _specs() -> dict[str, EnvSpec]:
     """Every listed environment by id."""
     return {**_ours(), **{spec.id: spec for plugin in plugins() for spec in plugin.specs}}
-
-
-def _babyai_spec(name: str, summary: str) -> EnvSpec:
-    return EnvSpec(f"babyai/{name}", "babyai", summary, babyai.make_babyai, babyai.BabyAIOptions)
-
-
-def _textworld_spec(name: str, summary: str, options: type) -> EnvSpec:
-    return EnvSpec(
-        f"textworld/{name}",
-        "textworld",
-        summary,
-        textworld_games.make_textworld,
-        options,
-        {"games": 1, "heldout_games": 1},
-        extra="textworld",
-    )
-
-
-def _webshop_spec() -> EnvSpec:
-    return EnvSpec(
-        "webshop",
-        "webshop",
-        "search a shop, choose a product and its options, buy it",
-        _make_webshop,
-        WebShopOptions,
-        settle=settled,
-    )
-
-
-def _alfworld_spec(env_id: str, summary: str) -> EnvSpec:
-    return EnvSpec(
-        env_id,
-        "alfworld",
-        summary,
-        alfworld.make_alfworld,
-        alfworld.AlfworldOptions,
-        {"source": "household", "games": 6, "heldout_games": 6},
-        extra="alfworld",
-    )
-
-
-def _mujoco_spec(known: ControlSpec) -> EnvSpec:
-    return EnvSpec(
-        known.id, known.family, known.summary, _make_mujoco, MujocoOptions, control=known
-    )
-
-
-def _metaworld_spec(name: str) -> EnvSpec:
-    known = metaworld_specs.spec(name)
-    return EnvSpec(
-        known.id, known.family, known.summary, _make_metaworld, MetaWorldOptions, control=known
-    )
-
-
-def _make_webshop(
-    env_id: str,
-    split: Split,
-    workspace: Path,
-    options: WebShopOptions,
-    progress: Callable[[str], None] | None,
-) -> SymbolicEnv:
-    from cepcli.envs.webshop.env import make_webshop
-
-    return make_webshop(env_id, split, workspace, options, progress)
-
-
-def _make_mujoco(
-    env_id: str, split: Split, workspace: Path, options: MujocoOptions, progress: object
-) -> ControlEnv:
-    from cepcli.envs.mujoco.env import MujocoControl
-
-    return MujocoControl(env_id, split)
-
-
-def _make_metaworld(
-    env_id: str, split: Split, workspace: Path, options: MetaWorldOptions, progress: object
-) -> ControlEnv:
-    from cepcli.envs.metaworld.env import MetaWorldControl
-
-    return MetaWorldControl(env_id.partition("/")[2], split, options)

@@ -132,18 +132,11 @@ LARGEST_REWARD = float(np.finfo(np.float32).max)
 def check_finite(
     spec: ControlSpec, observation: Float[ndarray, " features"], reward: float, where: str = ""
 ) -> None:
-    """Raise an EnvError that names the number which is NaN, infinite or a reward beyond floats.
-
-    Args:
-        spec: of the environment.
-        observation: that it gave.
-        reward: likewise.
-        where: in an episode, in words.
-    """
-    if math.isfinite(observation.dot(observation)) and abs(reward) <= LARGEST_REWARD:
-        return
+    """Raise an EnvError that names the number which is NaN, infinite or a reward beyond floats."""
     if not abs(reward) <= LARGEST_REWARD:
         raise EnvError(f"The simulator of `{spec.id}` gave the reward {reward}{where}.")
+    if math.isfinite(observation.dot(observation)):
+        return
     for feature, value in zip(spec.features, observation.tolist(), strict=True):
         if not math.isfinite(value):
             raise EnvError(

@@ -1,9 +1,10 @@
-"""Games are made in a process of their own, which ends, with all that it started, when it should.
+"""Generated games: each is made once a workspace, whole or not at all, by a process of its own.
 
 What makes games (TextWorld's generator, Inform, Fast Downward) takes seconds, or may search for
 ever. So there is a time limit, `$CEP_GAME_SECONDS`, and whatever ends the command ends the making.
 """
 
+import fcntl
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -18,6 +20,8 @@ from typing import Any
 
 from cepcli.child_processes import end_with_parent
 from cepcli.errors import CepError, EnvError
+from cepcli.whole_files import discard, replace
+from cepcli.workspace.artifacts import writing
 from cepcli.workspace.variables import game_seconds
 
 #: What can be made: the module whose `make_game(folder, request)` does.
@@ -25,6 +29,35 @@ _MAKERS = {
     "textworld": "cepcli.envs.textworld.make",
     "alfworld": "cepcli.envs.alfworld.compile",
 }
+
+
+def game_made_once(final: Path, workspace: Path, make: Callable[[Path], None]) -> Path:
+    """The file `final`, made first if it is not there.
+
+    Two processes that need the same file make it once. `make` leaves a file of that name in the
+    empty folder that it is given; other files that it leaves are moved beside it, before it.
+
+    Raises:
+        ArtifactError: if the workspace cannot be written.
+    """
+    if final.is_file():
+        return final
+    directory, name = final.parent, final.name
+    with writing(workspace):
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / f".{final.stem}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not final.is_file():
+                for left_over in directory.glob(f".{final.stem}.partial-*"):
+                    discard(left_over)
+                partial = tempfile.mkdtemp(dir=directory, prefix=f".{final.stem}.partial-")
+                try:
+                    make(Path(partial))
+                    for file in sorted(Path(partial).iterdir(), key=lambda file: file.name == name):
+                        replace(file, directory / file.name)
+                finally:
+                    discard(Path(partial))
+    return final
 
 
 def make_apart(maker: str, folder: Path, request: dict[str, Any], what: str, smaller: str) -> None:

@@ -15,8 +15,7 @@ from cepcli.datasets.collect import DEFAULT_TRANSITIONS, CollectConfig, CollectP
 from cepcli.datasets.control_replay import replay_data
 from cepcli.datasets.dataset import Notify
 from cepcli.envs.catalog import make_control_env, spec
-from cepcli.envs.control_episodes import ControlTracker
-from cepcli.envs.parallel_episodes import Tracker
+from cepcli.envs.episodes import ControlTracker, Tracker
 from cepcli.errors import ArtifactError, DataError
 from cepcli.runs.engine import finished_run, summary_of
 from cepcli.runs.online import OnlineRun

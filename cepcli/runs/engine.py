@@ -17,7 +17,7 @@ from cepcli.agents.offline_config import OfflineConfig
 from cepcli.cache.controllers.runner import Control
 from cepcli.cache.telemetry import COSTS, CacheTelemetry, cost_of
 from cepcli.config import to_dict
-from cepcli.envs.parallel_episodes import stopped_in_evaluation
+from cepcli.envs.episodes import stopped_in_evaluation
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.listener import Notify
 from cepcli.runs import offline, online

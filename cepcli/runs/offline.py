@@ -33,9 +33,7 @@ from cepcli.datasets.dataset import ControlData, TextData, check_same_inputs, in
 from cepcli.datasets.load import D4RL, DEFAULT_ENV, DEFAULT_SPLIT, load_dataset
 from cepcli.device import flush_subnormals, resolve_device
 from cepcli.envs.catalog import spec
-from cepcli.envs.control_episodes import ControlTracker
-from cepcli.envs.episodes import EpisodeTracker
-from cepcli.envs.parallel_episodes import Lane
+from cepcli.envs.episodes import ControlTracker, EpisodeTracker, RunningEpisode
 from cepcli.errors import ConfigError, DataError
 from cepcli.keys.encoder import TextEncoder
 from cepcli.listener import Notify
@@ -226,7 +224,7 @@ class ControlWorld:
         """One gradient step."""
         return self.learner.update(self._batches.sample(self._size, sampling))
 
-    def act(self, running: list[Lane], telemetry: CacheTelemetry) -> list[ndarray]:
+    def act(self, running: list[RunningEpisode], telemetry: CacheTelemetry) -> list[ndarray]:
         """The mean control of each episode."""
         controls = []
         for lane in running:
@@ -289,7 +287,7 @@ class TextWorld:
         """One gradient step."""
         return self.learner.update(self._batches.sample(self._size, sampling))
 
-    def act(self, running: list[Lane], telemetry: CacheTelemetry) -> list[str]:
+    def act(self, running: list[RunningEpisode], telemetry: CacheTelemetry) -> list[str]:
         """The best action of each episode; the prior is asked about all of them at once."""
         states = [
             lane.tracker.state for lane in running if isinstance(lane.tracker, EpisodeTracker)

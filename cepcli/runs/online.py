@@ -33,9 +33,7 @@ from cepcli.cache.warm import Start, read_start, start_from
 from cepcli.datasets.control_replay import ControlTransition
 from cepcli.device import flush_subnormals, resolve_device
 from cepcli.envs.catalog import control_spec, make_control_env
-from cepcli.envs.control_episodes import ControlTracker
-from cepcli.envs.episodes import EpisodeTracker
-from cepcli.envs.parallel_episodes import Lane, Tracker
+from cepcli.envs.episodes import ControlTracker, EpisodeTracker, RunningEpisode, Tracker
 from cepcli.errors import ArtifactError, CepError, ConfigError, EnvError
 from cepcli.keys.encoder import EmbeddingTable, Remembering
 from cepcli.listener import Notify
@@ -457,7 +455,7 @@ class OnlineRun(TrainingRun[TrainConfig]):
         policy = self.eval_policy(telemetry)
         decisions = 0
 
-        def act(running: list[Lane]) -> Sequence[Any]:
+        def act(running: list[RunningEpisode]) -> Sequence[Any]:
             nonlocal decisions
             if isinstance(policy, ControlPolicy):
                 actions, chosen = self._controls(policy, tau, running, watch)
@@ -469,7 +467,9 @@ class OnlineRun(TrainingRun[TrainConfig]):
         found = self._play(episodes, act, telemetry, before_round)
         return found._replace(more={"decisions": decisions})
 
-    def _commands(self, policy: Policy, tau: float, running: list[Lane], watch: Watch) -> list[str]:
+    def _commands(
+        self, policy: Policy, tau: float, running: list[RunningEpisode], watch: Watch
+    ) -> list[str]:
         trackers = [lane.tracker for lane in running if isinstance(lane.tracker, EpisodeTracker)]
         if self.config.agent == "expert":
             return [tracker.env.expert_action() for tracker in trackers]
@@ -481,7 +481,7 @@ class OnlineRun(TrainingRun[TrainConfig]):
         return [s.actions[d.action] for s, d in zip(states, decisions, strict=True)]
 
     def _controls(
-        self, policy: ControlPolicy, tau: float, running: list[Lane], watch: Watch
+        self, policy: ControlPolicy, tau: float, running: list[RunningEpisode], watch: Watch
     ) -> tuple[list[Any], int]:
         """The mean controls, and how many symbols were chosen for them."""
         trackers = [lane.tracker for lane in running if isinstance(lane.tracker, ControlTracker)]

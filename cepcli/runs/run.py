@@ -15,7 +15,7 @@ from cepcli.agents.config import TrainConfig
 from cepcli.agents.offline_config import OfflineConfig
 from cepcli.cache.open import OpenCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.envs.parallel_episodes import Lane, play_lanes
+from cepcli.envs.episodes import RunningEpisode, play_episodes
 from cepcli.errors import CepError
 from cepcli.listener import Notify
 from cepcli.runs.assembly import EvalEnvs
@@ -195,12 +195,12 @@ class TrainingRun(ABC, Generic[Config]):
     def _play(
         self,
         episodes: int,
-        act: Callable[[list[Lane]], Sequence[Any]],
+        act: Callable[[list[RunningEpisode]], Sequence[Any]],
         telemetry: CacheTelemetry,
         before_round: Callable[[int, int], None],
     ) -> Evaluation:
         """Play held-out episodes side by side; every call plays the same with the same noise."""
-        trackers = play_lanes(
+        trackers = play_episodes(
             self.eval_envs, episodes, self.config.seed, act,
             lambda done: before_round(done, telemetry.queries),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from cepcli.agents.config import SACConfig, training_config
 from cepcli.agents.hybrid_sac import HybridSAC
 from cepcli.datasets.control_replay import ControlReplay, ReplayBatch
 from cepcli.envs.catalog import make_control_env
-from cepcli.envs.control_episodes import ControlTracker
+from cepcli.envs.episodes import ControlTracker
 from cepcli.runs.engine import Hooks, start_run
 from cepcli.workspace.artifacts import Workspace
 

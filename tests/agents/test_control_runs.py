@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cepcli.cli.summaries import outcome
-from cepcli.envs.control_episodes import ControlTracker
+from cepcli.envs.episodes import ControlTracker
 from cepcli.errors import ArtifactError, ConfigError, EnvError, Interrupted
 from cepcli.experiments.retention import retention
 from cepcli.report.comparison import area_under_curve

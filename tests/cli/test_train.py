@@ -346,7 +346,7 @@ def test_an_environment_of_control_is_played_by_the_agent_of_control(cep):
 def test_an_agent_of_text_is_refused_in_control(cep):
     done = cep("train", "--env", "walker2d", "--agent", "posterior-q", "--prior", "uniform")
     assert done.code == 2
-    assert "of kind control" in done.err
+    assert "is an environment of continuous control" in done.err
 
 
 def test_a_misspelt_abstraction_is_refused(cep):

@@ -3,10 +3,8 @@
 import numpy as np
 
 from cepcli.envs.webshop.goals import Goal
-from cepcli.envs.webshop.options import WebShopOptions
-from cepcli.envs.webshop.pages import Shop
 from cepcli.envs.webshop.products import parse_products, search_text
-from cepcli.envs.webshop.search import SearchEngine
+from cepcli.envs.webshop.shop import SearchEngine, Shop, WebShopOptions
 
 
 def item(asin, **fields):

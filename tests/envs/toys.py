@@ -2,8 +2,7 @@
 
 import gymnasium as gym
 
-from cepcli.envs.admissible import AdmissibleActions, require_admissible, text_space
-from cepcli.envs.base import SymbolicEnv
+from cepcli.envs.base import AdmissibleActions, SymbolicEnv, require_admissible, text_space
 
 ACTIONS = ("forward", "wait")
 

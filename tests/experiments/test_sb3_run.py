@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_is_compared_like_ours(tmp_
 
 
 def test_it_plays_the_episodes_that_ours_plays(tmp_path, monkeypatch):
-    from cepcli.envs.mujoco.env import MujocoControl
+    from cepcli.envs.mujoco import MujocoControl
     from cepcli.runs.engine import Hooks, start_run
 
     started = []

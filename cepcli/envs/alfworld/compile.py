@@ -1,4 +1,4 @@
-"""Game files of ALFWorld (`*.tw-pddl`), and their compilation for `cepcli.envs.alfworld.engine`.
+"""Game files of ALFWorld (`*.tw-pddl`): finding the official ones, compiling any.
 
 Compiling grounds the PDDL problem with Fast Downward's translator and parses the grammar with
 textworld's parser, which together take about a second; the result is kept in the workspace under
@@ -12,16 +12,21 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cepcli.envs.alfworld.engine import CompiledGame, Operator, Rule, printed_names
-from cepcli.envs.alfworld.facts import Fact
-from cepcli.envs.game_files import game_made_once
-from cepcli.envs.game_making import make_apart
+from cepcli.envs.alfworld.engine import (
+    AlfworldEngine,
+    CompiledGame,
+    Operator,
+    Rule,
+    printed_names,
+)
+from cepcli.envs.alfworld.state import Fact
+from cepcli.envs.game_making import game_made_once, make_apart
 from cepcli.errors import EnvError
 from cepcli.extras import install_command
 
@@ -31,6 +36,14 @@ _KEYS = ("pddl_domain", "grammar", "pddl_problem", "solvable")
 _TASK = re.compile(r"Your task is to: ([^\"\n]*?)\.?\"")
 _TEMPLATE = re.compile(r"action (\w+) \{\s*template :: \"([^\"]*)\"")
 _QUERY = re.compile(r"(\w+)\(([^()]*)\)")
+FOLDER = "json_2.1.1"
+DOWNLOAD = "Get them: ALFWORLD_DATA=DIR alfworld-download"
+_OWN = "or play games made here: --set env_options.source=household"
+#: Folders that ALFWorld itself leaves out: what they ask for has no commands.
+_UNSUPPORTED = ("movable", "Sliced")
+#: Enough of a file's end to hold `solvable` and the walkthrough.
+_TAIL_BYTES = 4096
+_SOLVABLE = re.compile(rb'"solvable": *(true|false)')
 _AGAIN = "Download ALFWorld's games again: alfworld-download --force"
 
 
@@ -53,15 +66,68 @@ def shipped(name: str) -> str:
     )
 
 
-def read_game(file: Path, again: str = _AGAIN) -> dict[str, Any]:
-    """The content of a game file, of the version that is installed.
+def official_games(data: Path | None, split: str, tasks: Collection[str]) -> dict[int, Path]:
+    """The solvable games of a split and of some task types, by their instances.
+
+    They lie as `alfworld-download` puts them, in
+    `$ALFWORLD_DATA/json_2.1.1/SPLIT/TASK-Object-Mrecep-Receptacle-Scene/TRIAL/game.tw-pddl`. An
+    instance is made from the last parts of the path, so that it stays the same whichever games lie
+    beside it.
 
     Args:
-        file: a `.tw-pddl`.
-        again: what to type where the file is no good.
+        data: `$ALFWORLD_DATA`; None if it is not set.
+        split: train, valid_seen (scenes of train) or valid_unseen (other scenes).
+        tasks: how the names of their folders begin.
 
     Raises:
-        EnvError: if it cannot be read, is cut short, or is of another version; it names the file.
+        EnvError: if there are none, or one is cut short; it says which and what to type.
+    """
+    folder = _split_folder(data, split)
+    games: dict[int, Path] = {}
+    for trial in sorted(folder.glob("*/*/game.tw-pddl")):
+        name = trial.parts[-3]
+        supported = not any(word in name for word in _UNSUPPORTED)
+        if supported and name.partition("-")[0] in tasks and _solvable(trial):
+            digest = hashlib.sha256("/".join(trial.parts[-4:-1]).encode()).digest()
+            games[2**40 + int.from_bytes(digest[:5])] = trial
+    if not games:
+        message = f"`{folder}` has no game.tw-pddl of {', '.join(sorted(tasks))}."
+        raise EnvError(message, f"{DOWNLOAD}, {_OWN}")
+    return games
+
+
+def _split_folder(data: Path | None, split: str) -> Path:
+    hint = f"{DOWNLOAD}, {_OWN}"
+    if data is None:
+        raise EnvError("`source` is official, but $ALFWORLD_DATA is not set.", hint)
+    root = data / FOLDER
+    if not root.is_dir():
+        raise EnvError(f"$ALFWORLD_DATA is `{data}`, which has no folder {FOLDER}.", hint)
+    if (root / split).is_dir():
+        return root / split
+    there = sorted(each.name for each in root.iterdir() if each.is_dir())
+    if split.startswith("valid") and (others := [n for n in there if n.startswith("valid")]):
+        hint = f"{DOWNLOAD}, or hold out others: --set env_options.heldout={others[0]}"
+    raise EnvError(f"`{root}` has no {split} games, only {', '.join(there) or 'nothing'}.", hint)
+
+
+def _solvable(game: Path) -> bool:
+    """Whether a game says that it can be solved, by its end if that is as usual."""
+    with game.open("rb") as file:
+        file.seek(max(0, game.stat().st_size - _TAIL_BYTES))
+        tail = file.read()
+    found = _SOLVABLE.search(tail)
+    if found is None or not tail.rstrip().endswith(b"}"):
+        return bool(read_game(game)["solvable"])
+    return found[1] == b"true"
+
+
+def read_game(file: Path, again: str = _AGAIN) -> dict[str, Any]:
+    """The content of a game file.
+
+    Raises:
+        EnvError: if it cannot be read, is cut short, or is of another version than the one that is
+            installed; it names the file, and `again` says what to type.
     """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -70,7 +136,9 @@ def read_game(file: Path, again: str = _AGAIN) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise EnvError(f"The game `{file}` is damaged or cut short: {error}.", again) from error
     if not isinstance(data, dict):
-        raise EnvError(f"`{file}` is no ALFWorld game: it holds a {type(data).__name__}.", again)
+        raise EnvError(
+            f"`{file}` is not an ALFWorld game: it holds a {type(data).__name__}.", again
+        )
     missing = [key for key in _KEYS if key not in data]
     if missing:
         raise EnvError(
@@ -109,11 +177,11 @@ def compiled_game(
         file: a `.tw-pddl`.
         workspace: where the compiled game is kept.
         progress: told that a game is compiled.
-        again: what to type where the file is no good.
-        check: whether it must be one that can be won, or it is not kept.
+        again: what to type where the file cannot be used.
+        check: whether the planner has to find a way to win it.
 
     Raises:
-        EnvError: if the file is no good (see `read_game`), or the kept game is damaged.
+        EnvError: if the file cannot be used (see `read_game`), or the compiled game is damaged.
         ArtifactError: if the workspace cannot be written.
     """
     data = read_game(file, again)
@@ -122,32 +190,33 @@ def compiled_game(
     def make(folder: Path) -> None:
         if progress:
             progress(f"Compiling the ALFWorld game {file}")
-        make_apart(
-            "alfworld",
-            folder,
-            {"file": str(file), "again": again, "check": check, "name": final.name},
-            f"The game `{file}`",
-            "Play other games.",
-        )
+        request = {"file": str(file), "again": again, "check": check, "name": final.name}
+        make_apart("alfworld", folder, request, f"The game `{file}`", "Play other games.")
 
     return load(game_made_once(final, workspace, make))
 
 
 def make_game(folder: Path, request: Mapping[str, Any]) -> None:
-    """Compile a game in this process.
-
-    Args:
-        folder: where the game goes.
-        request: the "file" of the game, what to type "again" where it is no good, whether to
-            "check" that it can be won, and the "name" of what is made.
-    """
+    """Compile a game in this process; see `compiled_game` for the values of the request."""
     file = Path(request["file"])
     game = compile_game(read_game(file, request["again"]), file, request["again"])
     if request["check"]:
-        from cepcli.envs.alfworld.household import require_solvable
-
         require_solvable(game, file)
     save(game, folder / request["name"])
+
+
+def require_solvable(game: CompiledGame, file: Path) -> None:
+    """Raise an `EnvError` unless the planner finds a way from the start to the goal."""
+    engine = AlfworldEngine()
+    try:
+        engine.reset(game)
+        if not engine.plan():
+            raise EnvError(
+                f"The planner finds no way to do the task of `{file}`: {game.task}.",
+                "Play another seed: --set env_options.first_seed=N",
+            )
+    finally:
+        engine.close()
 
 
 def _fingerprint(data: Mapping[str, Any]) -> str:
@@ -174,9 +243,11 @@ def load(file: Path) -> CompiledGame:
         return CompiledGame(
             task=plain["task"],
             sas=plain["sas"].encode(),
-            facts=_facts(plain["facts"]),
+            facts=tuple(map(tuple, plain["facts"])),
             operators={n: Operator(tuple(o[0]), *o[1:]) for n, o in plain["operators"].items()},
-            rules={n: [Rule(_facts(c), s) for c, s in r] for n, r in plain["rules"].items()},
+            rules={
+                n: [Rule(tuple(map(tuple, c)), s) for c, s in r] for n, r in plain["rules"].items()
+            },
             names=plain["names"],
             fluents=frozenset(plain["fluents"]),
             goal=tuple(plain["goal"]),
@@ -186,10 +257,6 @@ def load(file: Path) -> CompiledGame:
             f"The compiled game `{file}` is damaged: {error}.",
             f"Remove it, and it is made again: rm {file}",
         ) from error
-
-
-def _facts(rows: list[list[str]]) -> tuple[Fact, ...]:
-    return tuple(tuple(row) for row in rows)
 
 
 def compile_game(data: Mapping[str, Any], file: Path, again: str = _AGAIN) -> CompiledGame:
@@ -214,7 +281,9 @@ def compile_game(data: Mapping[str, Any], file: Path, again: str = _AGAIN) -> Co
         ) from error
     found = _TASK.search(data["grammar"])
     assert found is not None, file
-    facts = tuple(sorted(set(_initial_facts(task))))
+    goal = data["pddl_problem"].lower().partition("(:goal")[2]
+    atoms = [atom for atom in task.init if getattr(atom, "predicate", "=") != "="]  # no numbers
+    facts = tuple(sorted({(atom.predicate, *atom.args) for atom in atoms}))
     return CompiledGame(
         task=found.group(1),
         sas=sas.encode(),
@@ -225,7 +294,7 @@ def compile_game(data: Mapping[str, Any], file: Path, again: str = _AGAIN) -> Co
         fluents=frozenset(
             effect.literal.predicate for action in task.actions for effect in action.effects
         ),
-        goal=_goal_words(data["pddl_problem"]),
+        goal=tuple(sorted(set(re.findall(r"\w+", goal)))),  # in lower case as Fast Downward prints
     )
 
 
@@ -241,35 +310,16 @@ def _translate(data: Mapping[str, Any]) -> tuple[Any, str]:
         sys.argv = argv
 
 
-def _goal_words(problem: str) -> tuple[str, ...]:
-    """Every word of the goal, in lower case as Fast Downward prints them."""
-    _, _, goal = problem.lower().partition("(:goal")
-    return tuple(sorted(set(re.findall(r"\w+", goal))))
-
-
-def _initial_facts(task: Any) -> Iterator[Fact]:
-    for atom in task.init:
-        name = getattr(atom, "predicate", "=")  # numeric assignments have none
-        if name != "=":
-            yield (name, *atom.args)
-
-
 def _grammar(grammar: str, task: Any) -> tuple[dict[str, Operator], dict[str, list[Rule]]]:
     """The actions of the domain and the rules of the grammar, parsed by textworld."""
     from textworld.envs.pddl.logic import GameLogic
 
     logic = GameLogic(domain="", grammar=grammar)
-    operators = {
-        action.name: Operator(
-            tuple(
-                parameter.name.strip("?")
-                for parameter in action.parameters[: action.num_external_parameters]
-            ),
-            _row(logic.actions[action.name].template),
-            _row(logic.actions[action.name].feedback_rule),
-        )
-        for action in task.actions
-    }
+    operators = {}
+    for action in task.actions:
+        parameters = action.parameters[: action.num_external_parameters]
+        names, known = tuple(p.name.strip("?") for p in parameters), logic.actions[action.name]
+        operators[action.name] = Operator(names, _row(known.template), _row(known.feedback_rule))
     rules = {
         name: [Rule(_query(rule.condition), [_symbol(s) for s in rule.rhs]) for rule in productions]
         for name, productions in logic.grammar._rules.items()
@@ -286,7 +336,7 @@ def _row(text: str) -> list[Any]:
 
 
 def _symbol(symbol: Any) -> list[Any]:
-    """A symbol of textworld's as `alfworld_engine.Printer` takes it."""
+    """A symbol of textworld's as `engine.Printer` takes it."""
     from textworld.envs.pddl import textgen
 
     if isinstance(symbol, textgen.TerminalSymbol):

@@ -12,20 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cepcli.envs.alfworld.facts import Binding, Fact, Facts
 from cepcli.envs.alfworld.planner import PlanningTask
+from cepcli.envs.alfworld.state import Binding, Fact, Facts
 
 
 class Rule(NamedTuple):
-    """A production of a grammar: its symbols apply where the query has an answer.
+    """A production of a grammar: its symbols apply where the query has an answer."""
 
-    Attributes:
-        condition: atoms over variables; none: always.
-        symbols: what is printed, in the form of `Printer`.
-    """
-
-    condition: tuple[Fact, ...]
-    symbols: list[Any]
+    condition: tuple[Fact, ...]  # atoms over variables; none: always
+    symbols: list[Any]  # what is printed, in the form of `Printer`
 
 
 class Operator(NamedTuple):
@@ -38,27 +33,16 @@ class Operator(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompiledGame:
-    """A game ready to be played.
+    """A game ready to be played."""
 
-    Attributes:
-        task: what the agent is told to do.
-        sas: the planning task with every action, for Fast Downward.
-        facts: what is true at the start besides what `sas` holds.
-        operators: actions by their names.
-        rules: the grammar.
-        names: entities as they are printed, by their ids.
-        fluents: predicates that actions change.
-        goal: words of the goal: its predicates and types.
-    """
-
-    task: str
-    sas: bytes
-    facts: tuple[Fact, ...]
-    operators: Mapping[str, Operator]
-    rules: Mapping[str, Sequence[Rule]]
-    names: Mapping[str, str]
-    fluents: frozenset[str]
-    goal: tuple[str, ...]
+    task: str  # what the agent is told to do
+    sas: bytes  # the planning task with every action, for Fast Downward
+    facts: tuple[Fact, ...]  # what is true at the start besides what `sas` holds
+    operators: Mapping[str, Operator]  # actions by their names
+    rules: Mapping[str, Sequence[Rule]]  # the grammar
+    names: Mapping[str, str]  # entities as they are printed, by their ids
+    fluents: frozenset[str]  # predicates that actions change
+    goal: tuple[str, ...]  # words of the goal: its predicates and types
 
 
 class Printer:
@@ -77,32 +61,26 @@ class Printer:
         return "".join(self._symbol(symbol, facts, binding) for symbol in symbols)
 
     def _symbol(self, symbol: Any, facts: Facts, binding: Binding) -> str:
-        kind, *content = symbol
-        if kind == "text":
-            return content[0]
-        if kind == "rule":
-            return self._rule(content[0], facts, binding)
-        if kind == "join":
-            return "".join(
-                self._names[binding[value]] if term == "name" else value
-                for term, value in content[0]
-            )
-        texts = self._each(symbol if kind == "each" else content[0], facts, binding)
-        return "".join(texts) if kind == "each" else self._listed(texts, facts, binding)
-
-    def _each(self, symbol: Any, facts: Facts, binding: Binding) -> list[str]:
-        _, inner, query = symbol
-        answers = facts.answers(query, binding) if query else [binding]
-        return [self._symbol(inner, facts, answer) for answer in answers]
-
-    def _listed(self, texts: list[str], facts: Facts, binding: Binding) -> str:
-        if not texts:
-            return self._rule("list_empty", facts, binding)
-        if len(texts) == 1:
-            return texts[0]
+        match symbol:
+            case ["text", text]:
+                return text
+            case ["rule", name]:
+                return self._rule(name, facts, binding)
+            case ["join", terms]:
+                return "".join(self._names[binding[v]] if t == "name" else v for t, v in terms)
+            case ["each", inner, query]:
+                return "".join(self._each(inner, query, facts, binding))
+        _, [_, inner, query] = symbol  # ["list", ["each", inner, query]]
+        texts = self._each(inner, query, facts, binding)
+        if len(texts) < 2:
+            return texts[0] if texts else self._rule("list_empty", facts, binding)
         separator = self._rule("list_separator", facts, binding)
         last = self._rule("list_last_separator", facts, binding)
         return separator.join(texts[:-1]) + last + texts[-1]
+
+    def _each(self, inner: Any, query: Sequence[Fact], facts: Facts, binding: Binding) -> list[str]:
+        answers = facts.answers(query, binding) if query else [binding]
+        return [self._symbol(inner, facts, answer) for answer in answers]
 
     def _rule(self, name: str, facts: Facts, binding: Binding) -> str:
         for rule in self._rules[name]:
@@ -117,19 +95,12 @@ _IDLE: list[Any] = []
 
 
 class AlfworldEngine:
-    """One game at a time, in a copy of Fast Downward's library that no other engine uses.
+    """One game at a time, in a copy of Fast Downward's library that no other engine uses."""
 
-    Attributes:
-        facts: what is true now.
-        feedback: what the last command printed.
-        commands: the admissible commands, sorted.
-        won: whether the task is done.
-    """
-
-    facts: Facts
-    feedback: str
-    commands: tuple[str, ...]
-    won: bool
+    facts: Facts  # what is true now
+    feedback: str  # what the last command printed
+    commands: tuple[str, ...]  # the admissible commands, sorted
+    won: bool  # whether the task is done
 
     def __init__(self) -> None:
         import fast_downward
@@ -203,7 +174,7 @@ class AlfworldEngine:
         operator, binding = self._bind(name)
         command = self._printer.derive(operator.command, self.facts, binding)
         assert self._game is not None
-        if not _mentions(operator.command, self._game.fluents):
+        if not any(_mentions(symbol, self._game.fluents) for symbol in operator.command):
             self._fixed[name] = command
         return command
 
@@ -231,20 +202,15 @@ def _fact(atom: str) -> Fact:
     return (named, *(a for a in arguments.removesuffix(")").split(", ") if a))
 
 
-def _mentions(symbols: Sequence[Any], fluents: frozenset[str]) -> bool:
-    """Whether the text of symbols may change with the state: by a rule, or by a fluent queried."""
-    for kind, *content in symbols:
-        if kind == "rule":
-            return True
-        if kind == "list" and _mentions(content, fluents):
-            return True
-        if kind == "each":
-            inner, query = content
-            if _mentions([inner], fluents) or any(
-                atom[0].removeprefix("not_") in fluents for atom in query
-            ):
-                return True
-    return False
+def _mentions(symbol: Any, fluents: frozenset[str]) -> bool:
+    """Whether the text of a symbol may change with the state: by a rule, or by a fluent queried."""
+    match symbol:
+        case ["list", inner]:
+            return _mentions(inner, fluents)
+        case ["each", inner, query]:
+            queried = {atom[0].removeprefix("not_") for atom in query}
+            return not queried.isdisjoint(fluents) or _mentions(inner, fluents)
+    return symbol[0] == "rule"
 
 
 def printed_names(ids: Sequence[str]) -> dict[str, str]:

@@ -8,29 +8,18 @@ all furnishings is held out: no training game plays in one of them.
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from cepcli.envs.alfworld.compile import compiled_game, shipped
-from cepcli.envs.alfworld.engine import AlfworldEngine, CompiledGame
-from cepcli.envs.alfworld.homes import (
-    CLEANABLE,
-    COOLABLE,
-    HEATABLE,
-    HOLDS,
-    LAMP_PLACES,
-    OPENABLE,
-    ROOMS,
-    SINGLE,
-    SLICEABLE,
-    Room,
-)
-from cepcli.envs.game_files import game_made_once
-from cepcli.errors import EnvError
+from cepcli.envs.alfworld.engine import CompiledGame
+from cepcli.envs.game_making import game_made_once
 
 #: Seeds from here on make held-out games.
 FIRST_HELDOUT = 1_000_000
@@ -61,40 +50,30 @@ _LOOK = (
 
 @dataclass(frozen=True, slots=True)
 class TaskType:
-    """One of ALFWorld's kinds of task.
+    """One of ALFWorld's kinds of task."""
 
-    Attributes:
-        folder: how the folders of its official games are called.
-        rooms: where it is set.
-        wordings: how it is told, with {thing} and {place}.
-        goal: what is to be true, in PDDL.
-        tool: the receptacle that does what is to be done on the way.
-        things: what that can be done to; None: anything.
-    """
-
-    folder: str
-    rooms: tuple[str, ...]
-    wordings: tuple[str, ...]
-    goal: str
-    tool: str | None = None
-    things: frozenset[str] | None = None
+    folder: str  # how the folders of its official games are called
+    rooms: tuple[str, ...]  # where it is set
+    wordings: tuple[str, ...]  # how it is told, with {thing} and {place}
+    goal: str  # what is to be true, in PDDL
+    tool: str | None = None  # the receptacle that does what is to be done on the way
+    property: str | None = None  # what a thing needs so that it can be done; None: nothing
 
 
-def _treated(
-    folder: str, verb: str, mark: str, tool: str, things: frozenset[str], *rooms: str
-) -> TaskType:
+def _treated(folder: str, verb: str, mark: str, tool: str, *rooms: str) -> TaskType:
     done = f"({verb}able ?o) (is{mark.capitalize()} ?o)"
     wordings = (
         f"{verb} some {{thing}} and put it in {{place}}",
         f"put a {mark} {{thing}} in {{place}}",
     )
-    return TaskType(folder, rooms, wordings, _PUT.replace("{done}", done), tool, things)
+    return TaskType(folder, rooms, wordings, _PUT.replace("{done}", done), tool, f"{verb}able")
 
 
+_ANY_ROOM = ("kitchen", "bathroom", "bedroom", "living room")
 TASK_TYPES = {
     "pick": TaskType(
         "pick_and_place_simple",
-        tuple(ROOMS),
+        _ANY_ROOM,
         ("put a {thing} in {place}", "put some {thing} on {place}"),
         _PUT.replace("{done} ", ""),
     ),
@@ -105,22 +84,54 @@ TASK_TYPES = {
         _LOOK,
     ),
     "clean": _treated(
-        "pick_clean_then_place_in_recep", "clean", "clean", "SinkBasin", CLEANABLE,
-        "kitchen", "bathroom",
+        "pick_clean_then_place_in_recep", "clean", "clean", "SinkBasin", "kitchen", "bathroom"
     ),
-    "heat": _treated(
-        "pick_heat_then_place_in_recep", "heat", "hot", "Microwave", HEATABLE, "kitchen"
-    ),
-    "cool": _treated(
-        "pick_cool_then_place_in_recep", "cool", "cool", "Fridge", COOLABLE, "kitchen"
-    ),
+    "heat": _treated("pick_heat_then_place_in_recep", "heat", "hot", "Microwave", "kitchen"),
+    "cool": _treated("pick_cool_then_place_in_recep", "cool", "cool", "Fridge", "kitchen"),
     "pick-two": TaskType(
         "pick_two_obj_and_place",
-        tuple(ROOMS),
+        _ANY_ROOM,
         ("put two {thing} in {place}", "find two {thing} and put them in {place}"),
         _PUT_TWO,
     ),
-}  # fmt: skip
+}
+
+
+class RoomType(NamedTuple):
+    """A kind of room: receptacles that each has, further ones by frequency, and its things."""
+
+    always: tuple[str, ...]
+    sometimes: tuple[str, ...]
+    things: tuple[str, ...]
+
+
+class Homes(NamedTuple):
+    """What is known of homes; see `homes.toml`."""
+
+    rooms: dict[str, RoomType]  # kinds of room
+    single: tuple[str, ...]  # receptacles of which a room has at most one each
+    openable: tuple[str, ...]  # receptacles that can be opened
+    lamp_places: tuple[str, ...]  # receptacles where a desk lamp may stand
+    properties: dict[str, tuple[str, ...]]  # things by what can be done to them
+    holds: dict[str, tuple[str, ...]]  # things by the receptacle that they may be put in or on
+
+
+@cache
+def homes() -> Homes:
+    """The table of homes that comes with cep."""
+    table = tomllib.loads(Path(__file__).with_name("homes.toml").read_text(encoding="utf-8"))
+    return Homes(
+        {name: RoomType(**_words(room)) for name, room in table["rooms"].items()},
+        tuple(table["single"].split()),
+        tuple(table["openable"].split()),
+        tuple(table["lamp_places"].split()),
+        _words(table["properties"]),
+        _words(table["holds"]),
+    )
+
+
+def _words(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(words.split()) for name, words in table.items()}
 
 
 class Household(NamedTuple):
@@ -138,24 +149,13 @@ class Household(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A room with what is in it.
+    """A room with what is in it."""
 
-    Attributes:
-        room: a key of `ROOMS`.
-        furniture: types of its receptacles, sorted.
-        things: types of what lies about, each with the number of the receptacle that holds it.
-        task: the thing and the place (or the lamp) that the task names.
-    """
-
-    room: str
-    furniture: tuple[str, ...]
+    room: str  # a key of `Homes.rooms`
+    furniture: tuple[str, ...]  # types of its receptacles, sorted
+    #: types of what lies about, each with the number of the receptacle that holds it
     things: tuple[tuple[str, int], ...]
-    task: tuple[str, str]
-
-
-def task_type(kinds: Sequence[str], seed: int) -> str:
-    """Which of `kinds` the game of a seed is; they take turns."""
-    return kinds[seed % len(kinds)]
+    task: tuple[str, str]  # the thing and the place (or the lamp) that the task names
 
 
 def household_game(
@@ -194,37 +194,24 @@ def household_file(house: Household) -> str:
     return json.dumps(data)
 
 
-def require_solvable(game: CompiledGame, file: Path) -> None:
-    """Raise an `EnvError` unless the planner finds a way from the start to the goal."""
-    engine = AlfworldEngine()
-    try:
-        engine.reset(game)
-        if not engine.plan():
-            raise EnvError(
-                f"The planner finds no way to do the task of `{file}`: {game.task}.",
-                "Play another seed: --set env_options.first_seed=N",
-            )
-    finally:
-        engine.close()
-
-
 def make_scene(house: Household, rng: np.random.Generator) -> Scene:
     """A room of the split that the seed belongs to, in which the task can be done."""
     kind = TASK_TYPES[house.kind]
     while True:
         name = _one(rng, kind.rooms)
-        furniture = _furniture(rng, ROOMS[name], house.receptacles)
-        tasks = sorted(set(_tasks(kind, ROOMS[name], furniture)))
+        room = homes().rooms[name]
+        furniture = _furniture(rng, room, house.receptacles)
+        tasks = sorted(set(_tasks(kind, room, furniture)))
         if tasks and is_heldout(name, furniture) == (house.seed >= FIRST_HELDOUT):
             break
     place = _one(rng, sorted({place for _, place in tasks}))
     thing = _one(rng, [thing for thing, where in tasks if where == place])
     things = _copies(rng, house, thing, place, furniture)
-    others = [each for each in ROOMS[name].things if each != thing and _homes(each, furniture)]
+    others = [each for each in room.things if each != thing and _places(each, furniture)]
     while len(things) < house.objects:
         other = _one(rng, others)
-        things.append((other, _one(rng, _homes(other, furniture))))
-    stands = [number for number, each in enumerate(furniture) if each in LAMP_PLACES]
+        things.append((other, _one(rng, _places(other, furniture))))
+    stands = [number for number, each in enumerate(furniture) if each in homes().lamp_places]
     if stands and name in TASK_TYPES["look"].rooms:
         things.append((_LAMP, _one(rng, stands)))
     return Scene(name, furniture, tuple(things), (thing, place))
@@ -240,31 +227,31 @@ def _one(rng: np.random.Generator, choices: Sequence[_Choice]) -> _Choice:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _furniture(rng: np.random.Generator, room: Room, count: int) -> tuple[str, ...]:
+def _furniture(rng: np.random.Generator, room: RoomType, count: int) -> tuple[str, ...]:
     found = list(room.always)
     while len(found) < count:
         more = _one(rng, room.sometimes)
-        if more not in SINGLE or more not in found:
+        if more not in homes().single or more not in found:
             found.append(more)
     return tuple(sorted(found))
 
 
-def _tasks(kind: TaskType, room: Room, furniture: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _tasks(kind: TaskType, room: RoomType, furniture: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The things and places that the task can name in a room."""
     for thing in room.things:
-        if kind.things is not None and thing not in kind.things:
+        if kind.property and thing not in homes().properties[kind.property]:
             continue
-        homes = {furniture[number] for number in _homes(thing, furniture)}
+        found = {furniture[number] for number in _places(thing, furniture)}
         if kind.goal is _LOOK:
-            if homes and set(furniture) & set(LAMP_PLACES):
+            if found and not set(furniture).isdisjoint(homes().lamp_places):
                 yield thing, _LAMP
         elif kind.tool is None or kind.tool in furniture:
-            yield from ((thing, place) for place in homes - {kind.tool} if homes - {place})
+            yield from ((thing, place) for place in found - {kind.tool} if found - {place})
 
 
-def _homes(thing: str, furniture: Sequence[str]) -> list[int]:
+def _places(thing: str, furniture: Sequence[str]) -> list[int]:
     """The numbers of the receptacles that can hold a thing."""
-    return [number for number, place in enumerate(furniture) if thing in HOLDS[place]]
+    return [number for number, place in enumerate(furniture) if thing in homes().holds[place]]
 
 
 def _copies(
@@ -273,10 +260,10 @@ def _copies(
     """The things that the task may be done with, and where they are."""
     least = 2 if house.kind == "pick-two" else 1
     count = int(rng.integers(least, _MOST_COPIES + 1))
-    homes = _homes(thing, furniture)
+    places = _places(thing, furniture)
     if TASK_TYPES[house.kind].tool is None:  # or it would be done at the start
-        homes = [number for number in homes if furniture[number] != place]
-    return [(thing, _one(rng, homes)) for _ in range(count)]
+        places = [number for number in places if furniture[number] != place]
+    return [(thing, _one(rng, places)) for _ in range(count)]
 
 
 def _problem(scene: Scene, goal: str) -> str:
@@ -290,13 +277,15 @@ def _problem(scene: Scene, goal: str) -> str:
     for entity, kind, location in zip(places, scene.furniture, locations, strict=True):
         init += [f"(receptacleType {entity} {kind}Type)"]
         init += [f"(receptacleAtLocation {entity} {location})"]
-        init += [f"(openable {entity})"] if kind in OPENABLE else []
+        init += [f"(openable {entity})"] if kind in homes().openable else []
     for entity, (kind, number) in zip(things, scene.things, strict=True):
         init += [f"(objectType {entity} {kind}Type)", f"(inReceptacle {entity} {places[number]})"]
         init += [f"(objectAtLocation {entity} {locations[number]})"]
-        init += [f"({property} {entity})" for property in _properties(kind)]
+        known = [name for name, kinds in homes().properties.items() if kind in kinds]
+        properties = ["toggleable"] if kind == _LAMP else ["pickupable", *known]
+        init += [f"({property} {entity})" for property in properties]
     for place in place_types:
-        held = set(HOLDS[place]) & set(thing_types)
+        held = set(homes().holds[place]) & set(thing_types)
         init += [f"(canContain {place}Type {kind}Type)" for kind in sorted(held)]
     return "\n".join(
         [
@@ -325,15 +314,3 @@ def _entity(kind: str, number: int) -> str:
     if kind.endswith("Basin"):
         return f"{kind.removesuffix('Basin')}_bar_{number:02}_bar_{kind}"
     return f"{kind}_bar_{number:02}"
-
-
-def _properties(kind: str) -> list[str]:
-    if kind == _LAMP:
-        return ["toggleable"]
-    sets = {
-        "cleanable": CLEANABLE,
-        "heatable": HEATABLE,
-        "coolable": COOLABLE,
-        "sliceable": SLICEABLE,
-    }
-    return ["pickupable", *(name for name, kinds in sets.items() if kind in kinds)]

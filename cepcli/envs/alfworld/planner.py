@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cepcli.envs.alfworld.facts import Facts
+from cepcli.envs.alfworld.state import Facts
 
 #: Actions that make true what a goal may ask of an object.
 _MAKES = {
@@ -57,8 +57,9 @@ class PlanningTask:
         self._defaults = found["state"].split()
         self._words = frozenset(goal)
         self._ground = [
-            _ground(match[1], match[0], parameters)
+            Ground(action, dict(zip(parameters[action], arguments, strict=True)), match[0])
             for match in _OPERATOR.finditer(found["operators"])
+            for action, *arguments in [match[1].split()]
         ]
 
     def cut(self, atoms: Sequence[str], facts: Facts) -> bytes:
@@ -66,7 +67,7 @@ class PlanningTask:
 
         `facts` say the same as `atoms`.
         """
-        kept = [ground.text for ground in self._needed(facts)]
+        operators = [ground.text for ground in self._needed(facts)]
         state = [
             default if layer >= 0 else str(values.index(atom))
             for (layer, values), default, atom in zip(
@@ -75,8 +76,8 @@ class PlanningTask:
         ]
         rows = "\n".join(state)
         return (
-            f"{self._head}begin_state\n{rows}\nend_state\n{self._goal}{len(kept)}\n"
-            f"{''.join(kept)}{self._axioms}"
+            f"{self._head}begin_state\n{rows}\nend_state\n{self._goal}{len(operators)}\n"
+            f"{''.join(operators)}{self._axioms}"
         ).encode()
 
     def _needed(self, facts: Facts) -> list[Ground]:
@@ -126,8 +127,3 @@ def _different(places: set[str], needed: set[str], facts: Facts) -> set[str]:
         location = at.get(place, "")
         groups.setdefault((closed, location if location in matter else ""), place)
     return (places & needed) | set(groups.values())
-
-
-def _ground(name: str, text: str, parameters: Mapping[str, Sequence[str]]) -> Ground:
-    action, *arguments = name.split()
-    return Ground(action, dict(zip(parameters[action], arguments, strict=True)), text)

@@ -11,13 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cepcli.envs.admissible import (
-    AdmissibleActions,
-    requested_instance,
-    require_admissible,
-    text_space,
-)
-from cepcli.envs.base import Split, SymbolicEnv
+from typing_extensions import override
+
+from cepcli.envs.base import Split, TextGame
 from cepcli.envs.textworld.make import GameOptions, game_file, quiet_interpreter
 from cepcli.envs.textworld.text import recipe, short_feedback, short_goal, short_room, squeeze
 
@@ -26,7 +22,7 @@ LOADED_GAMES = 16
 _READ = "examine cookbook"
 
 
-class TextWorldEnv(SymbolicEnv):
+class TextWorldEnv(TextGame):
     """A family of TextWorld games. An instance is the seed that its game was generated with."""
 
     family = "textworld"
@@ -35,72 +31,68 @@ class TextWorldEnv(SymbolicEnv):
         self,
         env_id: str,
         split: Split,
-        options: GameOptions,
         workspace: Path,
+        options: GameOptions,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.env_id = env_id
-        self.max_episode_steps = options.max_episode_steps
-        self.observation_space = text_space()
-        self.action_space = self._space = AdmissibleActions()
-        self._options, self._seeds = options, options.seeds(split)
-        self._workspace, self._progress = workspace, progress
+        super().__init__(env_id, options.seeds(split), options.max_episode_steps)
+        self._options, self._workspace, self._progress = options, workspace, progress
         self._games: dict[int, Any] = {}
-        self._expert: _Expert | None = None
-        self._instance, self._goal, self._recipe = 0, "", ""
+        self._planner: _PlannerOnCopy | None = None
+        self._recipe = ""
         self._needed: set[str] = set()
-        self._taken: list[str] = []
         self._state: Any = None
-        self._actions: tuple[str, ...] = ()
-        self._running = False
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Start an episode; the game is made first if the workspace does not have it."""
-        super().reset(seed=seed)
-        instance = requested_instance(options)
-        if instance is None:
-            instance = self._seeds[int(self.np_random.integers(len(self._seeds)))]
+    @override
+    def start(self, instance: int) -> str:
+        """Start the game, which is made first if the workspace does not have it."""
         self._state = self._load(instance).reset()
-        self._instance, self._goal = instance, short_goal(self._state["objective"])
         self._needed = set(self._state["extra.walkthrough"] or ()) | {_READ}
-        self._recipe, self._taken, self._running = "", [], True
-        self._forget_expert()
-        self._actions = self._admissible()
-        return self._observe("")
+        self._recipe = ""
+        self._forget_planner()
+        return short_goal(self._state["objective"])
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    @override
+    def act(self, action: str) -> tuple[float, bool]:
         """Send a command; the reward is its share of the game's maximum score."""
-        require_admissible(action, self._actions if self._running else (), self.env_id)
         before = self._state["score"]
-        self._state, _, _ = self._games[self._instance].step(action)
-        self._taken.append(action)
+        self._state, _, _ = self._games[self.instance].step(action)
         if action == _READ:
             self._recipe = recipe(self._state["feedback"]) or self._recipe
-        terminated = bool(self._state["won"] or self._state["lost"])
-        truncated = not terminated and len(self._taken) >= self.max_episode_steps
-        self._running = not (terminated or truncated)
-        self._actions = self._admissible()
         reward = (self._state["score"] - before) / self._state["max_score"]
-        text, info = self._observe(short_feedback(self._state["feedback"]))
-        return text, float(reward), terminated, truncated, info
+        return float(reward), bool(self._state["won"] or self._state["lost"])
 
+    @override
+    def observe(self) -> tuple[str, list[str], bool]:
+        state, told = self._state, self._options.feedback and self.taken
+        parts = [
+            short_room(state["description"]),
+            short_feedback(state["feedback"]) if told else "",
+            squeeze(state["inventory"]),
+            self._recipe,
+        ]
+        commands = state["admissible_commands"]
+        actions = [c for c in commands if self._options.examine or self._may_change(c)]
+        text = " ".join(part for part in parts if part)
+        return text, actions or commands, bool(state["won"])
+
+    @override
     def expert_action(self) -> str:
         """The next command of a shortest known way to win from here, wherever the agent went.
 
         A cookbook in reach is read first. Where nothing can win any more: the first action.
         """
-        if _READ in self._actions and not self._recipe:
+        actions = self._space.actions
+        if _READ in actions and not self._recipe:
             return _READ
-        if self._expert is None:
-            self._expert = _Expert(self._file(self._instance))
-        advice = self._expert.advise(self._taken)
-        return advice if advice in self._actions else self._actions[0]
+        if self._planner is None:
+            self._planner = _PlannerOnCopy(self._file(self.instance))
+        advice = self._planner.advise(self.taken)
+        return advice if advice in actions else actions[0]
 
+    @override
     def close(self) -> None:
-        """Stop the interpreters."""
-        self._forget_expert()
+        self._forget_planner()
         for game in self._games.values():
             game.close()
         self._games.clear()
@@ -109,53 +101,31 @@ class TextWorldEnv(SymbolicEnv):
         return game_file(self._options, instance, self._workspace, self._progress)
 
     def _load(self, instance: int) -> Any:
-        game = self._games.pop(instance, None) or _start(self._file(instance), expert=False)
+        game = self._games.pop(instance, None) or _start(self._file(instance), planner=False)
         self._games[instance] = game
         if len(self._games) > LOADED_GAMES:
             self._games.pop(next(iter(self._games))).close()
         return game
 
-    def _forget_expert(self) -> None:
-        if self._expert is not None:
-            self._expert.close()
-        self._expert = None
-
-    def _admissible(self) -> tuple[str, ...]:
-        commands = self._state["admissible_commands"]
-        actions = [c for c in commands if self._options.examine or self._may_change(c)]
-        return tuple(actions or commands)
+    def _forget_planner(self) -> None:
+        if self._planner is not None:
+            self._planner.close()
+        self._planner = None
 
     def _may_change(self, command: str) -> bool:
         if command in ("look", "inventory"):
             return False
         return not command.startswith("examine ") or command in self._needed
 
-    def _observe(self, feedback: str) -> tuple[str, dict[str, Any]]:
-        self._space.actions = self._actions
-        parts = [
-            short_room(self._state["description"]),
-            feedback if self._options.feedback else "",
-            squeeze(self._state["inventory"]),
-            self._recipe,
-        ]
-        text = " ".join(part for part in parts if part)
-        return text, {
-            "text": text,
-            "goal": self._goal,
-            "actions": self._actions,
-            "instance": self._instance,
-            "success": bool(self._state["won"]),
-        }
 
-
-class _Expert:
+class _PlannerOnCopy:
     """textworld's planner on a copy of the episode, which catches up when it is asked.
 
     Planning makes a step several times slower, so the game being played never does it.
     """
 
     def __init__(self, file: Path) -> None:
-        self._game = _start(file, expert=True)
+        self._game = _start(file, planner=True)
         self._state = self._game.reset()
         self._done = 0
 
@@ -172,21 +142,14 @@ class _Expert:
         self._game.close()
 
 
-def _start(file: Path, *, expert: bool) -> Any:
+def _start(file: Path, *, planner: bool) -> Any:
     import textworld
 
-    shown = not expert
+    shown = not planner
     infos = textworld.EnvInfos(
         feedback=True, description=shown, inventory=shown, admissible_commands=shown, won=True,
-        lost=True, score=True, max_score=True, objective=True, policy_commands=expert,
+        lost=True, score=True, max_score=True, objective=True, policy_commands=planner,
         extras=["walkthrough"],
     )  # fmt: skip
     with quiet_interpreter():
         return textworld.start(str(file), infos)
-
-
-def make_textworld(
-    env_id: str, split: Split, workspace: Path, options: Any, progress: Any
-) -> TextWorldEnv:
-    """The factory of the family: `options` say which games."""
-    return TextWorldEnv(env_id, split, options, workspace, progress)

@@ -91,16 +91,12 @@ def short_goal(objective: str) -> str:
     objective = squeeze(objective)
     if not re.search(r"TextWorld|Your objective is to", objective):
         return objective
-    sentences = _SENTENCE.split(objective)
-    kept = [s for s in sentences if not _GREETING.search(s) and not _FAREWELL.match(s)]
-    steps = [_plain_step(s) for s in kept]
+    steps = []
+    for sentence in _SENTENCE.split(objective):
+        if not _GREETING.search(sentence) and not _FAREWELL.match(sentence):
+            step = _EFFORT.sub("", _LEAD.sub("", sentence)).rstrip(".!")
+            steps.append(_ASSURE.sub("make sure ", step[:1].lower() + step[1:]))
     return ", then ".join(step for step in steps if step) or objective
-
-
-def _plain_step(sentence: str) -> str:
-    step = _EFFORT.sub("", _LEAD.sub("", sentence)).rstrip(".!")
-    step = step[:1].lower() + step[1:]
-    return _ASSURE.sub("make sure ", step)
 
 
 def short_room(description: str) -> str:
@@ -109,20 +105,14 @@ def short_room(description: str) -> str:
     name = title.group(1) if title else ""
     paragraphs = description[title.end() if title else 0 :].strip().split("\n\n")
     body = squeeze(" ".join(paragraphs[1:]))
-    exits: list[tuple[int, str]] = []
-    for pattern in _EXITS:
-        exits += [(match.start(), match.group(1)) for match in pattern.finditer(body)]
+    exits = [(m.start(), m.group(1)) for pattern in _EXITS for m in pattern.finditer(body)]
     for pattern in _EXITS:
         body = pattern.sub("", body)
-    body = _without_jokes(body)
+    body = _TAIL.sub("", _SEE.sub("You see", squeeze(body)))
+    body = " ".join(s for s in _SENTENCE.split(body) if not _JOKE.search(s))
     directions = ", ".join(direction for _, direction in sorted(exits))
     parts = [f"{name}." if name else "", body, f"Exits: {directions}." if exits else ""]
     return squeeze(" ".join(parts))
-
-
-def _without_jokes(body: str) -> str:
-    body = _TAIL.sub("", _SEE.sub("You see", squeeze(body)))
-    return " ".join(s for s in _SENTENCE.split(body) if not _JOKE.search(s))
 
 
 def short_feedback(feedback: str) -> str:

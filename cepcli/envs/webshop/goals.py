@@ -4,7 +4,7 @@ import itertools
 import random as python_random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,27 +34,16 @@ _NO_WORDS = re.compile(r"[^\w\s.'%&|+-]|(?<!\d)\.|\.(?!\d)")
 
 
 class Goal(NamedTuple):
-    """What an episode asks for.
+    """What an episode asks for."""
 
-    Attributes:
-        product: the number of the product that it was made of.
-        instruction: the text that the agent reads.
-        attributes: what the purchase is to have.
-        options: the values that are to be chosen.
-        price_upper: the limit of the price, in dollars.
-        query: of the product, its kind.
-        product_category: of the product.
-        weight: how often the goal is drawn, relative to others.
-    """
-
-    product: int
-    instruction: str
-    attributes: tuple[str, ...]
-    options: tuple[str, ...]
-    price_upper: float
-    query: str
-    product_category: str
-    weight: float
+    product: int  # the number of the product that it was made of
+    instruction: str  # the text that the agent reads
+    attributes: tuple[str, ...]  # what the purchase is to have
+    options: tuple[str, ...]  # the values that are to be chosen
+    price_upper: float  # the limit of the price, in dollars
+    query: str  # of the product, its kind
+    product_category: str  # of the product
+    weight: float = 1.0  # how often the goal is drawn, relative to others
 
 
 def make_goals(
@@ -67,15 +56,16 @@ def make_goals(
 
     A synthetic goal is drawn the more often the rarer its attributes are among goals.
     """
-    goals: list[Goal] = []
-    for number, (product, price) in enumerate(zip(products, prices, strict=True)):
-        if kind == "human":
-            goals += _human(number, product, float(price), random)
-        elif product.synthetic is not None:
-            goals += _synthetic(number, product, product.synthetic, float(price), random)
+    goals = [
+        Goal(number, text, made.attributes, options, limit, product.query, product.product_category)
+        for number, (product, price) in enumerate(zip(products, prices, strict=True))
+        for made, text, options, limit in _instructions(product, kind, float(price), random)
+    ]
     if kind == "synthetic":
         often = Counter(attribute for goal in goals for attribute in goal.attributes)
-        goals = [goal._replace(weight=_rarity(goal.attributes, often)) for goal in goals]
+        for number, goal in enumerate(goals):
+            rarity = sum(1 / often[each] for each in goal.attributes) / len(goal.attributes)
+            goals[number] = goal._replace(weight=rarity)
     python_random.Random(ORDER_SEED).shuffle(goals)
     return goals
 
@@ -115,45 +105,22 @@ def _words(text: str) -> str:
     return " ".join(_NO_WORDS.sub(" ", text.lower()).split())
 
 
-def _rarity(attributes: Sequence[str], often: Counter[str]) -> float:
-    return sum(1 / often[attribute] for attribute in attributes) / len(attributes)
-
-
-def _human(number: int, product: Product, price: float, random: np.random.Generator) -> list[Goal]:
-    goals = []
-    for written in product.human:
-        if written.attributes:
-            limit, clause = _limit(price, random)
-            text = written.text.strip(".") + clause
-            goals.append(_goal(number, product, written, text, written.options, limit))
-    return goals
-
-
-def _synthetic(
-    number: int, product: Product, made: Instruction, price: float, random: np.random.Generator
-) -> list[Goal]:
-    """A goal for every combination of options; they share one price limit."""
-    limit, clause = _limit(price, random)
-    names = sorted(product.options)
-    goals = []
-    for values in itertools.product(*(product.options[name] for name in names)):
-        pairs = ", and ".join(f"{k}: {v}" for k, v in zip(names, values, strict=True))
-        text = made.text + (f" with {pairs}" if pairs else "") + clause
-        goals.append(_goal(number, product, made, text, values, limit))
-    return goals
-
-
-def _goal(
-    number: int,
-    product: Product,
-    made: Instruction,
-    text: str,
-    options: tuple[str, ...],
-    limit: float,
-) -> Goal:
-    return Goal(
-        number, text, made.attributes, options, limit, product.query, product.product_category, 1.0
-    )
+def _instructions(
+    product: Product, kind: str, price: float, random: np.random.Generator
+) -> Iterator[tuple[Instruction, str, tuple[str, ...], float]]:
+    """What goals are made of: an instruction, its text, the options to choose, a price limit."""
+    if kind == "human":
+        for written in product.human:
+            if written.attributes:
+                limit, clause = _limit(price, random)
+                yield written, written.text.strip(".") + clause, written.options, limit
+    elif product.synthetic is not None:  # a goal for every combination of options, of one limit
+        limit, clause = _limit(price, random)
+        names = sorted(product.options)
+        for values in itertools.product(*(product.options[name] for name in names)):
+            pairs = ", and ".join(f"{k}: {v}" for k, v in zip(names, values, strict=True))
+            text = product.synthetic.text + (f" with {pairs}" if pairs else "") + clause
+            yield product.synthetic, text, values, limit
 
 
 def _limit(price: float, random: np.random.Generator) -> tuple[float, str]:

@@ -17,32 +17,21 @@ _WORD = re.compile(r"['’]s\b|[^\W_]+")
 _TABLE = Path(__file__).with_name("nouns.json")
 
 
-class Words(TypedDict):
-    """What is known of the words of one spelling.
+class SpellingRule(TypedDict):
+    """What is known of the words of one spelling."""
 
-    Attributes:
-        noun: whether those that are not listed are nouns.
-        others: those of which the opposite is true, in lower case, sorted.
-    """
-
-    noun: bool
-    others: list[str]
+    noun: bool  # whether those that are not listed are nouns
+    others: list[str]  # those of which the opposite is true, in lower case, sorted
 
 
-def nouns_of(name: str, table: Mapping[Spelling, Words] | None = None) -> list[str]:
+def nouns_of(name: str, table: Mapping[Spelling, SpellingRule] | None = None) -> list[str]:
     """The nouns and proper nouns of a product's name, in lower case and in order.
 
-    Args:
-        name: of the product.
-        table: words by spelling; the table that comes with cep if None.
+    `table` has the words by spelling; without one it is the table that comes with cep.
     """
-    known = _shipped() if table is None else {key: _lookup(row) for key, row in table.items()}
-    found = []
-    for word, _ in words_of(name):
-        noun, others = known[spelling(word)]
-        if noun != (word.lower() in others):
-            found.append(word.lower())
-    return found
+    known = _shipped() if table is None else _lookups(table)
+    words = ((word.lower(), known[spelling(word)]) for word, _ in words_of(name))
+    return [word for word, (noun, others) in words if noun != (word in others)]
 
 
 def words_of(name: str) -> list[tuple[str, int]]:
@@ -64,9 +53,10 @@ def spelling(word: str) -> Spelling:
 
 @cache
 def _shipped() -> dict[Spelling, tuple[bool, frozenset[str]]]:
-    table: dict[Spelling, Words] = json.loads(_TABLE.read_text(encoding="utf-8"))
-    return {key: _lookup(row) for key, row in table.items()}
+    return _lookups(json.loads(_TABLE.read_text(encoding="utf-8")))
 
 
-def _lookup(row: Words) -> tuple[bool, frozenset[str]]:
-    return row["noun"], frozenset(row["others"])
+def _lookups(
+    table: Mapping[Spelling, SpellingRule],
+) -> dict[Spelling, tuple[bool, frozenset[str]]]:
+    return {key: (row["noun"], frozenset(row["others"])) for key, row in table.items()}

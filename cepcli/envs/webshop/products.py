@@ -44,41 +44,25 @@ class Instruction(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A product as WebShop's engine knows it.
+    """A product as WebShop's engine knows it."""
 
-    Attributes:
-        asin: its number, at most ten characters, distinct.
-        name: its title, with whatever blanks the file has.
-        description: a paragraph; may be empty.
-        features: its bullet points.
-        category: one of a few departments.
-        query: the search that found it, lowercase: the kind of product.
-        product_category: departments from large to small, joined by " › ".
-        options: values by the name of the option, both lowercase, in the order of the page.
-        attributes: word pairs such as "easy clean"; never shown on a page.
-        pricing: no price, one, or the ends of a range, in dollars.
-        price_tag: what pages say of it.
-        rating: what pages say of it.
-        reviews: of customers.
-        synthetic: the instruction made of attributes; its options are all combinations.
-        human: the instructions that people wrote.
-    """
-
-    asin: str
-    name: str
-    description: str
-    features: tuple[str, ...]
-    category: str
-    query: str
-    product_category: str
+    asin: str  # its number, at most ten characters, distinct
+    name: str  # its title, with whatever blanks the file has
+    description: str  # a paragraph; may be empty
+    features: tuple[str, ...]  # its bullet points
+    category: str  # one of a few departments
+    query: str  # the search that found it, lowercase: the kind of product
+    product_category: str  # departments from large to small, joined by " › "
+    #: values by the name of the option, both lowercase, in the order of the page
     options: dict[str, tuple[str, ...]]
-    attributes: tuple[str, ...]
-    pricing: tuple[float, ...]
-    price_tag: str
-    rating: str
-    reviews: tuple[Review, ...]
+    attributes: tuple[str, ...]  # word pairs such as "easy clean"; never shown on a page
+    pricing: tuple[float, ...]  # no price, one, or the ends of a range, in dollars
+    price_tag: str  # what pages say of it
+    rating: str  # what pages say of it
+    reviews: tuple[Review, ...]  # of customers
+    #: the instruction made of attributes; its options are all combinations
     synthetic: Instruction | None
-    human: tuple[Instruction, ...]
+    human: tuple[Instruction, ...]  # the instructions that people wrote
 
 
 def read_products(
@@ -109,7 +93,7 @@ def read_products(
     )
     if not any(product.asin in attributes for product in products):
         raise EnvError(
-            f"`{known}` knows none of the products of `{items}`: they are of different versions.",
+            f"`{known}` has none of the products of `{items}`: the versions differ.",
             f"Fetch both again. {FETCH}",
         )
     return products
@@ -145,7 +129,7 @@ def parse_products(
         with _format(where[0], f"product {number} ({asin})"):
             products[asin] = _product(item, attributes, synthetic, written)
     if not products:
-        raise EnvError(f"`{where[0]}` holds no product.", FETCH)
+        raise EnvError(f"`{where[0]}` contains no products.", FETCH)
     return list(products.values())
 
 
@@ -153,7 +137,12 @@ def draw_prices(
     products: Sequence[Product], random: np.random.Generator
 ) -> Float[np.ndarray, " products"]:
     """What each product costs, in dollars: where its price is a range, one uniform draw."""
-    return np.array([_price(product.pricing, random) for product in products])
+    return np.array(
+        [
+            float(random.uniform(min(p.pricing), max(p.pricing))) if p.pricing else MISSING_PRICE
+            for p in products
+        ]
+    )
 
 
 def search_text(product: Product) -> str:
@@ -163,22 +152,16 @@ def search_text(product: Product) -> str:
     return " ".join([product.name, product.description, first, options]).lower()
 
 
-def _price(pricing: tuple[float, ...], random: np.random.Generator) -> float:
-    if not pricing:
-        return MISSING_PRICE
-    return float(random.uniform(min(pricing), max(pricing)))
-
-
 def _find(folder: Path, names: Sequence[str], files: str) -> Path:
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if found:
-        return found[0]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
     others = [n.replace("_1000", "") if files == "1000" else f"{n[:-5]}_1000.json" for n in names]
-    there = any((folder / name).is_file() for name in others)
-    other = "all" if files == "1000" else "1000"
+    hint, other = FETCH, "all" if files == "1000" else "1000"
+    if any((folder / name).is_file() for name in others):
+        hint = f"Files of the other size are there: --set env_options.files={other}"
     raise EnvError(
-        f"`{folder}` holds no {' or '.join(names)}, WebShop's products and their attributes.",
-        f"Files of the other size are there: --set env_options.files={other}" if there else FETCH,
+        f"`{folder}` has no {' or '.join(names)}, WebShop's products and their attributes.", hint
     )
 
 
@@ -188,14 +171,13 @@ def _read(file: Path, kind: type[list] | type[dict]) -> Any:
     except OSError as error:
         raise EnvError(f"Cannot read `{file}`: {error.strerror}.", FETCH) from error
     except ValueError as error:
-        raise EnvError(
-            f"`{file}` is no JSON, or breaks off: {error}.", f"Fetch it again. {FETCH}"
-        ) from error
+        message = f"`{file}` is not JSON, or is cut short: {error}."
+        raise EnvError(message, f"Fetch it again. {FETCH}") from error
     if not isinstance(content, kind):
+        expected = "a list of products" if kind is list else "an object by ASIN"
+        found = "object" if kind is list else "list"
         raise EnvError(
-            f"`{file}` is not of the version that is read here: it holds a JSON "
-            f"{'object' if kind is list else 'list'}, expected "
-            f"{'a list of products' if kind is list else 'an object by ASIN'}.",
+            f"`{file}` has an unexpected format: it holds a JSON {found}, expected {expected}.",
             FETCH,
         )
     return content
@@ -212,14 +194,7 @@ def _format(file: str, what: str) -> Iterator[None]:
         reason = f"does not fit: {error}"
     else:
         return
-    raise EnvError(f"`{file}` is not of the version that is read here: {what} {reason}.", FETCH)
-
-
-def _text(item: Mapping[str, Any], key: str) -> str:
-    value = _mapping(item)[key]
-    if not isinstance(value, str):
-        raise TypeError(f"`{key}` is {value!r:.40}, expected a string")
-    return value
+    raise EnvError(f"`{file}` has an unexpected format: {what} {reason}.", FETCH)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -228,14 +203,21 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _texts(item: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def _text(item: Any, key: str) -> str:
+    value = _mapping(item)[key]
+    if not isinstance(value, str):
+        raise TypeError(f"`{key}` is {value!r:.40}, expected a string")
+    return value
+
+
+def _texts(item: Any, key: str) -> tuple[str, ...]:
     values = _mapping(item)[key]
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"`{key}` is {values!r:.40}, expected a list of strings")
     return tuple(values)
 
 
-def _attributes(known: Mapping[str, Any]) -> tuple[tuple[str, ...], Instruction | None]:
+def _attributes(known: Any) -> tuple[tuple[str, ...], Instruction | None]:
     """A product's attributes and synthetic instruction, by either of two names for the former."""
     key = "attributes" if "attributes" in _mapping(known) else "Attributes"
     attributes = _texts(known, key) if key in known else NO_ATTRIBUTES
@@ -247,12 +229,9 @@ def _attributes(known: Mapping[str, Any]) -> tuple[tuple[str, ...], Instruction 
     return attributes, Instruction(_text(known, "instruction"), wanted, ())
 
 
-def _written(entry: Mapping[str, Any]) -> Instruction:
-    return Instruction(
-        _text(entry, "instruction"),
-        _texts(entry, "instruction_attributes"),
-        _texts(entry, "instruction_options"),
-    )
+def _written(entry: Any) -> Instruction:
+    listed = (_texts(entry, f"instruction_{name}") for name in ("attributes", "options"))
+    return Instruction(_text(entry, "instruction"), *listed)
 
 
 def _product(
@@ -262,15 +241,14 @@ def _product(
     human: tuple[Instruction, ...],
 ) -> Product:
     asin, name, category, query, departments = (_text(item, key) for key in _TEXTS)
-    listed = isinstance(item["small_description"], list)
+    read_features = _texts if isinstance(item["small_description"], list) else _text
+    features = read_features(item, "small_description")
     pricing = _pricing(item.get("pricing"))
     return Product(
         asin=asin,
         name=name,
         description=_text(item, "full_description"),
-        features=_texts(item, "small_description")
-        if listed
-        else (_text(item, "small_description"),),
+        features=(features,) if isinstance(features, str) else features,
         category=category,
         query=query.lower().strip(),
         product_category=departments,
@@ -287,11 +265,9 @@ def _product(
 
 def _pricing(pricing: Any) -> tuple[float, ...]:
     """Numbers as the engine keeps them, or a text as a shop prints it: "$19.99 to $27.99"."""
-    if not pricing:
-        return ()
     if isinstance(pricing, str):
         pricing = [re.sub(r"[^\d.]", "", part) for part in pricing.split("$")[1:]]
-    prices = tuple(float(price) for price in pricing[:2])
+    prices = tuple(float(price) for price in (pricing or ())[:2])
     if not all(0 <= price < math.inf for price in prices):
         raise ValueError(f"`pricing` is {pricing!r:.40}, expected dollars")
     return prices
@@ -299,15 +275,12 @@ def _pricing(pricing: Any) -> tuple[float, ...]:
 
 def _options(groups: Any) -> dict[str, tuple[str, ...]]:
     """Values by option; an empty value, which nothing can click, is left out."""
-    return {
-        name.lower(): tuple(value for value in map(_option, contents) if value)
-        for name, contents in _mapping(groups or {}).items()
-        if contents is not None
-    }
-
-
-def _option(content: Mapping[str, Any]) -> str:
-    return " ".join(_text(content, "value").replace("/", " | ").lower().split())
+    options = {}
+    for name, contents in _mapping(groups or {}).items():
+        if contents is not None:
+            texts = (_text(each, "value").replace("/", " | ").lower() for each in contents)
+            options[name.lower()] = tuple(" ".join(text.split()) for text in texts if text.strip())
+    return options
 
 
 def _review(entry: Mapping[str, Any]) -> Review:

@@ -30,27 +30,17 @@ COLORS = (
     "skull", "slate", "steel", "stone", "stonewash", "sunflower", "tan", "taupe", "teal", "tiger",
     "turquoise", "violet", "walnut", "wheat", "white", "wine", "yellow",
 )  # fmt: skip
-_SEPARATOR = "›"
 
 
 class Reward(NamedTuple):
-    """A purchase's reward and what it is made of.
+    """A purchase's reward and what it is made of."""
 
-    Attributes:
-        total: from 0 to 1.
-        type_score: the factor for a product of the wrong kind: 1, 0.5, 0.1 or 0.
-        title_score: the share of the goal's nouns that the product's name has.
-        attributes: how many of the goal's attributes the product has.
-        options: how many of the goal's options were chosen.
-        price: whether the price is within the limit.
-    """
-
-    total: float
-    type_score: float
-    title_score: float
-    attributes: int
-    options: int
-    price: bool
+    total: float  # from 0 to 1
+    type_score: float  # the factor for a product of the wrong kind: 1, 0.5, 0.1 or 0
+    title_score: float  # the share of the goal's nouns that the product's name has
+    attributes: int  # how many of the goal's attributes the product has
+    options: int  # how many of the goal's options were chosen
+    price: bool  # whether the price is within the limit
 
 
 def reward(
@@ -58,12 +48,7 @@ def reward(
 ) -> Reward:
     """The reward of buying `bought` at `price` dollars with the option values `chosen`.
 
-    Args:
-        bought: the product.
-        goal: what was asked for.
-        price: of the product, in dollars.
-        chosen: values of its options.
-        nouns: those of the name of `bought`, and of the name of the goal's product, lowercase.
+    `nouns` are those of the name of `bought`, and of the name of the goal's product, lowercase.
     """
     title_score = shared_nouns(*nouns)
     type_score = type_factor(bought, goal, title_score)
@@ -90,8 +75,10 @@ def type_factor(bought: Product, goal: Goal, title_score: float) -> float:
         return 0.0
     if title_score < 0.1:
         return 0.1
-    departments = _departments(bought.product_category) & _departments(goal.product_category)
-    same = bought.query == goal.query or len(departments) >= 2 or title_score > 0.2
+    of_bought, of_goal = (
+        {part.strip() for part in each.product_category.split("›")} for each in (bought, goal)
+    )
+    same = bought.query == goal.query or len(of_bought & of_goal) >= 2 or title_score > 0.2
     return 1.0 if same else 0.5
 
 
@@ -119,7 +106,3 @@ def similar(one: str, other: str) -> bool:
 def normal_color(value: str) -> str:
     """The first known colour that occurs in an option's value, or else the value."""
     return next((color for color in COLORS if color in value), value)
-
-
-def _departments(product_category: str) -> set[str]:
-    return {part.strip() for part in product_category.split(_SEPARATOR)}

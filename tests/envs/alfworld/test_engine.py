@@ -13,9 +13,8 @@ import pytest
 
 from cepcli.envs.alfworld.compile import compiled_game
 from cepcli.envs.alfworld.engine import AlfworldEngine, printed_names
-from cepcli.envs.alfworld.facts import Facts
-from cepcli.envs.alfworld.homes import OPENABLE
-from cepcli.envs.alfworld.household import TASK_TYPES, Household, household_file
+from cepcli.envs.alfworld.household import TASK_TYPES, Household, homes, household_file
+from cepcli.envs.alfworld.state import Facts
 
 pytestmark = pytest.mark.usefixtures("quick_makers")
 STEPS = 20
@@ -181,7 +180,7 @@ def test_the_plan_ends_where_the_agent_stands_if_that_place_will_do(engine, game
         problem, goal = json.loads(file.read_text())["pddl_problem"].split("(:goal")
         place = goal.partition("(receptacleType ?r ")[2].partition("Type")[0]
         numbers = set(re.findall(rf"{place}_bar_\d+", problem))
-        if len(numbers) > 1 and place not in OPENABLE:
+        if len(numbers) > 1 and place not in homes().openable:
             break
     game, place = compiled_game(file, games, None), place.lower()
     for number in range(1, len(numbers) + 1):

@@ -29,7 +29,7 @@ def make(games):
     made = []
 
     def build(options, split="train"):
-        made.append(TextWorldEnv("textworld/test", split, options, games))
+        made.append(TextWorldEnv("textworld/test", split, games, options))
         return made[-1]
 
     yield build

@@ -9,13 +9,9 @@ import pytest
 
 from cepcli.envs.catalog import full_options, make_env
 from cepcli.envs.checker import check_env
-from cepcli.envs.webshop.env import WebShopEnv
-from cepcli.envs.webshop.expert import Expert, picks
+from cepcli.envs.webshop.env import ShopExpert, ShopWorld, WebShopEnv, open_world, picks
 from cepcli.envs.webshop.goals import searches
-from cepcli.envs.webshop.options import WebShopOptions
-from cepcli.envs.webshop.pages import Place
-from cepcli.envs.webshop.search import SearchEngine
-from cepcli.envs.webshop.world import World, open_world
+from cepcli.envs.webshop.shop import Place, SearchEngine, WebShopOptions
 from cepcli.errors import ConfigError, EnvError
 from tests.envs.real_data import WEBSHOP
 from tests.envs.shops import ITEMS, KNOWN, item, option
@@ -70,10 +66,10 @@ def test_the_contract_is_kept(make, options):
 
 def test_an_episode_of_the_hand_made_shop(folder, games):
     options = WebShopOptions(folder=str(folder))
-    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    env = WebShopEnv("webshop", "train", games, options)
     number = next(i for i, g in enumerate(env.world.goals) if g.options == ("navy blue", "large"))
     _, info = env.reset(options={"instance": number})
-    limit = env.goal.price_upper
+    limit = env.world.goals[number].price_upper
     assert info["goal"] == (
         "Find me super soft throw blankets with color: navy blue, and size: large"
         f", and price lower than {limit:.2f} dollars"
@@ -101,7 +97,7 @@ def test_an_episode_of_the_hand_made_shop(folder, games):
 
 def test_a_wrong_product_is_worth_what_its_name_and_kind_say(folder, games):
     options = WebShopOptions(folder=str(folder))
-    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    env = WebShopEnv("webshop", "train", games, options)
     goal = next(g for g in env.world.goals if g.options == ("red", "large"))
     assert env.world.nouns[1] == ["acme", "soft", "blue", "blanket"]
     # 3 of the 4 nouns, the attribute, no option, a price of 10 $.
@@ -115,7 +111,7 @@ def test_nearly_all_is_no_success(folder, games):
     known = {**KNOWN["B000000001"], "instruction_attributes": ["super soft"] * 10}
     (folder / "items_ins_v2_1000.json").write_text(json.dumps({**KNOWN, "B000000001": known}))
     options = WebShopOptions(folder=str(folder))
-    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    env = WebShopEnv("webshop", "train", games, options)
     number = next(i for i, g in enumerate(env.world.goals) if g.options == ("navy blue", "large"))
     env.reset(options={"instance": number})
     for action in (env.expert_action(), "click[b000000001]", "click[large]", "click[buy now]"):
@@ -127,8 +123,8 @@ def test_goals_are_drawn_as_often_as_their_weights_say(make):
     env = make()
     env.reset(seed=0)
     goals = env.world.goals
-    heavy = sorted(env._instances, key=lambda i: goals[i].weight)[len(env._instances) // 2 :]
-    share = sum(goals[i].weight for i in heavy) / sum(goals[i].weight for i in env._instances)
+    heavy = sorted(env.instances, key=lambda i: goals[i].weight)[len(env.instances) // 2 :]
+    share = sum(goals[i].weight for i in heavy) / sum(goals[i].weight for i in env.instances)
     drawn = [env.reset()[1]["instance"] for _ in range(3000)]
     assert share > 0.6
     assert np.isin(drawn, heavy).mean() == pytest.approx(share, abs=0.04)
@@ -152,7 +148,7 @@ def test_the_oracle_finds_the_way_back_from_anywhere(make):
 
 def _strays(env, info, wander):
     """Anything but a purchase for forty steps, then the oracle."""
-    if env._taken >= 40:
+    if len(env.taken) >= 40:
         return env.expert_action()
     action = wander(env, info)
     return info["actions"][0] if action == "click[buy now]" else action
@@ -171,7 +167,7 @@ def test_the_oracle_takes_the_best_that_is_found_where_its_product_is_not(tmp_pa
     (tmp_path / "items_shuffle_1000.json").write_text(json.dumps([hidden, other, *ITEMS]))
     (tmp_path / "items_ins_v2_1000.json").write_text(json.dumps(known))
     options = WebShopOptions(folder=str(tmp_path))
-    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    env = WebShopEnv("webshop", "train", games, options)
     number = next(i for i, g in enumerate(env.world.goals) if g.product == 0)
     trace = play(env, expert, options={"instance": number})
     assert trace[-1][0].startswith("Thank you")
@@ -216,7 +212,7 @@ def test_the_splits_share_neither_goals_nor_products(make):
     assert not drawn[0] & drawn[1]
     products = [{goals[i].product for i in instances} for instances in drawn]
     assert not products[0] & products[1]
-    assert len(set(train._instances) | set(heldout._instances)) == len(goals)
+    assert len(set(train.instances) | set(heldout.instances)) == len(goals)
 
 
 def test_truncation_ends_the_episode_without_reward(make):
@@ -240,8 +236,8 @@ def test_a_purchase_at_the_last_step_is_no_truncation(make):
 
 def test_the_oracle_leaves_an_item_by_the_shortest_way(folder, games):
     options = WebShopOptions(folder=str(folder))
-    world = open_world(options, games)
-    oracle = Expert(world, world.goals[0], searches(world.goals[0].instruction))
+    world = open_world(options)
+    oracle = ShopExpert(world, world.goals[0], searches(world.goals[0].instruction))
     other = next(n for n in range(4) if n != world.goals[0].product)
     query = searches(world.goals[0].instruction)[0]
     assert oracle.advise(Place("item", query, 1, other)) == "click[< prev]"
@@ -269,11 +265,13 @@ def test_an_instance_that_there_is_not(make):
 def test_a_query_is_searched_once_and_nothing_is_rewarded_before_it_is_bought(make, monkeypatch):
     env = make()
     searched, rewarded = [], []
-    search, reward = SearchEngine.search, World.reward
+    search, reward = SearchEngine.search, ShopWorld.reward
     monkeypatch.setattr(
         SearchEngine, "search", lambda self, *a: searched.append(a[0]) or search(self, *a)
     )
-    monkeypatch.setattr(World, "reward", lambda self, *a: rewarded.append(a) or reward(self, *a))
+    monkeypatch.setattr(
+        ShopWorld, "reward", lambda self, *a: rewarded.append(a) or reward(self, *a)
+    )
     bought, asked = 0, set()
     for seed in range(5):
         for text, info, _ in play(env, wandering(seed), seed=seed):
@@ -286,13 +284,13 @@ def test_a_query_is_searched_once_and_nothing_is_rewarded_before_it_is_bought(ma
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"products": 0}, "`products` is 0"),
-        ({"page_size": 0}, "`page_size` is 0"),
-        ({"title_words": 0}, "`title_words` is 0"),
-        ({"max_episode_steps": 0}, "`max_episode_steps` is 0"),
-        ({"heldout_share": 1.0}, "`heldout_share` is 1.0"),
-        ({"heldout_share": 0.0}, "`heldout_share` is 0.0"),
-        ({"seed": -1}, "`seed` is -1"),
+        ({"products": 0}, "products is 0"),
+        ({"page_size": 0}, "page_size is 0"),
+        ({"title_words": 0}, "title_words is 0"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0"),
+        ({"heldout_share": 1.0}, "heldout_share is 1.0"),
+        ({"heldout_share": 0.0}, "heldout_share is 0.0"),
+        ({"seed": -1}, "seed is -1"),
         ({"folder": "x"}, "`generated` is true and `folder` is 'x'"),
         ({"goals": "human"}, "people wrote goals for those"),
         ({"item_links": "picture"}, "item_links"),
@@ -306,13 +304,13 @@ def test_options_that_do_not_fit(make, options, message):
 def test_the_variable_names_the_folder_and_options_go_before_it(folder, games, monkeypatch):
     told = []
     monkeypatch.setenv("WEBSHOP_DATA", str(folder))
-    assert len(open_world(WebShopOptions(), games, told.append).products) == 4
+    assert len(open_world(WebShopOptions(), told.append).products) == 4
     assert told[0] == f"WebShop: 4 products of {folder}, 9 goals"
-    assert len(open_world(WebShopOptions(**SMALL), games).products) == 150
+    assert len(open_world(WebShopOptions(**SMALL)).products) == 150
     monkeypatch.setenv("WEBSHOP_DATA", str(folder / "nowhere"))
-    assert len(open_world(WebShopOptions(folder=str(folder)), games).products) == 4
+    assert len(open_world(WebShopOptions(folder=str(folder))).products) == 4
     with pytest.raises(EnvError, match="nowhere`, does not exist"):
-        open_world(WebShopOptions(), games)
+        open_world(WebShopOptions())
 
 
 def test_the_record_of_a_run_names_its_products_whatever_the_variable_says_later(
@@ -353,14 +351,14 @@ def test_environments_share_one_shop_for_as_long_as_one_is_in_use(make):
 def test_a_shop_without_goals_for_both_splits(folder, games, goals, products):
     options = WebShopOptions(folder=str(folder), goals=goals, products=products)
     with pytest.raises(EnvError, match=f"have {goals} goals for fewer than two"):
-        open_world(options, games)
+        open_world(options)
 
 
 def test_every_text_is_in_the_observation_space(folder, games):
     starred = item("B000000009", name="Ölbad 油", Rating="4 ★", full_description="Schön.")
     (folder / "items_shuffle_1000.json").write_text(json.dumps([starred, *ITEMS]))
     options = WebShopOptions(folder=str(folder))
-    env = WebShopEnv("webshop", "train", options, open_world(options, games))
+    env = WebShopEnv("webshop", "train", games, options)
     for place in (Place("item", item=0), Place("sub", item=0, sub="Description")):
         assert env.observation_space.contains(env.world.shop.text(place))
 
@@ -368,10 +366,10 @@ def test_every_text_is_in_the_observation_space(folder, games):
 @pytest.mark.skipif(not WEBSHOP.is_dir(), reason=f"there are no files of WebShop in {WEBSHOP}")
 def test_the_real_shop_is_played_and_the_oracle_buys_what_was_asked(games):
     options = WebShopOptions(folder=str(WEBSHOP))
-    world = open_world(options, games)
+    world = open_world(options)
     assert len(world.goals) == 6910
-    env = WebShopEnv("webshop", "train", options, world)
-    check_env(env, heldout=WebShopEnv("webshop", "heldout", options, world), episodes=3)
+    env = WebShopEnv("webshop", "train", games, options)
+    check_env(env, heldout=WebShopEnv("webshop", "heldout", games, options), episodes=3)
     env.reset(seed=0)
     rewards = [play(env, expert)[-1][2] for _ in range(60)]
     assert np.mean(rewards) > 0.95

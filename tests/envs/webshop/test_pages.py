@@ -2,11 +2,9 @@
 
 import pytest
 
-from cepcli.envs.admissible import MAX_TEXT
-from cepcli.envs.webshop.options import WebShopOptions
-from cepcli.envs.webshop.pages import TOP, Place, Shop
+from cepcli.envs.base import MAX_TEXT
 from cepcli.envs.webshop.products import parse_products
-from cepcli.envs.webshop.search import SearchEngine
+from cepcli.envs.webshop.shop import TOP, Place, SearchEngine, Shop, WebShopOptions
 from tests.envs.shops import item, shop
 
 START = Place("index")
@@ -218,7 +216,7 @@ def test_a_page_that_is_too_long_is_cut_after_a_whole_word():
 
 
 def test_results_are_remembered_and_forgotten_without_a_difference(monkeypatch):
-    monkeypatch.setattr("cepcli.envs.webshop.pages._REMEMBERED", 1)
+    monkeypatch.setattr("cepcli.envs.webshop.shop._REMEMBERED", 1)
     world = shop()
     before = world.results("blanket")
     world.results("lamp")

@@ -124,13 +124,13 @@ def test_a_folder_that_is_not_there(tmp_path):
 @pytest.mark.parametrize("missing", ["items_shuffle_1000.json", "items_ins_v2_1000.json"])
 def test_a_file_that_is_missing_is_named(folder, missing):
     (folder / missing).unlink()
-    with pytest.raises(EnvError, match="holds no " + missing.replace(".", r"\.")) as error:
+    with pytest.raises(EnvError, match="has no " + missing.replace(".", r"\.")) as error:
         read_products(folder, "1000")
     assert "setup.sh" in error.value.hint
 
 
 def test_files_of_the_other_size_are_pointed_at(folder):
-    with pytest.raises(EnvError, match=r"holds no items_shuffle\.json or products\.json") as error:
+    with pytest.raises(EnvError, match=r"has no items_shuffle\.json or products\.json") as error:
         read_products(folder, "all")
     assert error.value.hint.endswith("--set env_options.files=1000")
     for file in list(folder.iterdir()):
@@ -145,14 +145,14 @@ def test_files_of_the_other_size_are_pointed_at(folder):
 def test_a_file_that_breaks_off_is_named_with_the_place(folder, name):
     file = folder / name
     file.write_text(file.read_text()[:200])
-    with pytest.raises(EnvError, match=rf"{name}` is no JSON, or breaks off: .*line 1") as error:
+    with pytest.raises(EnvError, match=rf"{name}` is not JSON, or is cut short: .*line 1") as error:
         read_products(folder, "1000")
     assert error.value.hint.startswith("Fetch it again.")
 
 
 def test_a_file_that_is_no_text_is_named(folder):
     (folder / "items_shuffle_1000.json").write_bytes(b"\x80\x81")
-    with pytest.raises(EnvError, match=r"items_shuffle_1000\.json` is no JSON"):
+    with pytest.raises(EnvError, match=r"items_shuffle_1000\.json` is not JSON"):
         read_products(folder, "1000")
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_is_no_text_is_named(folder):
     [
         ("items_shuffle_1000.json", {}, "holds a JSON object, expected a list of products"),
         ("items_ins_v2_1000.json", [], "holds a JSON list, expected an object by ASIN"),
-        ("items_shuffle_1000.json", [], "holds no product"),
+        ("items_shuffle_1000.json", [], "contains no products"),
         ("items_shuffle_1000.json", ["x"], "product 0 does not fit: it is 'x', expected an object"),
         ("items_shuffle_1000.json", [{"name": "x"}], "product 0 lacks `asin`"),
         ("items_shuffle_1000.json", [item("B1", name=7)],
@@ -194,7 +194,7 @@ def test_a_file_of_another_version_is_named_with_the_product(folder, name, conte
 @pytest.mark.parametrize("content", [{}, {"B999999999": {"attributes": ["super soft"]}}])
 def test_attributes_of_other_products_are_named(folder, content):
     (folder / "items_ins_v2_1000.json").write_text(json.dumps(content))
-    with pytest.raises(EnvError, match=r"v2_1000\.json` knows none of the products") as error:
+    with pytest.raises(EnvError, match=r"v2_1000\.json` has none of the products") as error:
         read_products(folder, "1000")
     assert error.value.hint.startswith("Fetch both again.")
 

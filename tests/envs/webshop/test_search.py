@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cepcli.envs.webshop.products import read_products, search_text
-from cepcli.envs.webshop.search import SearchEngine
+from cepcli.envs.webshop.shop import SearchEngine
 from tests.envs.real_data import WEBSHOP
 
 

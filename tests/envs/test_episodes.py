@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cepcli.envs.parallel_episodes import play_lanes
+from cepcli.envs.episodes import play_episodes
 from cepcli.errors import Interrupted
 from tests.agents.control_worlds import Point
 from tests.agents.worlds import Corridor
@@ -16,7 +16,7 @@ def played(lanes, episodes=5):
         draws = [int(torch.randint(2, (), generator=lane.noise)) for lane in lanes]
         return [lane.tracker.state.actions[draw] for lane, draw in zip(lanes, draws, strict=True)]
 
-    return play_lanes([Corridor() for _ in range(lanes)], episodes, 3, act), running
+    return play_episodes([Corridor() for _ in range(lanes)], episodes, 3, act), running
 
 
 def test_lanes_change_nothing_about_an_episode():
@@ -35,7 +35,7 @@ def test_fewer_episodes_than_lanes_leave_lanes_idle():
 
 
 def test_control_is_played_by_the_same_loop():
-    trackers = play_lanes([Point(), Point()], 3, 0, lambda lanes: [[0.0]] * len(lanes))
+    trackers = play_episodes([Point(), Point()], 3, 0, lambda lanes: [[0.0]] * len(lanes))
     assert [len(tracker.actions) for tracker in trackers] == [17, 17, 17]
     assert len({tracker.instance for tracker in trackers}) > 1
 
@@ -45,4 +45,4 @@ def test_an_interrupt_ends_it_between_rounds():
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        play_lanes([Corridor()], 1, 0, lambda lanes: ["go left"], interrupted)
+        play_episodes([Corridor()], 1, 0, lambda lanes: ["go left"], interrupted)

@@ -1,10 +1,27 @@
-"""The fifty Meta-World tasks: what they ask for, what the 39 numbers mean, the hand's primitives.
+"""Meta-World's fifty tasks behind `cepcli.envs.control`.
 
-The observation is the package's: eighteen numbers of now, the same of one step ago, and the goal's
-position, which is shown as in its single-task benchmark MT1. Loads no simulator.
+The package's `reset(seed=...)` is not deterministic, because the task wrapper draws from its own
+generator. So the raw class is used, and an instance is one of the hundred tasks that two seeds of
+MT1 make: the first fifty are for training, the others held out. The observation is the package's:
+eighteen numbers of now, the same of one step ago, and the goal's position, as in MT1.
 """
 
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from typing_extensions import override
+
+from cepcli.config import POSITIVE, Settings, setting
+from cepcli.envs.base import Split
 from cepcli.envs.control import ControlSpec, Feature, Primitive
+from cepcli.envs.simulator import SimulatorEnv, load
+from cepcli.errors import EnvError
 
 #: Task text by name; the package's ids are these with "-v3".
 TASKS = {
@@ -77,8 +94,6 @@ W_FIRST = frozenset({
     "hand-insert", "peg-unplug-side", "pick-out-of-hole", "sweep",
 })  # fmt: skip
 
-_STEPS = 500
-
 
 def _moment(prefix: str, when: str, order: str) -> tuple[Feature, ...]:
     """The eighteen numbers of one moment; the names of a quaternion's are the family's."""
@@ -125,6 +140,116 @@ def spec(name: str) -> ControlSpec:
         features=_BY_MUJOCO if name in W_FIRST else _BY_SCIPY,
         primitives=PRIMITIVES,
         controls=4,
-        max_episode_steps=_STEPS,
+        max_episode_steps=500,
         solvable=True,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MetaWorldOptions(Settings):
+    """How a Meta-World task is played."""
+
+    terminate_on_success: bool = setting(False, "end the episode at success; the benchmark goes on")
+    nominal: bool = setting(
+        True, "primitives suggest controls, on which the actor learns a residual"
+    )
+    gain: float = setting(10.0, "control per metre of distance of those, 1/m", POSITIVE)
+
+
+_PER_SPLIT = 50
+_SEEDS = {"train": 42, "heldout": 43}
+_ABOVE = 0.12  # metres over the object
+_OPEN, _CLOSE = -1.0, 1.0
+_NEARLY_OPEN = 0.8  # gripper opening from which it holds nothing
+
+
+@cache
+def _tasks(name: str, split: Split) -> list[Any]:
+    """The instances of a split, in order; the package takes a third of a second to draw them."""
+    return load("metaworld").MT1(f"{name}-v3", seed=_SEEDS[split]).train_tasks
+
+
+class MetaWorldControl(SimulatorEnv):
+    """One task; `success` says whether it has been solved in this episode."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012  (gymnasium's own)
+
+    def __init__(
+        self, env_id: str, split: Split, workspace: Path, options: MetaWorldOptions, progress: Any
+    ) -> None:
+        self._name, self._options = env_id.partition("/")[2], options
+        raw_class = load("metaworld.env_dict").ALL_V3_ENVIRONMENTS[f"{self._name}-v3"]
+        raw = raw_class(render_mode="rgb_array", width=320, height=240)
+        raw.set_task(_tasks(self._name, split)[0])
+        first = 0 if split == "train" else _PER_SPLIT
+        super().__init__(spec(self._name), raw, range(first, first + _PER_SPLIT))
+        self._policy: Any = None
+
+    @override
+    def nominal(
+        self, primitive: int, observation: Float[ndarray, " features"]
+    ) -> Float[ndarray, " controls"] | None:
+        """A proportional controller towards where the primitive wants the hand, and its grip."""
+        if not self._options.nominal:
+            return None
+        name = self.control_spec.primitives[primitive].name
+        hand, item, goal = observation[0:3], observation[4:7], observation[36:39]
+        held = _CLOSE if observation[3] < _NEARLY_OPEN else _OPEN
+        aims = {
+            "move above the object": item + np.array([0.0, 0.0, _ABOVE]) - hand,
+            "reach the object": item - hand,
+            "lower the hand": np.array([0.0, 0.0, -_ABOVE]),
+            "raise the hand": np.array([0.0, 0.0, _ABOVE]),
+            "move to the goal": goal - (hand if self._name in HAND_TASKS else item),
+        }
+        grips = {
+            "move above the object": _OPEN,
+            "reach the object": _OPEN,
+            "open the gripper": _OPEN,
+            "close the gripper": _CLOSE,
+            "move to the goal": _CLOSE,
+        }
+        moved = self._options.gain * aims.get(name, np.zeros(3))
+        return np.clip([*moved, grips.get(name, held)], -1.0, 1.0)
+
+    @override
+    def expert_control(
+        self, observation: Float[ndarray, " features"]
+    ) -> Float[ndarray, " controls"]:
+        """The package's scripted policy, clipped to what the environment takes."""
+        if self._policy is None:
+            from metaworld.policies import ENV_POLICY_MAP
+
+            self._policy = ENV_POLICY_MAP[f"{self._name}-v3"]()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "constants may be too high": clipped
+            return np.clip(self._policy.get_action(observation), -1.0, 1.0)
+
+    @override
+    def snapshot(self) -> Float[ndarray, " numbers"]:
+        """Joint positions and velocities, and where the hand is being pulled to."""
+        data = self.simulator.data
+        parts = (data.qpos, data.qvel, data.mocap_pos.ravel(), data.mocap_quat.ravel())
+        return np.concatenate(parts)
+
+    @override
+    def restore(self, snapshot: Float[ndarray, " numbers"]) -> None:
+        model, data = self.simulator.model, self.simulator.data
+        ends = np.cumsum([model.nq, model.nv, 3 * model.nmocap])
+        positions, velocities, places, turns = np.split(snapshot, ends)
+        data.mocap_pos[:], data.mocap_quat[:] = places.reshape(-1, 3), turns.reshape(-1, 4)
+        self.simulator.set_state(positions, velocities)
+
+    @override
+    def _start(self, instance: int) -> Float[ndarray, " features"]:
+        if instance >= 2 * _PER_SPLIT:
+            raise EnvError(
+                f"`{self.control_spec.id}` has instances 0 to {2 * _PER_SPLIT - 1}, not {instance}."
+            )
+        tasks = _tasks(self._name, "train" if instance < _PER_SPLIT else "heldout")
+        self.simulator.set_task(tasks[instance % _PER_SPLIT])
+        return self.simulator.reset()[0]
+
+    @override
+    def _terminated(self, terminated: bool) -> bool:
+        return self._solved and self._options.terminate_on_success

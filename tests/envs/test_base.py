@@ -2,7 +2,7 @@
 
 import pytest
 
-from cepcli.envs.admissible import AdmissibleActions, require_admissible, text_space
+from cepcli.envs.base import AdmissibleActions, require_admissible, text_space
 from cepcli.errors import EnvError
 
 

@@ -1,18 +1,82 @@
-"""An ALFWorld game in words: what stands here, what is in the hand, what was seen on the way.
+"""What is true in a game of ALFWorld, and the words for it.
 
-A function of the state and of what has been seen, so that equal situations read alike. Things are
-called by what an examination would show of them ("a hot potato 1"). Pure functions and a memory.
+The text is a function of the state and of what has been seen, so that equal situations read alike:
+what stands here, what is in the hand, what was seen on the way. Things are called by what an
+examination would show of them ("a hot potato 1").
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-
-from cepcli.envs.alfworld.facts import Facts
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _MIDDLE = "You are in the middle of the room."
 #: Commands that change nothing.
 _LOOKING = ("look", "inventory", "help", "examine ")
+_MARKS = {
+    "isclean": "clean", "ishot": "hot", "iscool": "cool", "issliced": "sliced", "istoggled": "lit",
+}  # fmt: skip
+#: A fact or an atom of a query: the predicate and its arguments; a false fact is `not_…`.
+Fact = tuple[str, ...]
+#: What the variables of a rule or an action stand for: entities by their ids.
+Binding = Mapping[str, str]
+
+
+class Facts:
+    """What is true now, by predicate; queries are answered in the order of textworld."""
+
+    def __init__(self, facts: Sequence[Fact] = ()) -> None:
+        self._by_name: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for fact in facts:
+            self.add(fact)
+
+    def add(self, fact: Fact) -> None:
+        """Make a fact true, and its negation not."""
+        name, *arguments = fact
+        opposite = name.removeprefix("not_") if name.startswith("not_") else f"not_{name}"
+        self._by_name[opposite].discard(tuple(arguments))
+        self._by_name[name].add(tuple(arguments))
+
+    def of(self, name: str) -> list[tuple[str, ...]]:
+        """The arguments that a predicate is true of, sorted."""
+        return sorted(self._by_name.get(name, ()))
+
+    def pairs(self, name: str) -> list[tuple[str, str]]:
+        """The arguments that a predicate of two is true of, sorted."""
+        return [(first, second) for first, second in self.of(name)]
+
+    def has(self, name: str, *arguments: str) -> bool:
+        """Whether one fact is true."""
+        return arguments in self._by_name.get(name, ())
+
+    def answers(self, query: Sequence[Fact], binding: Binding) -> Iterator[dict[str, str]]:
+        """All ways to make the atoms of `query` true that agree with `binding`, in fixed order.
+
+        Different variables stand for different entities.
+        """
+        if not query:
+            yield dict(binding)
+            return
+        (name, *variables), rest = query[0], query[1:]
+        for arguments in self.of(name):
+            extended = _extend(binding, variables, arguments)
+            if extended is not None:
+                yield from self.answers(rest, extended)
+
+
+def _extend(
+    binding: Binding, variables: Sequence[str], arguments: Sequence[str]
+) -> dict[str, str] | None:
+    """`binding` with `variables` as `arguments`, or None if that contradicts it."""
+    extended = dict(binding)
+    for variable, value in zip(variables, arguments, strict=True):
+        known = extended.get(variable)
+        if known is None:
+            if value in extended.values():
+                return None
+            extended[variable] = value
+        elif known != value:
+            return None
+    return extended
 
 
 def may_change(command: str) -> bool:
@@ -98,10 +162,7 @@ def _place(facts: Facts, names: Mapping[str, str], place: str) -> str:
 
 def _thing(facts: Facts, names: Mapping[str, str], thing: str) -> str:
     """A thing with its article and what was done to it: "a clean hot apple 1"."""
-    marks = (("isclean", "clean"), ("ishot", "hot"), ("iscool", "cool"), ("issliced", "sliced"))
-    words = [word for mark, word in marks if facts.has(mark, thing)]
-    if facts.has("istoggled", thing):
-        words.append("lit")
+    words = [word for mark, word in _MARKS.items() if facts.has(mark, thing)]
     return " ".join(["a", *words, names[thing]])
 
 

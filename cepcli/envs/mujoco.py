@@ -1,11 +1,22 @@
-"""What every number of HalfCheetah-v5, Walker2d-v5 and Ant-v5 means, and their motion primitives.
+"""HalfCheetah, Walker2d and Ant: Gymnasium's v5 environments behind `cepcli.envs.control`.
 
-Order and units are those of Gymnasium's documentation of the v5 environments. Loads no simulator.
+The environments are made bare, without `gym.make`'s checking wrappers. An instance is the seed of
+Gymnasium's own reset. Order and units of the features are those of Gymnasium's documentation.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from typing_extensions import override
+
+from cepcli.envs.base import SEEDS_PER_SPLIT, Split
 from cepcli.envs.control import ControlSpec, Feature, Primitive
+from cepcli.envs.simulator import SimulatorEnv, load
 
 _STEPS = 1000
 
@@ -168,3 +179,45 @@ ANT = ControlSpec(
 )
 
 SPECS = {spec.id: spec for spec in (HALFCHEETAH, WALKER2D, ANT)}
+_CLASSES = {
+    "halfcheetah": ("half_cheetah_v5", "HalfCheetahEnv"),
+    "walker2d": ("walker2d_v5", "Walker2dEnv"),
+    "ant": ("ant_v5", "AntEnv"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MujocoOptions:
+    """The MuJoCo environments have no options."""
+
+
+class MujocoControl(SimulatorEnv):
+    """One of Gymnasium's MuJoCo environments; `success` is always false, for there is no goal."""
+
+    def __init__(
+        self, env_id: str, split: Split, workspace: Path, options: MujocoOptions, progress: Any
+    ) -> None:
+        module, name = _CLASSES[env_id]
+        made = getattr(load(f"gymnasium.envs.mujoco.{module}"), name)
+        simulator = made(render_mode="rgb_array", width=320, height=240)
+        super().__init__(SPECS[env_id], simulator, SEEDS_PER_SPLIT[split])
+
+    @override
+    def nominal(
+        self, primitive: int, observation: Float[ndarray, " features"]
+    ) -> Float[ndarray, " controls"] | None:
+        return None  # how to run is left to the actor
+
+    @override
+    def snapshot(self) -> Float[ndarray, " numbers"]:
+        """Positions, then velocities, of every joint."""
+        return np.concatenate([self.simulator.data.qpos, self.simulator.data.qvel])
+
+    @override
+    def restore(self, snapshot: Float[ndarray, " numbers"]) -> None:
+        positions = self.simulator.model.nq
+        self.simulator.set_state(snapshot[:positions], snapshot[positions:])
+
+    @override
+    def _start(self, instance: int) -> Float[ndarray, " features"]:
+        return self.simulator.reset(seed=instance)[0]

@@ -1,7 +1,6 @@
 """A household in words: what is here, in the hand, seen and searched elsewhere."""
 
-from cepcli.envs.alfworld.facts import Facts
-from cepcli.envs.alfworld.text import Memory, describe, may_change
+from cepcli.envs.alfworld.state import Facts, Memory, describe, may_change
 
 NAMES = {
     "shelf_1": "shelf 1", "drawer_1": "drawer 1", "drawer_2": "drawer 10", "apple_1": "apple 1",
