@@ -119,7 +119,7 @@ def _choices(kind: _Kind, random: np.random.Generator) -> dict[str, list[dict[st
 
 def _some(values: Sequence[str], least: int, most: int, random: np.random.Generator) -> list[str]:
     size = int(random.integers(least, most + 1))
-    return [values[i] for i in random.permutation(len(values))[:size].tolist()]
+    return [values[int(i)] for i in random.permutation(len(values))[:size]]
 
 
 def _choice(values: Sequence[str], random: np.random.Generator) -> str:
