@@ -380,7 +380,7 @@ def test_a_misspelt_prior_is_said_before_an_abstraction_is_made_for_it(cep, work
 
 
 def test_eval_takes_options_of_the_environment(finished, cep, monkeypatch):
-    from cepcli.runs import parts
+    from cepcli.runs import assembly
     from tests.agents.worlds import Corridor
 
     made = []
@@ -389,7 +389,7 @@ def test_eval_takes_options_of_the_environment(finished, cep, monkeypatch):
         made.append((split, options))
         return Corridor(first=0 if split == "train" else 1000)
 
-    monkeypatch.setattr(parts, "make_env", longer)
+    monkeypatch.setattr(assembly, "make_env", longer)
     done = cep("eval", "r_s0", "--episodes", "2", "--set", "length=9")
     assert done.code == 0, done.err
     assert done.out.endswith("  played with length=9\n")
