@@ -38,11 +38,11 @@ from cepcli.abstraction.states import UNKNOWN, Abstraction, Bank
 from cepcli.config import build, read_toml, write_toml
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ArtifactError, ConfigError
-from cepcli.keys.catalog import Notify, make_encoder
 from cepcli.keys.config import AbstractionConfig
 from cepcli.keys.encoder import TextEncoder
 from cepcli.keys.head import spans_within
-from cepcli.keys.pairs import prior_table
+from cepcli.keys.key_encoder import Notify, make_encoder
+from cepcli.keys.quality import prior_table
 from cepcli.seeding import generator
 from cepcli.types import TextState
 from cepcli.workspace.artifacts import Artifact, Input, Workspace, write_json, writing

@@ -19,7 +19,7 @@ from numpy import ndarray
 from cepcli.bench.gptcache import Lookup, gptcache_lookup
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.entry import Entry
+from cepcli.cache.entries import CacheEntry
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.keys.key_encoder import reading
@@ -201,7 +201,7 @@ class _FullCache:
         """Decisions answered in one way so far."""
         return self._telemetry.counts[kind]
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, CacheEntry]:
         """A plain dictionary of the entries by text."""
         return {entry.text: entry for entry in self._cache}
 

@@ -1,8 +1,8 @@
 """The keys of a cache, and how they are learned from its own entries while it fills.
 
-Whenever twice as many texts have been stored as at the last time, a head is trained on what the LLM
-said about those that are there, and every entry gets its new key. The namespace says which head
-that is. Whatever was known about similarities before means nothing afterwards.
+Whenever the number of texts stored has doubled, a head is trained on what the LLM said about those
+in the cache, and every entry gets its new key. The namespace says which head that is. Whatever was
+known about similarities before means nothing afterwards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Keys(Protocol):
         ...
 
 
-class Known(NamedTuple):
+class ScoredTexts(NamedTuple):
     """Texts and what the LLM said about them, as a head is trained on.
 
     Attributes:
@@ -66,18 +66,18 @@ class Known(NamedTuple):
     vectors: Float32[ndarray, "texts features"]
 
 
-def known(
+def scored_texts(
     states: Sequence[tuple[str, str]],
     scores: Sequence[Mapping[str, float]],
     keys: Keys,
     shape: PriorShape,
     *,
     pool_goals: bool,
-) -> Known:
-    """`Known` from (goal, text) of each state and its normalised scores."""
+) -> ScoredTexts:
+    """`ScoredTexts` from (goal, text) of each state and its normalised scores."""
     numbers = {goal: number for number, goal in enumerate(dict.fromkeys(g for g, _ in states))}
     priors = [shape.log_prior(np.array(list(s.values()))).tolist() for s in scores]
-    return Known(
+    return ScoredTexts(
         np.array([0 if pool_goals else numbers[goal] for goal, _ in states], np.int64),
         [dict(zip(s, prior, strict=True)) for s, prior in zip(scores, priors, strict=True)],
         np.stack([keys.vector(*state) for state in states]),
@@ -147,9 +147,9 @@ class CacheKeys:
             raise CacheError(f"The key head that the cache was saved with {error}.") from error
 
     def begin(self, cache: PriorCache) -> None:
-        """Let a cache that is filled already have a head: the one there is, else one of its own.
+        """Give a cache that is filled already a head: the present one, else one of its own.
 
-        A head there is counts as learned from the entries there are.
+        A present head counts as learned from the present entries.
         """
         if self._keys.head is None:
             self.learn(cache)
@@ -157,19 +157,16 @@ class CacheKeys:
             self._due = max(self._due, 2 * cache.insertions)
 
     def learn(self, cache: PriorCache) -> bool:
-        """Train a head and give every entry its new key, if it is time; returns whether it was.
+        """Train a head and give every entry its new key, if it is due; returns whether it was.
 
-        A head that the configuration names stays.
-        Entries that the LLM has scored under their own text count, if they were not set aside, as
-        far as two of them can be compared; if they cannot, the next time is when their number has
-        doubled.
+        A head that the configuration names stays. Entries count that were not set aside, as far as
+        two of them can be compared; if none can, it is due again when their number has doubled.
         """
-        given = self._config.head is not None
-        learns = self._config.learn_head and cache.keyed and not given
+        learns = self._config.learn_head and cache.keyed and self._config.head is None
         if not learns or cache.insertions < self._due:
             return False
         self._due = 2 * cache.insertions
-        entries = [e for e in cache if len(e.own_scores) > 1 and not cache.is_set_aside(e)]
+        entries = [e for e in cache if len(e.scores) > 1 and not cache.is_set_aside(e)]
         if not entries:
             return False
         random = generator(self._seed, f"key-head/{len(entries)}")
@@ -178,15 +175,15 @@ class CacheKeys:
             chosen = np.sort(random.choice(len(entries), most, replace=False))
             entries = [entries[number] for number in chosen]
         bare = self._keys.with_head(None)
-        told = known(
+        texts = scored_texts(
             [(entry.goal, entry.text) for entry in entries],
-            [entry.own_scores for entry in entries],
+            [entry.scores.plain() for entry in entries],
             bare,
             self._shape,
             pool_goals=self._config.pools_goals,
         )
         try:
-            head = train_head(*told, self._config.learned, random, encoder_sha256=bare.sha256)
+            head = train_head(*texts, self._config.learned, random, encoder_sha256=bare.sha256)
         except CacheError:  # no two texts are comparable yet
             return False
         self._keys = bare.with_head(head)
@@ -198,7 +195,7 @@ class CacheKeys:
         return {"due": self._due}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Continue from what `state` returned."""
         self._due = state["due"]
 
 

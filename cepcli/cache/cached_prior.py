@@ -8,15 +8,14 @@ since the LLM is asked anyway and takes hardly longer, and what the entry would 
 compared with that. Such a comparison is not evidence for `certified`, which promises something
 about hits.
 Where a controller learns from it, a miss compares the nearest entry with the fresh answer for free.
-In mode `certified` a similar text answers for a new one once only: when that comes again it is a
-miss, and exact from then on, so that every text counts once in the evidence and none can be wrong
-again and again.
+In mode `certified` a similar text answers for a new one only once: when the text comes again it is
+a miss, and exact from then on. So every text counts once in the evidence, and no error repeats.
 
 Several states in one call are answered as they would be one after another, but the LLM is asked
-once for all of them, and what it teaches about keys and thresholds is heeded from the next call on.
+once for all of them, and keys and thresholds learn from its answers after the call.
 
-Where the LLM cannot be asked, a call about one state leaves everything as it was: what is planned
-is carried out when the answer is there. Of several, each plan must see what those before it do.
+If the LLM cannot be asked, a call about one state leaves everything as it was: the plan is carried
+out once the answer is there. Of several states, each plan must see what those before it do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +25,12 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from cepcli.cache.controllers.certificate import Certificate, Comparison
-from cepcli.cache.controllers.runner import Control
-from cepcli.cache.store import Entry, Neighbour, PriorCache
+from cepcli.cache.certificate import Certificate, Comparison
+from cepcli.cache.controllers import Controller
+from cepcli.cache.entries import CacheEntry
+from cepcli.cache.store import Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.posterior import kl_divergence, span
 from cepcli.prior.base import AnswerKind, Prior, PriorAnswer, PriorShape
@@ -53,30 +54,30 @@ class _Plan:
         sources: each action's score, or the pending one; for an audit, the fresh ones.
         asked: the actions to be scored under this state's prompt, and their pending scores.
         entry: the entry that answers, or is to be filled.
+        key: of the state's text, for its new entry.
         compared: the nearest entry, where its prior is to be compared with the fresh one.
         cached: the scores that a hit on it would have used.
         similarity: cosine to it.
         probability: with which it is compared: the refresh rate for a hit, 1 for a miss.
-        key: of the state's text, for its new entry.
         looked_up: whether this look-up counts as evidence's time.
-        lent: whether a similar text answers for this one, which is remembered; `returned`: whether
-            one did, which is forgotten.
+        lent: whether a similar text answers for this one, which is remembered.
+        cost: what the LLM said, if it was asked.
         seconds: spent on the cache so far.
     """
 
     state: TextState
     kind: AnswerKind
-    sources: list[float | _Pending]
+    sources: Sequence[float | _Pending]
     asked: dict[str, _Pending]
-    entry: Entry | None
-    compared: Entry | None = None
-    cached: list[float | _Pending] | None = None
+    entry: CacheEntry | None = None
+    key: np.ndarray | None = None
+    compared: CacheEntry | None = None
+    cached: Sequence[float | _Pending] = ()
     similarity: float = 1.0
     probability: float = 1.0
-    key: np.ndarray | None = None
     looked_up: bool = False
     lent: bool = False
-    returned: bool = False
+    cost: PriorAnswer | None = None
     seconds: float = 0.0
 
 
@@ -84,14 +85,14 @@ class CachedPrior(Prior):
     """`inner` behind `cache`.
 
     Args:
-        inner: the prior whose answers are kept; it must give an action the same normalised score
+        inner: the prior whose answers are stored; it must give an action the same normalised score
             whatever other actions it is asked about.
-        cache: where they are kept; look-ups only if it is read-only.
+        cache: where they are stored; look-ups only if it is read-only.
         encode: goal and text to unit key, float32; called only where an exact probe failed and the
             mode compares texts.
         generator: decides which semantic hits are audited.
         telemetry: counts every decision.
-        control: moves the cache's parameters; None leaves them as they are.
+        controller: moves the cache's parameters; None leaves them as they are.
     """
 
     def __init__(
@@ -101,24 +102,25 @@ class CachedPrior(Prior):
         encode: Callable[[str, str], np.ndarray],
         generator: np.random.Generator,
         telemetry: CacheTelemetry,
-        control: Control | None = None,
+        controller: Controller | None = None,
     ) -> None:
         self._inner = inner
+        self._shape = inner.shape
         self._cache = cache
         self._encode = encode
         self._generator = generator
         self._telemetry = telemetry
-        self._control = control
-        if control is not None and not cache.read_only:
-            cache.certificate = control.promise
+        self._controller = controller
+        if controller is not None and not cache.read_only:
+            cache.certificate = controller.promise
         self._pending: dict[int, dict[str, _Pending]] = {}
-        self._expecting: list[Entry] = []
+        self._expecting: list[CacheEntry] = []
         self._undrawn: Mapping[str, Any] | None = None
 
     @property
+    @override
     def shape(self) -> PriorShape:
-        """The inner prior's."""
-        return self._inner.shape
+        return self._shape
 
     @property
     def telemetry(self) -> CacheTelemetry:
@@ -128,7 +130,7 @@ class CachedPrior(Prior):
     @property
     def certificate(self) -> Certificate | None:
         """What is promised about semantic hits now; None in modes that promise nothing."""
-        return None if self._control is None else self._control.certificate
+        return None if self._controller is None else self._controller.certificate
 
     def __call__(self, state: TextState) -> PriorAnswer:
         """The prior of one state."""
@@ -138,26 +140,34 @@ class CachedPrior(Prior):
         """Write the cache's entries into `directory`, replacing a cache there in a single step."""
         self._cache.save(Path(directory))
 
+    @override
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
         """The prior of each state; one call of `inner` for all that need it."""
+        controller = self._controller
         if self._cache.config.mode == "off":
             answers = [replace(a, kind="miss") for a in self._inner.log_probs(states)]
         else:
-            answers = self._answer(states)
-        reliable = self._control is not None and self._control.reliable
+            answers = self._answers(states)
+        reliable = controller is not None and controller.in_force is not None
         for answer in answers:
             self._telemetry.record(answer, semantic_is_reliable=reliable)
-        if self._control is not None and not self._cache.read_only:
-            self._control.tick(self._cache, self._telemetry)
+        if controller is not None and not self._cache.read_only:
+            controller.tick(self._cache, self._telemetry)
         return answers
 
-    def _answer(self, states: Sequence[TextState]) -> list[PriorAnswer]:
+    def _answers(self, states: Sequence[TextState]) -> list[PriorAnswer]:
         self._undrawn = None
-        alone = len(states) == 1
+        plans: list[_Plan] = []
         try:
-            plans = [self._timed_plan(state, carry_out=not alone) for state in states]
-            costs = self._ask(plans)
-            if alone:
+            for state in states:
+                start = perf_counter()
+                plan = self._plan(state)
+                plan.seconds = perf_counter() - start
+                plans.append(plan)
+                if len(states) > 1:
+                    self._carry_out(plan)
+            self._ask([plan for plan in plans if plan.asked])
+            if len(states) == 1:
                 self._carry_out(plans[0])
         except BaseException:
             self._roll_back()
@@ -165,59 +175,24 @@ class CachedPrior(Prior):
         finally:
             self._pending.clear()
             self._expecting.clear()
-        return [self._finish(plan, costs.get(number)) for number, plan in enumerate(plans)]
-
-    def _timed_plan(self, state: TextState, *, carry_out: bool) -> _Plan:
-        start = perf_counter()
-        plan = self._plan(state)
-        plan.seconds = perf_counter() - start
-        if carry_out:
-            self._carry_out(plan)
-        return plan
-
-    def _carry_out(self, plan: _Plan) -> None:
-        """Change the cache as planned; scores that are still asked for are NaN until they come."""
-        start = perf_counter()
-        cache, state = self._cache, plan.state
-        if plan.looked_up and self._control is not None:
-            self._control.controller.look_up()
-        if plan.returned:
-            cache.forget_lent(state.goal, state.text)
-        if plan.lent:
-            cache.lend(state.goal, state.text)
-        if plan.entry is not None:
-            cache.use(plan.entry)
-        if plan.asked and not cache.read_only:
-            scores = {action: pending.value for action, pending in plan.asked.items()}
-            if plan.entry is None:
-                plan.entry = cache.insert(state.goal, state.text, plan.key, scores)
-            else:
-                plan.entry.scores.put(tuple(scores), tuple(scores.values()))
-                plan.entry.borrowed.difference_update(scores)
-            self._expect(plan.entry, plan.asked)
-        plan.seconds += perf_counter() - start
+        return [self._finish(plan) for plan in plans]
 
     def _plan(self, state: TextState) -> _Plan:
         """How a state is to be answered; changes nothing but the generator, if that must draw."""
         cache = self._cache
         entry = cache.exact(state.goal, state.text)
         if entry is not None:
-            missing = entry.lacks(state.actions, own_text=True)
-            return self._reuse(state, entry, missing, "exact")
+            return self._reuse(state, entry, entry.lacks(state.actions), "exact")
         key = self._encode(state.goal, state.text) if cache.keyed else None
         neighbour = cache.nearest(state, key) if key is not None else None
-        if neighbour is None:
+        lends = cache.config.mode == "certified" and not cache.read_only
+        if neighbour is None or (lends and cache.was_lent(state.goal, state.text)):
             return self._miss(state, key)
-        certified = cache.config.mode == "certified" and not cache.read_only
-        if certified and cache.was_lent(state.goal, state.text):
-            plan = self._miss(state, key)
-            plan.returned = True
-            return plan
-        missing = neighbour.entry.lacks(state.actions, own_text=False)
+        missing = neighbour.entry.lacks(state.actions)
         comparable = not missing and neighbour.similarity > neighbour.entry.repels
         plan = self._by_neighbour(state, key, neighbour, missing, comparable)
         plan.looked_up = comparable and not cache.read_only
-        plan.lent = certified and plan.kind == "semantic"
+        plan.lent = lends and plan.kind == "semantic"
         return plan
 
     def _by_neighbour(
@@ -229,122 +204,119 @@ class CachedPrior(Prior):
         comparable: bool,
     ) -> _Plan:
         """How a text is answered that has an entry near it."""
-        cache = self._cache
+        cache, controller = self._cache, self._controller
         if not cache.answers(neighbour):
-            wanted = self._control is None or self._control.controller.learns_from_misses
-            return self._compared_miss(state, key, neighbour, missing, comparable and wanted)
+            compares = comparable and (controller is None or controller.learns_from_misses)
+            return self._miss(state, key, neighbour if compares else None)
         if missing:
-            plan = self._compared_miss(state, key, neighbour, missing, True)
-            plan.kind = "partial"
+            return self._miss(state, key, neighbour, missing, "partial")
+        watching = controller is not None and controller.watching
+        rate = 1.0 if watching else cache.knobs.refresh_rate
+        if not cache.read_only and self._draw() < rate:
+            plan = self._miss(state, key, neighbour, kind="audit")
+            plan.probability = rate
             return plan
-        audited = self._audit_rate
-        if not cache.read_only and self._draw() < audited:
-            plan = self._compared_miss(state, key, neighbour, missing, True)
-            plan.kind, plan.probability = "audit", audited
-            return plan
-        return self._reuse(state, neighbour.entry, missing, "semantic")
-
-    @property
-    def _audit_rate(self) -> float:
-        """With which probability a semantic hit is audited."""
-        watching = self._control is not None and self._control.controller.watching
-        return 1.0 if watching else self._cache.knobs.refresh_rate
+        return self._reuse(state, neighbour.entry, [], "semantic")
 
     def _draw(self) -> float:
-        """A random number, which an answer that does not come gives back."""
+        """A random number; `_roll_back` takes it back."""
         if self._undrawn is None:
             self._undrawn = self._generator.bit_generator.state
         return self._generator.random()
 
-    def _compared_miss(
-        self,
-        state: TextState,
-        key: np.ndarray | None,
-        neighbour: Neighbour,
-        missing: list[str],
-        comparable: bool,
+    def _reuse(
+        self, state: TextState, entry: CacheEntry, missing: list[str], kind: AnswerKind
     ) -> _Plan:
-        """A miss whose fresh answer is compared with the nearest entry's, if that is of use."""
-        plan = self._miss(state, key)
-        if comparable and not self._cache.read_only:
-            asked = {action: plan.asked[action] for action in missing}
-            plan.compared, plan.similarity = neighbour.entry, neighbour.similarity
-            plan.cached = self._sources(neighbour.entry, state.actions, asked)
-        return plan
-
-    def _reuse(self, state: TextState, entry: Entry, missing: list[str], kind: AnswerKind) -> _Plan:
         """A hit on `entry`, or a partial hit if some actions are missing."""
         asked = {action: _Pending() for action in missing}
         sources = self._sources(entry, state.actions, asked)
-        kind = "partial" if asked else kind
-        return _Plan(state, kind, sources, asked, entry)
+        return _Plan(state, "partial" if asked else kind, sources, asked, entry)
 
-    def _miss(self, state: TextState, key: np.ndarray | None) -> _Plan:
-        """Every action is scored, into a new entry unless the cache is read-only."""
+    def _miss(
+        self,
+        state: TextState,
+        key: np.ndarray | None,
+        neighbour: Neighbour | None = None,
+        missing: Sequence[str] = (),
+        kind: AnswerKind = "miss",
+    ) -> _Plan:
+        """Every action is scored, into a new entry unless the cache is read-only.
+
+        The fresh answer is compared with what the neighbour, if one is given, would have said.
+        """
         asked = {action: _Pending() for action in state.actions}
-        return _Plan(state, "miss", list(asked.values()), asked, None, key=key)
-
-    def _expect(self, entry: Entry, asked: dict[str, _Pending]) -> None:
-        """Let later states of the same call find the scores that are on their way."""
-        self._expecting.append(entry)
-        self._pending.setdefault(entry.slot, {}).update(asked)
+        plan = _Plan(state, kind, list(asked.values()), asked, key=key)
+        if neighbour is not None and not self._cache.read_only:
+            plan.compared, plan.similarity = neighbour
+            fresh = {action: asked[action] for action in missing}
+            plan.cached = self._sources(neighbour.entry, state.actions, fresh)
+        return plan
 
     def _sources(
-        self, entry: Entry, actions: Sequence[str], asked: dict[str, _Pending]
-    ) -> list[float | _Pending]:
+        self, entry: CacheEntry, actions: Sequence[str], asked: dict[str, _Pending]
+    ) -> Sequence[float | _Pending]:
         """Where each action's score is: asked for now, or by an earlier state, or known."""
-        known = entry.scores.of(actions)
+        known = entry.scores.values_of(actions)
         coming = {**self._pending.get(entry.slot, {}), **asked}
         if not coming:
-            return list(known)
+            return known
         return [coming.get(a, score) for a, score in zip(actions, known, strict=True)]
 
-    def _ask(self, plans: Sequence[_Plan]) -> dict[int, PriorAnswer]:
-        """Score all that is missing in one call; what it cost, by number of the plan."""
-        asking = [number for number, plan in enumerate(plans) if plan.asked]
-        if not asking:
-            return {}
-        states = [
-            TextState(plans[n].state.goal, plans[n].state.text, tuple(plans[n].asked))
-            for n in asking
-        ]
-        answers = self._inner.log_probs(states)
-        for number, answer in zip(asking, answers, strict=True):
-            plan, scores = plans[number], answer.scores.tolist()
+    def _carry_out(self, plan: _Plan) -> None:
+        """Change the cache as planned; scores that are still asked for are NaN until they come."""
+        start = perf_counter()
+        cache, state = self._cache, plan.state
+        if plan.looked_up and self._controller is not None:
+            self._controller.look_up()
+        if plan.lent:
+            cache.lend(state.goal, state.text)
+        if plan.entry is not None:
+            cache.use(plan.entry)
+        if plan.asked and not cache.read_only:
+            scores = {action: pending.value for action, pending in plan.asked.items()}
+            if plan.entry is None:
+                plan.entry = cache.insert(state.goal, state.text, plan.key, scores)
+            else:
+                plan.entry.scores.put(tuple(scores), tuple(scores.values()))
+            # later states of the same call find the scores that are on their way
+            self._expecting.append(plan.entry)
+            self._pending.setdefault(plan.entry.slot, {}).update(plan.asked)
+        plan.seconds += perf_counter() - start
+
+    def _ask(self, plans: Sequence[_Plan]) -> None:
+        """Score all that is missing in one call."""
+        if not plans:
+            return
+        answers = self._inner.log_probs(
+            [TextState(p.state.goal, p.state.text, tuple(p.asked)) for p in plans]
+        )
+        for plan, answer in zip(plans, answers, strict=True):
+            plan.cost, scores = answer, answer.scores.tolist()
             for pending, score in zip(plan.asked.values(), scores, strict=True):
                 pending.value = score
             if plan.entry is not None and not self._cache.read_only:
                 plan.entry.scores.put(tuple(plan.asked), scores)
-        return dict(zip(asking, answers, strict=True))
 
-    def _finish(self, plan: _Plan, cost: PriorAnswer | None) -> PriorAnswer:
+    def _finish(self, plan: _Plan) -> PriorAnswer:
         start = perf_counter()
+        cost = plan.cost
         if cost is not None and len(plan.asked) == len(plan.sources):
             scores, log_prior = cost.scores, cost.log_prior
         else:
             scores = _values(plan.sources)
-            log_prior = self.shape.log_prior(scores)
-        if plan.cached is not None and plan.compared is not None:
-            log_cached = self.shape.log_prior(_values(plan.cached))
-            self._compare(plan.compared, plan, log_cached, log_prior)
+            log_prior = self._shape.log_prior(scores)
+        if plan.compared is not None:
+            self._compare(plan.compared, plan, log_prior)
         seconds = plan.seconds + perf_counter() - start
         if cost is None:
             return PriorAnswer(log_prior, scores, plan.kind, cache_seconds=seconds)
-        return PriorAnswer(
-            log_prior,
-            scores,
-            plan.kind,
-            tokens=cost.tokens,
-            seconds=cost.seconds,
-            live_seconds=cost.live_seconds,
-            cache_seconds=seconds,
-            thought=cost.thought,
+        return replace(
+            cost, log_prior=log_prior, scores=scores, kind=plan.kind, cache_seconds=seconds
         )
 
-    def _compare(
-        self, entry: Entry, plan: _Plan, log_cached: np.ndarray, log_fresh: np.ndarray
-    ) -> None:
+    def _compare(self, entry: CacheEntry, plan: _Plan, log_fresh: np.ndarray) -> None:
         """Compare the prior that a hit would have given with the fresh one."""
+        log_cached = self._shape.log_prior(_values(plan.cached))
         would_answer = plan.kind != "miss"
         found = Comparison(
             plan.similarity,
@@ -356,12 +328,12 @@ class CachedPrior(Prior):
         if would_answer:
             self._cache.audited(entry, found.span, found.kl)
         if plan.kind == "partial":
-            self._telemetry.record_partial(found)
+            self._telemetry.partials.append(found)
             return
-        self._telemetry.record_comparison(found)
-        if self._control is None or self._cache.is_set_aside(entry):
-            return  # an alarm since it was looked up: nothing is asked of it any more
-        failed = self._control.observe(found, self._cache)
+        self._telemetry.comparisons.append(found)
+        if self._controller is None or self._cache.is_set_aside(entry):
+            return  # set aside by an alarm since the look-up: it is no longer asked
+        failed = self._controller.judge(found, self._cache)
         if failed and self._cache.config.certified.renew:
             self._cache.repel(entry, found.similarity)
 
@@ -372,7 +344,6 @@ class CachedPrior(Prior):
         for entry in self._expecting:
             for action in [a for a, score in entry.scores.items() if np.isnan(score)]:
                 del entry.scores[action]
-                entry.borrowed.discard(action)
             if not entry.scores:
                 self._cache.remove(entry)
 

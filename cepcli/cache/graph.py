@@ -30,6 +30,18 @@ _NO_SLOT = -1  # of a marked node
 _MULTIPLIER, _MODULUS = 16807, 2**31 - 1
 
 
+def import_hnswlib() -> Any:
+    """The library, or a CacheError if it is not installed."""
+    try:
+        import hnswlib
+    except ImportError as error:
+        raise CacheError(
+            "A prior cache this large is searched with hnswlib, which is not installed.",
+            "pip install hnswlib, or search exactly: --set cache.index=flat",
+        ) from error
+    return hnswlib
+
+
 class KeyGraph:
     """At most `capacity` unit keys by slot; never searched while empty.
 
@@ -47,17 +59,6 @@ class KeyGraph:
         self._slots = slots
         self._free = free
         self._capacity = capacity
-
-    @staticmethod
-    def require_library() -> None:
-        """Raise a CacheError if hnswlib is not installed."""
-        try:
-            import hnswlib  # noqa: F401
-        except ImportError as error:
-            raise CacheError(
-                "A prior cache this large is searched with hnswlib, which is not installed.",
-                "pip install hnswlib, or search exactly: --set cache.index=flat",
-            ) from error
 
     @classmethod
     def build(
@@ -82,10 +83,6 @@ class KeyGraph:
             self._slots = np.append(self._slots, np.empty(max(node, 1), np.int64))
         self._slots[node] = slot
 
-    def replace(self, slot: int, key: Float32[ndarray, " dim"]) -> None:
-        """Link a slot anew, by another key."""
-        self._index.add_items(key[None], [self._node(slot)], num_threads=1)
-
     def remove(self, slot: int) -> None:
         """Mark a slot as deleted."""
         node = self._node(slot)
@@ -98,7 +95,10 @@ class KeyGraph:
         try:
             labels, distances = self._index.knn_query(key, k=1, num_threads=1)
         except RuntimeError:  # among marked nodes only: hnswlib found no live one
-            return self._scan(key)
+            slots, keys = self.keys()
+            cosines = keys @ key
+            row = int(cosines.argmax())
+            return int(slots[row]), float(cosines[row])
         return int(self._slots[labels[0, 0]]), 1.0 - float(distances[0, 0])
 
     def key(self, slot: int) -> Float32[ndarray, " dim"]:
@@ -155,8 +155,7 @@ class KeyGraph:
             return None
         places = np.empty(len(slots), np.int64)
         places[rising] = nodes
-        # earlier versions left it to hnswlib which node is taken
-        free = state.get("free", np.flatnonzero(_marked(state["links"]))).tolist()
+        free = state["free"].tolist()
         return cls(_from_state(state, places, keys), labels.copy(), free, capacity)
 
     def _node(self, slot: int) -> int:
@@ -165,12 +164,6 @@ class KeyGraph:
         if not len(found):
             raise KeyError(slot)
         return int(found[0])
-
-    def _scan(self, key: Float32[ndarray, " dim"]) -> tuple[int, float]:
-        slots, keys = self.keys()
-        scores = keys @ key
-        row = int(scores.argmax())
-        return int(slots[row]), float(scores[row])
 
 
 def _nodes(
@@ -184,9 +177,7 @@ def _nodes(
 
 def _new_index(dim: int, room: int) -> Any:
     """An empty index with room for so many nodes."""
-    import hnswlib
-
-    index: Any = hnswlib.Index("ip", dim)
+    index: Any = import_hnswlib().Index("ip", dim)
     index.init_index(room, M=_LINKS, ef_construction=_EF_CONSTRUCTION, random_seed=_SEED)
     index.set_num_threads(1)
     index.set_ef(_EF)
@@ -228,9 +219,8 @@ def _from_state(
         "data_level0": rows.reshape(-1).view(np.int8),
         "link_lists": state["upper_links"].view(np.int8),
     }
-    import hnswlib
-
-    index: Any = hnswlib.Index.__new__(hnswlib.Index)
+    kind = import_hnswlib().Index
+    index = kind.__new__(kind)
     index.__setstate__((values,))
     return index
 
@@ -253,7 +243,7 @@ def _check(state: Mapping[str, ndarray]) -> None:
         0 < nodes <= room
         and links.shape == (nodes, 4 * (2 * _LINKS + 1))
         and levels.shape == (nodes,)
-        and np.array_equal(np.sort(state.get("free", marked)), marked)
+        and np.array_equal(np.sort(state["free"]), marked)
         and 0 <= entry < nodes
         and levels[entry] == max_level == levels.max()
         and len(above) == levels.sum()

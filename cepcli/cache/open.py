@@ -6,17 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cepcli.cache.cache_keys import CacheKeys, no_key
+from cepcli.cache.cache_keys import CacheKeys, Keys, no_key
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.controllers import make_controller
-from cepcli.cache.controllers.runner import Control
+from cepcli.cache.controllers import Controller, make_controller
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
-from cepcli.keys.catalog import make_encoder
 from cepcli.keys.encoder import TextEncoder
 from cepcli.keys.head import Head
-from cepcli.keys.key_encoder import KeyEncoder
+from cepcli.keys.key_encoder import KeyEncoder, make_encoder
 from cepcli.prior.base import Namespace, Prior
 from cepcli.seeding import generator
 
@@ -27,26 +25,28 @@ class OpenCache(NamedTuple):
     Attributes:
         inner: the prior that is asked where the cache cannot answer.
         cache: the entries.
-        control: moves the cache's parameters, and learns its keys if it has any.
+        controller: moves the cache's parameters, and learns its keys if it has any.
         auditing: decides which hits are audited.
         telemetry: counts every decision.
     """
 
     inner: Prior
     cache: PriorCache
-    control: Control
+    controller: Controller
     auditing: np.random.Generator
     telemetry: CacheTelemetry
 
     @property
     def key(self) -> Callable[[str, str], np.ndarray]:
         """Goal and text to unit key."""
-        return no_key if self.control.keys is None else self.control.keys.key
+        return no_key if self.controller.keys is None else self.controller.keys.key
 
     def prior(self, telemetry: CacheTelemetry | None = None) -> CachedPrior:
         """The cached prior, counting into `telemetry` if it is given."""
         counting = self.telemetry if telemetry is None else telemetry
-        return CachedPrior(self.inner, self.cache, self.key, self.auditing, counting, self.control)
+        return CachedPrior(
+            self.inner, self.cache, self.key, self.auditing, counting, self.controller
+        )
 
     def frozen(self, telemetry: CacheTelemetry) -> CachedPrior:
         """The same behind a read-only view of the cache, counting into `telemetry`."""
@@ -60,6 +60,7 @@ def open_cache(
     namespace: Namespace,
     *,
     seed: int,
+    made: Keys | None = None,
     encoder: TextEncoder | None = None,
     device: str = "cpu",
     notify: Callable[[str], None] = lambda text: None,
@@ -71,6 +72,7 @@ def open_cache(
         config: the cache.
         namespace: what the scores belong to; the key encoder is filled in here.
         seed: decides which hits are audited, and how keys are learned.
+        made: keys that were made beforehand, in place of an encoder.
         encoder: embeds texts; by default the one that `config` names.
         device: of that one.
         notify: told what takes long.
@@ -81,18 +83,19 @@ def open_cache(
     """
     keys = None
     if config.keyed:
-        vectors = encoder or make_encoder(config.encoder, device, notify)
-        own = KeyEncoder(vectors, config.focus)
-        if config.head is not None:
-            own = own.with_head(Head.load(Path(config.head).expanduser()))
-        keys = CacheKeys(own, namespace, inner.shape, config, seed=seed)
+        if made is None:
+            vectors = encoder or make_encoder(config.encoder, device, notify)
+            made = KeyEncoder(vectors, config.focus)
+            if config.head is not None:
+                made = made.with_head(Head.load(Path(config.head).expanduser()))
+        keys = CacheKeys(made, namespace, inner.shape, config, seed=seed)
         namespace = keys.namespace
     cache = PriorCache(config, 1 if keys is None else keys.dim, namespace)
     cache.key_head = {} if keys is None else keys.head
     return OpenCache(
         inner,
         cache,
-        Control(make_controller(config), config.control_interval, keys),
+        make_controller(config, keys),
         generator(seed, "audit"),
         CacheTelemetry(config.hit_rate_decay),
     )

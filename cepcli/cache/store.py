@@ -1,11 +1,10 @@
 """The prior cache: what the LLM said about a state, found again by the same or a similar text.
 
-An exact text is a dictionary probe and always valid. Where the mode compares texts, the nearest key
-answers, too, if it is similar enough. Beyond the capacity an entry goes, chosen by the eviction
-policy.
+An exact text is a dictionary probe and always valid. Where the mode compares texts, the entry with
+the nearest key answers, too, if it is similar enough. Beyond the capacity an entry is evicted.
 
 Which entries can answer a text at all: those of its goal, unless goals share answers, and in the
-modes without a certificate those that say the same in what an answer turns on
+modes without a certificate those that agree in what an answer depends on
 (`cepcli.keys.opposites`).
 """
 
@@ -23,27 +22,24 @@ from numpy import ndarray
 
 from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.disk import columns, storage
-from cepcli.cache.entry import Entry, scores_of, text_digest, text_hash
-from cepcli.cache.eviction import Ghosts, make_eviction, new_table
-from cepcli.cache.index import ASIDE, Index, make_index
+from cepcli.cache.entries import CacheEntry, Ghosts, Scores, make_eviction, text_digest, text_hash
+from cepcli.cache.index import ASIDE, KeyIndex, make_index
 from cepcli.errors import CacheError
 from cepcli.keys.key_encoder import reading
 from cepcli.keys.opposites import SIGNATURE, alike
 from cepcli.prior.base import Namespace
 from cepcli.types import TextState
 
-__all__ = ["Entry", "Neighbour", "PriorCache", "text_hash"]
-
 _NEARLY_ONE = 1.0 - 1e-5
 _BELOW_ONE = float(np.nextafter(1.0, 0.0))
-#: Texts whose words are kept at hand: of a miss for its entry, of entries that answer often.
+#: Texts whose words are remembered: of a miss for its entry, of entries that answer often.
 _READINGS = 16
 
 
 class Neighbour(NamedTuple):
     """The nearest entry and its cosine similarity: 1 if and only if the keys are identical."""
 
-    entry: Entry
+    entry: CacheEntry
     similarity: float
 
 
@@ -64,12 +60,13 @@ class PriorCache:
         knobs: capacity, threshold and refresh rate that hold now; `set_knobs` changes them.
         certificate: what its controller promises at these knobs, as JSON values
             (`Certificate._asdict`); None where nothing is promised.
-        key_head: weights of the learned head that made the keys, kept with them; none without one.
+        key_head: weights of the learned head that made the keys, saved with them; none without one.
         ghost_hits: texts inserted so far that had been evicted not long before.
     """
 
     def __init__(self, config: CacheConfig, dim: int, namespace: Namespace) -> None:
         self.config = config
+        self.keyed = config.keyed  # whether entries have keys, so that similar texts can be found
         self.dim = dim
         self.namespace = namespace
         self.read_only = False
@@ -77,10 +74,10 @@ class PriorCache:
         self.certificate: dict[str, Any] | None = None
         self.key_head: Mapping[str, ndarray] = {}
         self.ghost_hits = 0
-        self._entries = new_table(config)
-        self._texts: dict[str, dict[str, Entry]] = {}
+        self._entries: dict[int, CacheEntry] = {}
+        self._texts: dict[str, dict[str, CacheEntry]] = {}
         self._index = self._new_index(config.limit)
-        self._eviction = make_eviction(config, self._entries)
+        self._eviction = make_eviction(config, self._entries, self.knobs.capacity)
         self._ghosts = Ghosts(self.knobs.capacity)
         self._lent = Ghosts(self._lending(self.knobs.capacity))
         self._reading = lru_cache(_READINGS)(partial(reading, focus=config.focus))
@@ -90,7 +87,7 @@ class PriorCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[CacheEntry]:
         """Entries, least recently used first."""
         return iter(sorted(self._entries.values(), key=lambda entry: entry.last_use))
 
@@ -98,15 +95,6 @@ class PriorCache:
     def insertions(self) -> int:
         """Texts stored so far, evicted ones among them."""
         return self._next_slot
-
-    @property
-    def keyed(self) -> bool:
-        """Whether entries have keys, so that similar texts can be found."""
-        return self.config.keyed
-
-    def freeze(self) -> None:
-        """Make the cache read-only for good."""
-        self.read_only = True
 
     def frozen(self) -> "PriorCache":
         """A read-only view of the same entries."""
@@ -125,7 +113,7 @@ class PriorCache:
             self._lent.resize(self._lending(knobs.capacity))
         self.knobs = knobs
 
-    def exact(self, goal: str, text: str) -> Entry | None:
+    def exact(self, goal: str, text: str) -> CacheEntry | None:
         """The entry of this very text."""
         texts = self._texts.get(goal)
         return None if texts is None else texts.get(text)
@@ -133,11 +121,10 @@ class PriorCache:
     def nearest(self, state: TextState, key: Float32[ndarray, " dim"]) -> Neighbour | None:
         """The entry with the most similar key, however little similar it is.
 
-        None if no entry can answer for the state's text, or if this one would, but is barred by the
-        gate.
+        None if no entry can answer for the state's text, or if the gate rejects this one.
         """
-        partition = self._partition_of(state.goal)
-        signature = self._signature(state.goal, state.text) if self.config.gated else None
+        gated, partition = self.config.gated, self._partition_of(state.goal)
+        signature = self._signature(state.goal, state.text) if gated else None
         found = self._index.nearest(key, partition, signature)
         if found is None:
             return None
@@ -146,65 +133,57 @@ class PriorCache:
             same = np.array_equal(self._index.key(slot, partition), key)
             similarity = 1.0 if same else min(similarity, _BELOW_ONE)
         neighbour = Neighbour(self._entries[slot], similarity)
-        if self.config.gated and self.answers(neighbour) and not self._alike(neighbour, state):
+        if gated and self.answers(neighbour) and not self._alike(neighbour.entry, state):
             return None
         return neighbour
 
     def answers(self, neighbour: Neighbour) -> bool:
-        """Whether an entry answers for a text this similar: δ is reached, and it isn't repelled."""
+        """Whether an entry answers for a text this similar: from δ on, unless it `repels` it."""
         entry, similarity = neighbour
         threshold = self.knobs.threshold
         return threshold is not None and similarity >= threshold and similarity > entry.repels
 
-    def repel(self, entry: Entry, similarity: float) -> None:
+    def repel(self, entry: CacheEntry, similarity: float) -> None:
         """Let an entry answer only texts more similar than this; at 1, only its own."""
         if similarity >= 1.0:
             self._put_aside(entry, 1.0)
         else:
             entry.repels = max(entry.repels, similarity)
 
-    def set_aside(self, entries: Iterable[Entry] | None = None) -> None:
-        """Let entries, all unless given, answer only their own text, and be nobody's nearest.
+    def set_aside(self, entries: Iterable[CacheEntry] | None = None) -> None:
+        """Let entries, all unless given, answer only their own text from now on.
 
-        They stay so under other keys, unlike entries that `repel` identical keys.
+        They are no neighbours any more, under other keys either, unlike entries that `repel`
+        identical keys.
         """
         assert not self.read_only, "a read-only cache stays as it is"
         for entry in list(self._entries.values() if entries is None else entries):
             self._put_aside(entry, math.inf)
 
-    def _put_aside(self, entry: Entry, repels: float) -> None:
+    def _put_aside(self, entry: CacheEntry, repels: float) -> None:
         if entry.slot not in self._entries:
             return
-        if self.keyed and not self._is_aside(entry):
+        if self.keyed and entry.repels < 1.0:
             key = self.key(entry)
             self._index.remove(entry.slot, self._partition(entry))
             self._index.add(entry.slot, key, ASIDE)
         entry.repels = max(entry.repels, repels)
 
     @staticmethod
-    def is_set_aside(entry: Entry) -> bool:
+    def is_set_aside(entry: CacheEntry) -> bool:
         """Whether an entry answers only its own text, whatever the keys."""
         return entry.repels == math.inf
-
-    @staticmethod
-    def _is_aside(entry: Entry) -> bool:
-        """Whether an entry answers only its own text under these keys."""
-        return entry.repels >= 1.0
 
     def lend(self, goal: str, text: str) -> None:
         """Note that a similar text answered for this one."""
         self._lent.remember(text_digest(goal, text))
 
     def was_lent(self, goal: str, text: str) -> bool:
-        """Whether a similar text answered for this one lately."""
+        """Whether a similar text answered for this one lately, and it has no entry yet."""
         return text_digest(goal, text) in self._lent
 
-    def forget_lent(self, goal: str, text: str) -> None:
-        """The text gets an entry of its own."""
-        self._lent.recall(text_digest(goal, text))
-
-    def use(self, entry: Entry) -> None:
-        """Note that an entry answered; no effect if it was evicted meanwhile or is read-only."""
+    def use(self, entry: CacheEntry) -> None:
+        """Note that an entry answered; no effect if it was evicted or the cache is read-only."""
         if self.read_only or entry.slot not in self._entries:
             return
         self._clock += 1
@@ -212,7 +191,7 @@ class PriorCache:
         entry.last_use = self._clock
         entry.hits += 1
 
-    def audited(self, entry: Entry, span: float, kl: float) -> None:
+    def audited(self, entry: CacheEntry, span: float, kl: float) -> None:
         """Note that an entry's answer was compared with a fresh one: their span, and KL in nats."""
         assert not self.read_only, "a read-only cache stays as it is"
         entry.audits += 1
@@ -226,7 +205,7 @@ class PriorCache:
         text: str,
         key: Float32[ndarray, " dim"] | None,
         scores: Mapping[str, float],
-    ) -> Entry:
+    ) -> CacheEntry:
         """A new, most recently used entry, in place of one of the same text; evicts if full.
 
         Args:
@@ -237,20 +216,17 @@ class PriorCache:
         """
         assert not self.read_only, "a read-only cache stores nothing"
         assert (key is not None) == self.keyed, "a key is needed exactly where texts are compared"
-        self.forget_lent(goal, text)
+        digest = text_digest(goal, text)
+        self._lent.recall(digest)
         known = self.exact(goal, text)
         if known is not None:
             self.remove(known)
-        elif self._ghosts.recall(text_digest(goal, text)):
+        elif self._ghosts.recall(digest):
             self.ghost_hits += 1
         self._shrink(self.knobs.capacity - 1)
         self._clock += 1
-        entry = Entry(
-            self._next_slot,
-            sys.intern(goal),
-            text,
-            scores_of(scores),
-            last_use=self._clock,
+        entry = CacheEntry(
+            self._next_slot, sys.intern(goal), text, Scores.of(scores), last_use=self._clock
         )
         self._next_slot += 1
         self._put(entry)
@@ -259,7 +235,7 @@ class PriorCache:
             self._index.add(entry.slot, key, self._partition(entry), self._signature(goal, text))
         return entry
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: CacheEntry) -> None:
         """Forget an entry; no effect if it is gone already."""
         if self._entries.pop(entry.slot, None) is None:
             return
@@ -274,7 +250,7 @@ class PriorCache:
         """Forget the entry that would go next; there must be one."""
         self._shrink(len(self) - 1)
 
-    def key(self, entry: Entry) -> Float32[ndarray, " dim"]:
+    def key(self, entry: CacheEntry) -> Float32[ndarray, " dim"]:
         """An entry's unit key."""
         return self._index.key(entry.slot, self._partition(entry))
 
@@ -335,7 +311,9 @@ class PriorCache:
                 "configured": list(self.config.knobs),
                 "certificate": self.certificate,
             },
-            columns=columns.pack([columns.record(e, e.identity, *rest) for e, *rest in found]),
+            columns=columns.pack(
+                [columns.record(e, text_hash(e.goal, e.text), *rest) for e, *rest in found]
+            ),
             keys=keys,
             ghosts=self._ghosts.oldest_first,
             lent=self._lent.oldest_first,
@@ -412,17 +390,13 @@ class PriorCache:
         """Where a controller had left them, if mode and configuration are still the same."""
         if saved.mode != self.config.mode or "knobs" not in saved.state:
             return self.config.knobs
-        moved, before = Knobs(*saved.state["knobs"]), Knobs(*saved.state["configured"])
-        now = self.config.knobs
-        same = [mine == then for mine, then in zip(now, before, strict=True)]
-        return Knobs(
-            min(moved.capacity, self.config.limit) if same[0] else now.capacity,
-            moved.threshold if same[1] else now.threshold,
-            moved.refresh_rate if same[2] else now.refresh_rate,
-        )
+        now, state = self.config.knobs, saved.state
+        both = zip(state["knobs"], state["configured"], now, strict=True)
+        knobs = Knobs._make(moved if then == mine else mine for moved, then, mine in both)
+        return knobs._replace(capacity=min(knobs.capacity, self.config.limit))
 
     def _indexed(
-        self, entries: Sequence[Entry]
+        self, entries: Sequence[CacheEntry]
     ) -> tuple[Float32[ndarray, "keyed dim"], Int64[ndarray, " rows"], Int64[ndarray, " rows"]]:
         """Each entry's key, if it has one, its row within its partition, and its signature."""
         slots = np.array([entry.slot for entry in entries], np.int64)
@@ -438,7 +412,7 @@ class PriorCache:
             signatures[numbers] = self._index.signatures(partition)
         return keys, rows, signatures
 
-    def _put(self, entry: Entry) -> None:
+    def _put(self, entry: CacheEntry) -> None:
         self._entries[entry.slot] = entry
         self._texts.setdefault(entry.goal, {})[entry.text] = entry
 
@@ -449,7 +423,7 @@ class PriorCache:
             self._ghosts.remember(text_digest(victim.goal, victim.text))
             self.remove(victim)
 
-    def _new_index(self, capacity: int) -> Index:
+    def _new_index(self, capacity: int) -> KeyIndex:
         exact = self.config.gated or not self.keyed  # few entries have the same signature
         return make_index("flat" if exact else self.config.index, self.dim, capacity)
 
@@ -462,16 +436,15 @@ class PriorCache:
         """What an entry that is to answer for a text must have; 0 without a gate."""
         return self._reading(goal, text).signature if self.config.gated else 0
 
-    def _partition(self, entry: Entry) -> str:
+    def _partition(self, entry: CacheEntry) -> str:
         """Where an entry's key lies in the index."""
-        return ASIDE if self._is_aside(entry) else self._partition_of(entry.goal)
+        return ASIDE if entry.repels >= 1.0 else self._partition_of(entry.goal)
 
     def _partition_of(self, goal: str) -> str:
         """Where the entries lie that may answer for texts of a goal."""
         return "" if self.config.pools_goals else goal
 
-    def _alike(self, neighbour: Neighbour, state: TextState) -> bool:
-        """Whether an entry differs in nothing from a state that an answer turns on."""
-        entry = neighbour.entry
+    def _alike(self, entry: CacheEntry, state: TextState) -> bool:
+        """Whether an entry differs in nothing from a state that an answer depends on."""
         ours, theirs = self._reading(state.goal, state.text), self._reading(entry.goal, entry.text)
         return alike(ours, theirs, state.actions)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from cepcli.cache.controllers.certificate import Comparison
+from cepcli.cache.certificate import Comparison
 from cepcli.prior.base import AnswerKind, PriorAnswer
 
 KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
@@ -20,47 +20,42 @@ COSTS = ("queries", "llm_tokens", "llm_seconds", "llm_seconds_recorded")
 _TOTALS = ("tokens", "llm_seconds_recorded", "llm_seconds_live", "cache_seconds")
 
 
-class Samples:
+class SpacedSample:
     """At most `capacity` of the values added, evenly spaced in time.
 
-    When full it drops every second value and from then on keeps half as many; unlike a random
+    When full it drops every second value and from then on takes half as many; unlike a random
     reservoir it needs no generator, and it is the same in every run.
     """
 
     def __init__(self, capacity: int = 4096) -> None:
         assert capacity % 2 == 0, capacity
         self._capacity = capacity
-        self._kept: list[float] = []
+        self.values: list[float] = []  # oldest first
         self._stride = 1
         self._seen = 0
 
     def add(self, value: float) -> None:
-        """Keep the value if its turn has come."""
+        """Take the value if its turn has come."""
         if self._seen % self._stride == 0:
-            if len(self._kept) == self._capacity:
-                self._kept = self._kept[::2]
+            if len(self.values) == self._capacity:
+                self.values = self.values[::2]
                 self._stride *= 2
             if self._seen % self._stride == 0:
-                self._kept.append(value)
+                self.values.append(value)
         self._seen += 1
 
     def percentile(self, percent: int) -> float | None:
-        """A percentile of the kept values; None if there are none."""
-        return float(np.percentile(self._kept, percent)) if self._kept else None
-
-    @property
-    def kept(self) -> np.ndarray:
-        """The kept values, oldest first, float64."""
-        return np.array(self._kept, np.float64)
+        """A percentile of the sample; None if it is empty."""
+        return float(np.percentile(self.values, percent)) if self.values else None
 
     @property
     def counters(self) -> list[int]:
         """Values seen and stride, for a checkpoint."""
         return [self._seen, self._stride]
 
-    def restore(self, kept: np.ndarray, counters: list[int]) -> None:
-        """Take over `kept` and `counters`."""
-        self._kept = [float(value) for value in kept]
+    def restore(self, values: np.ndarray, counters: list[int]) -> None:
+        """Continue with the `values` and `counters` of another sample."""
+        self.values = values.tolist()
         self._seen, self._stride = counters
 
 
@@ -71,25 +66,26 @@ class CacheTelemetry:
         hit_rate_decay: λ of the running hit rate h ← λ·h + (1−λ)·hit, which starts at 0 because a
             cache starts empty.
 
-    `reliable_hit_rate` is the same over hits whose answer is known to be right or certified: exact
-    hits, and semantic hits while a certificate holds.
+    Attributes:
+        hit_rate: h.
+        reliable_hit_rate: the same over hits whose answer is known to be right or certified: exact
+            hits, and semantic hits while a certificate holds.
+        decisions: decisions answered so far; `counts`: how many in each way.
+        comparisons: of audited hits, and of misses compared with their nearest entry.
+        partials: of entries that lacked some of the actions, all scored anew.
     """
 
     def __init__(self, hit_rate_decay: float) -> None:
         self._decay = hit_rate_decay
         self.hit_rate = 0.0
         self.reliable_hit_rate = 0.0
+        self.decisions = 0
         self.counts: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0.0)
         self.comparisons: list[Comparison] = []
         self.partials: list[Comparison] = []
         self._over: dict[float, tuple[int, int]] = {}
-        self.samples = {"latency": Samples(), "cache": Samples(), "llm": Samples()}
-
-    @property
-    def decisions(self) -> int:
-        """Decisions answered so far."""
-        return sum(self.counts.values())
+        self.samples = {name: SpacedSample() for name in ("latency", "cache", "llm")}
 
     @property
     def hits(self) -> int:
@@ -119,6 +115,7 @@ class CacheTelemetry:
         `latency` is cache time plus recorded LLM time: what the decision costs when the journal is
         not there to answer; `llm` is the LLM's part, over queries only.
         """
+        self.decisions += 1
         self.counts[answer.kind] += 1
         hit = answer.kind in HITS
         self.hit_rate = self._decay * self.hit_rate + (1.0 - self._decay) * hit
@@ -134,17 +131,10 @@ class CacheTelemetry:
             self.totals["llm_seconds_live"] += answer.live_seconds
             self.samples["llm"].add(answer.seconds)
 
-    def record_comparison(self, comparison: Comparison) -> None:
-        """Keep the result of one audit, or of a miss compared with its nearest entry."""
-        self.comparisons.append(comparison)
-
-    def record_partial(self, comparison: Comparison) -> None:
-        """Keep how far off an entry was that lacked some of the actions, all scored anew."""
-        self.partials.append(comparison)
-
     def summary(self) -> dict[str, Any]:
         """Plain values for `summary.json`; a quantity without observations is None."""
         return {
+            **self.cost(),
             "queries": {
                 "total": self.queries,
                 "misses": self.counts["miss"],
@@ -152,13 +142,8 @@ class CacheTelemetry:
                 "audits": self.counts["audit"],
             },
             "hits": {kind: self.counts[kind] for kind in HITS},
-            "llm_tokens": round(self.totals["tokens"]),
-            "llm_seconds": self.totals["llm_seconds_live"],
-            "llm_seconds_recorded": self.totals["llm_seconds_recorded"],
             "cache_seconds": self.totals["cache_seconds"],
-            "latency_ms": self._percentiles_ms("latency"),
-            "cache_ms": self._percentiles_ms("cache"),
-            "llm_ms": self._percentiles_ms("llm"),
+            **{f"{name}_ms": self._percentiles_ms(name) for name in self.samples},
             "audited": _errors(self.audits),
             "partial_hits_compared": _errors(self.partials),
         }
@@ -185,30 +170,30 @@ class CacheTelemetry:
             "totals": dict(self.totals),
             "samples": {name: samples.counters for name, samples in self.samples.items()},
         }
-        arrays = {name: samples.kept for name, samples in self.samples.items()}
+        arrays = {name: np.array(one.values, np.float64) for name, one in self.samples.items()}
         for name, found in (("comparisons", self.comparisons), ("partials", self.partials)):
             rows = np.array(found, np.float64)
             arrays[name] = rows.reshape(-1, len(Comparison._fields))
         return values, arrays
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `state` returned."""
+        """Continue from what `state` returned."""
         self.hit_rate = values["hit_rate"]
         self.reliable_hit_rate = values["reliable_hit_rate"]
         self.counts = dict(values["counts"])
+        self.decisions = sum(self.counts.values())
         self.totals = dict(values["totals"])
         for name, samples in self.samples.items():
             samples.restore(arrays[name], values["samples"][name])
         self.comparisons = _comparisons(arrays["comparisons"])
         self._over.clear()
-        # an older checkpoint has none: partial hits were compared with nothing
-        self.partials = _comparisons(arrays["partials"]) if "partials" in arrays else []
+        self.partials = _comparisons(arrays["partials"])
 
 
 def cost_of(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the evaluations of a run took together, which is no part of what its training took.
 
-    A figure that an earlier cep did not keep of one of them is None.
+    A figure that is missing in one of them, as in early versions of cep, is None.
     """
     sums: dict[str, Any] = {"count": len(evaluations)}
     for key in COSTS:

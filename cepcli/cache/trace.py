@@ -72,7 +72,7 @@ class TraceWriter:
         env: the environment's id.
         namespace: what the scores belong to.
         shape: how scores become a prior.
-        offset: bytes to keep of an earlier trace; what lies beyond is dropped.
+        offset: bytes of an earlier trace to continue after; what lies beyond is dropped.
     """
 
     def __init__(
@@ -100,7 +100,11 @@ class TraceWriter:
     ) -> None:
         """Append one decision."""
         row: dict[str, Any] = {
-            "at": [self._text(state.goal), self._text(state.text), self._set(state.actions)],
+            "at": [
+                self._number(self._texts, "text", state.goal),
+                self._number(self._texts, "text", state.text),
+                self._number(self._sets, "actions", state.actions),
+            ],
             "episode": episode,
             "kind": answer.kind,
             "tau": temperature,
@@ -112,29 +116,22 @@ class TraceWriter:
         self._rows.write(row)
 
     def sync(self) -> int:
-        """Have all rows on the disk; returns the bytes so far."""
+        """Flush all rows to disk; returns the bytes so far."""
         return self._rows.sync()
 
     def close(self) -> None:
         """Close the file."""
         self._rows.close()
 
-    def _text(self, text: str) -> int:
-        number = self._texts.get(text)
-        if number is None:
-            number = self._texts[text] = len(self._texts)
-            self._rows.write({"text": text})
-        return number
-
-    def _set(self, actions: tuple[str, ...]) -> int:
-        number = self._sets.get(actions)
-        if number is None:
-            number = self._sets[actions] = len(self._sets)
-            self._rows.write({"actions": actions})
-        return number
+    def _number(self, numbers: dict[Any, int], name: str, value: Any) -> int:
+        """The number of a text or action set, which is written at its first use."""
+        if value not in numbers:
+            numbers[value] = len(numbers)
+            self._rows.write({name: value})
+        return numbers[value]
 
     def _recall(self, path: Path) -> None:
-        """Know again which texts and action sets have been written."""
+        """Read which texts and action sets have been written."""
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             if "text" in row:
@@ -150,24 +147,43 @@ def read_trace(path: Path) -> Trace:
         CacheError: if there is none, or it is truncated, foreign, newer, or holds a NaN.
     """
     file = path / FILE if path.is_dir() else path
+    lines = _lines(file)
+    trace = _head(file, lines[0] if lines else "")
+    texts: list[str] = []
+    sets: list[tuple[str, ...]] = []
+    states: dict[tuple[int, int, int], TextState] = {}
+    for number, line in enumerate(lines[1:], 2):
+        if not line.endswith("\n"):
+            raise _damaged(file, f"is truncated in line {number}")
+        try:
+            row = json.loads(line)
+            if "text" in row:
+                texts.append(row["text"])
+            elif "actions" in row:
+                sets.append(tuple(row["actions"]))
+            else:
+                _add_decision(trace, row, texts, sets, states)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise _damaged(file, f"is malformed in line {number} ({error!r})") from error
+    if not trace.decisions:
+        raise _damaged(file, "holds no decision")
+    return trace
+
+
+def _lines(file: Path) -> list[str]:
     open_text = gzip.open if file.suffix == ".gz" else open
     try:
         with open_text(file, "rt", encoding="utf-8", newline="\n") as stream:
-            lines = stream.readlines()
+            return stream.readlines()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _damaged(file, "is no whole gzip file") from error
+        raise _damaged(file, "is not a complete gzip file") from error
     except OSError as error:
         raise CacheError(
-            f"There is no trace in `{path}` ({error.strerror}).",
+            f"Cannot read the trace `{file}`: {error.strerror}.",
             "Record one: cep train --env ID --cache off --trace",
         ) from error
     except UnicodeDecodeError as error:
         raise _damaged(file, "is not text") from error
-    trace = _head(file, lines[0] if lines else "")
-    _Reader(file, trace).read(lines[1:])
-    if not trace.decisions:
-        raise _damaged(file, "holds no decision")
-    return trace
 
 
 def _damaged(file: Path, why: str) -> CacheError:
@@ -198,51 +214,27 @@ def _head(file: Path, line: str) -> Trace:
         raise _damaged(file, f"has a malformed head ({error})") from error
 
 
-class _Reader:
-    """Builds a trace from its rows."""
-
-    def __init__(self, file: Path, trace: Trace) -> None:
-        self._file = file
-        self._trace = trace
-        self._texts: list[str] = []
-        self._sets: list[tuple[str, ...]] = []
-        self._states: dict[tuple[int, ...], TextState] = {}
-
-    def read(self, lines: Sequence[str]) -> None:
-        for number, line in enumerate(lines, 2):
-            if not line.endswith("\n"):
-                raise _damaged(self._file, f"is truncated in line {number}")
-            try:
-                self._row(json.loads(line))
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise _damaged(self._file, f"is malformed in line {number} ({error!r})") from error
-
-    def _row(self, row: dict[str, Any]) -> None:
-        if "text" in row:
-            self._texts.append(row["text"])
-        elif "actions" in row:
-            self._sets.append(tuple(row["actions"]))
-        else:
-            self._decision(row)
-
-    def _decision(self, row: dict[str, Any]) -> None:
-        at = tuple(row["at"])
-        state = self._states.get(at)
-        if state is None:
-            goal, text, actions = at
-            state = TextState(self._texts[goal], self._texts[text], self._sets[actions])
-            self._states[at] = state
-        if "scores" in row:
-            scores = _finite(row["scores"], len(state.actions))
-            known = self._trace.scores.setdefault((state.goal, state.text), {})
-            known.update(zip(state.actions, scores, strict=True))
-        q_values = _finite(row["q"], len(state.actions)) if "q" in row else None
-        tau = float(row["tau"])
-        if not tau > 0:
-            raise ValueError(f"temperature {tau}")
-        self._trace.decisions.append(
-            TracedDecision(state, int(row["episode"]), row["kind"], q_values, tau)
-        )
+def _add_decision(
+    trace: Trace,
+    row: dict[str, Any],
+    texts: Sequence[str],
+    sets: Sequence[tuple[str, ...]],
+    states: dict[tuple[int, int, int], TextState],
+) -> None:
+    at: tuple[int, int, int] = tuple(row["at"])
+    if at not in states:
+        goal, text, actions = at
+        states[at] = TextState(texts[goal], texts[text], sets[actions])
+    state = states[at]
+    if "scores" in row:
+        scores = _finite(row["scores"], len(state.actions))
+        known = trace.scores.setdefault((state.goal, state.text), {})
+        known.update(zip(state.actions, scores, strict=True))
+    q_values = _finite(row["q"], len(state.actions)) if "q" in row else None
+    tau = float(row["tau"])
+    if not tau > 0:
+        raise ValueError(f"temperature {tau}")
+    trace.decisions.append(TracedDecision(state, int(row["episode"]), row["kind"], q_values, tau))
 
 
 def _finite(values: Sequence[float], expected: int) -> tuple[float, ...]:

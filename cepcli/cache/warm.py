@@ -1,8 +1,7 @@
 """Caches that are filled ahead of a run, and runs that start from a saved cache.
 
 What the LLM said belongs to the LLM and the text, whatever keys the text is found by. So a run
-gives the entries that it starts from its own keys; what had been found out about similarities, and
-scores given under a similar text, stay behind.
+gives the entries that it starts from its own keys; what was known about similarities is left out.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,6 @@ from numpy import ndarray
 from cepcli.cache.cache_keys import CacheKeys, Keys
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.disk import columns, storage
-from cepcli.cache.entry import Entry
 from cepcli.cache.store import PriorCache
 from cepcli.cache.trace import Trace
 from cepcli.errors import CacheError
@@ -50,7 +48,7 @@ class Asked(NamedTuple):
     Attributes:
         scores: what it said.
         queries: states asked.
-        paid: those of them for which the LLM was asked now, not the journal alone.
+        paid: those for which the LLM was asked now, not the journal alone.
     """
 
     scores: dict[tuple[str, str], dict[str, float]]
@@ -108,19 +106,25 @@ def start_from(start: Start, cache: PriorCache, keys: CacheKeys | None) -> int:
     """
     saved = start.saved
     _check_scorer(start, cache.namespace)
-    own_head = cache.config.head is not None
-    if keys is not None and not own_head and keys.fit(saved.key_head, _keys_of(saved)):
+    sha256, own_head = saved.namespace.key_encoder_sha256, cache.config.head is not None
+    if keys is not None and not own_head and keys.fit(saved.key_head, sha256):
         keys.adopt(saved.key_head)
         cache.rekey(keys.key, keys.dim, keys.namespace, keys.head)
     try:
         entries = columns.entries(saved.columns)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise storage.damaged(start.directory, f"holds a malformed entry ({error!r})") from error
-    known = {(entry.goal, entry.text): own for entry in entries if (own := entry.own_scores)}
-    made = _saved_keys(saved, entries, keys)
-    _fill(cache, known, made or (None if keys is None else keys.key))
-    if keys is not None:
-        keys.begin(cache)
+    scores = {(entry.goal, entry.text): entry.scores for entry in entries if entry.scores}
+    if keys is None:
+        _fill(cache, scores, None)
+        return len(cache)
+    same = keys.namespace.key_encoder_sha256 == sha256
+    if same and saved.keys.shape == (len(entries), keys.dim):
+        rows = {(entry.goal, entry.text): row for row, entry in enumerate(entries)}
+        _fill(cache, scores, lambda goal, text: saved.keys[rows[goal, text]])
+    else:
+        _fill(cache, scores, keys.key)
+    keys.begin(cache)
     return len(cache)
 
 
@@ -140,14 +144,12 @@ def filled(
         shape: how scores become a prior.
         scores: the entries.
     """
-    sha = "" if keys is None else keys.sha256
-    cache = PriorCache(
-        config, 1 if keys is None else keys.dim, replace(namespace, key_encoder_sha256=sha)
-    )
     if keys is None:
+        cache = PriorCache(config, 1, replace(namespace, key_encoder_sha256=""))
         _fill(cache, scores, None)
         return cache
     own = CacheKeys(keys, namespace, shape, config, seed=0)
+    cache = PriorCache(config, own.dim, own.namespace)
     cache.key_head = own.head
     _fill(cache, scores, own.key)
     own.begin(cache)
@@ -222,19 +224,3 @@ def _fill(
     """Insert the last of `scores`, as many as the cache may hold."""
     for goal, text in list(scores)[-cache.knobs.capacity :]:
         cache.insert(goal, text, None if key is None else key(goal, text), scores[goal, text])
-
-
-def _keys_of(saved: storage.Saved) -> str:
-    return saved.namespace.key_encoder_sha256
-
-
-def _saved_keys(
-    saved: storage.Saved, entries: Sequence[Entry], keys: CacheKeys | None
-) -> Callable[[str, str], Float32[ndarray, " dim"]] | None:
-    """The saved keys by goal and text, if the run would make the same."""
-    if keys is None or keys.namespace.key_encoder_sha256 != _keys_of(saved):
-        return None
-    if saved.keys.shape != (len(entries), keys.dim):
-        return None
-    rows = {(entry.goal, entry.text): row for row, entry in enumerate(entries)}
-    return lambda goal, text: saved.keys[rows[goal, text]]

@@ -13,20 +13,16 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from typing_extensions import override
 
-from cepcli.cache.cache_keys import CacheKeys, no_key
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.controllers import make_controller
-from cepcli.cache.controllers.runner import Control
 from cepcli.cache.disk.storage import HEAD, key_head_of
+from cepcli.cache.open import OpenCache, open_cache
 from cepcli.cache.store import PriorCache
-from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.config import require
 from cepcli.errors import CacheError, PriorError
-from cepcli.keys.key_encoder import make_key_encoder
 from cepcli.prior.base import Namespace, Prior, PriorAnswer, PriorShape, ScorerFingerprint
-from cepcli.seeding import generator
 from cepcli.types import TextState
 
 #: A log-score per action of a state, in their order.
@@ -75,24 +71,11 @@ def cached(
     namespace = Namespace(
         ScorerFingerprint("function", name, "", "", "", "float64"), "none", "", ""
     )
-    keys = None
-    if config.keyed:
-        encoder = make_key_encoder(config.encoder, focus=config.focus, head=config.head)
-        keys = CacheKeys(encoder, namespace, shape, config, seed=seed)
-        namespace = keys.namespace
-    if saved is None:
-        cache = PriorCache(config, keys.dim if keys else 1, namespace)
-        cache.key_head = keys.head if keys else {}
-    else:
-        cache = _load(Path(saved), namespace, keys, config)
-    return CachedPrior(
-        FunctionPrior(score, shape, pool_goals=config.keyed and config.pools_goals),
-        cache,
-        keys.key if keys else no_key,
-        generator(seed, "audit"),
-        CacheTelemetry(config.hit_rate_decay),
-        Control(make_controller(config), config.control_interval, keys),
-    )
+    inner = FunctionPrior(score, shape, pool_goals=config.keyed and config.pools_goals)
+    opened = open_cache(inner, config, namespace, seed=seed)
+    if saved is not None:
+        opened = opened._replace(cache=_load(Path(saved), opened))
+    return opened.prior()
 
 
 class FunctionPrior(Prior):
@@ -111,10 +94,11 @@ class FunctionPrior(Prior):
         self._normalised_over: dict[str, frozenset[str]] = {}
 
     @property
+    @override
     def shape(self) -> PriorShape:
-        """As given."""
         return self._shape
 
+    @override
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
         """The prior of each state, with the seconds that the function took.
 
@@ -128,7 +112,19 @@ class FunctionPrior(Prior):
         start = perf_counter()
         scores = np.asarray(self._score(state), np.float64)
         seconds = perf_counter() - start
-        _check(scores, state)
+        if scores.shape != (len(state.actions),):
+            raise PriorError(
+                f"The scoring function gave scores of shape {scores.shape} for the "
+                f"{len(state.actions)} actions {list(state.actions)} of the state {state.text!r}.",
+                "Return one log-score per action of `state.actions`, in their order.",
+            )
+        for action, score in zip(state.actions, scores, strict=True):
+            if not math.isfinite(score):
+                raise PriorError(
+                    f"The scoring function gave {score} for the action {action!r} of the state "
+                    f"{state.text!r}, expected a finite log-score.",
+                    "Leave impossible actions out of `state.actions`, or give them a low score.",
+                )
         self._check_comparable(scores, state)
         log_prior = self._shape.log_prior(scores)
         return PriorAnswer(log_prior, scores, "miss", seconds=seconds, live_seconds=seconds)
@@ -152,25 +148,7 @@ class FunctionPrior(Prior):
             self._normalised_over[partition] = actions
 
 
-def _check(scores: np.ndarray, state: TextState) -> None:
-    if scores.shape != (len(state.actions),):
-        raise PriorError(
-            f"The scoring function gave scores of shape {scores.shape} for the "
-            f"{len(state.actions)} actions {list(state.actions)} of the state {state.text!r}.",
-            "Return one log-score per action of `state.actions`, in their order.",
-        )
-    for action, score in zip(state.actions, scores, strict=True):
-        if not math.isfinite(score):
-            raise PriorError(
-                f"The scoring function gave {score} for the action {action!r} of the state "
-                f"{state.text!r}, expected a finite log-score.",
-                "Leave impossible actions out of `state.actions`, or give them a low score.",
-            )
-
-
-def _load(
-    directory: Path, namespace: Namespace, keys: CacheKeys | None, config: CacheConfig
-) -> PriorCache:
+def _load(directory: Path, opened: OpenCache) -> PriorCache:
     """A saved cache whose threshold and refresh rate are those that hold without evidence.
 
     Keys that it had learned are taken over.
@@ -179,6 +157,8 @@ def _load(
         raise CacheError(
             f"There is no prior cache in `{directory}`.", "Write one first: prior.save(directory)"
         )
+    config, keys = opened.cache.config, opened.controller.keys
+    namespace = opened.cache.namespace
     if keys is not None and (head := key_head_of(directory)):
         keys.adopt(head)
         namespace = keys.namespace

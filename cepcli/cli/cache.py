@@ -89,7 +89,7 @@ def inspect(
 @app.command()
 def verify(cache: CacheArgument, *, options: ReadOptions) -> None:
     """Check a cache: file hashes, keys, texts, scores, order. Exit code 2 if anything is wrong."""
-    from cepcli.cache.disk.verify import defects
+    from cepcli.cache.disk.storage import defects
 
     directory, saved = _read(cache, options.space)
     found = defects(saved)
@@ -155,7 +155,6 @@ def _stats(directory: Path, saved: "Saved") -> dict[str, Any]:
         "entries": len(entries),
         "goals": len({entry["goal"] for entry in entries}),
         "scores": sum(len(entry["scores"]) for entry in entries),
-        "scores_borrowed": sum(len(entry["borrowed"]) for entry in entries),
         "hits": sum(entry["hits"] for entry in entries),
         "entries_never_hit": sum(entry["hits"] == 0 for entry in entries),
         "audits": sum(entry["audits"] for entry in entries),

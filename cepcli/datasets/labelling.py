@@ -20,8 +20,7 @@ from numpy import ndarray
 from cepcli.cache.cache_keys import CacheKeys, no_key
 from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.controllers import make_controller
-from cepcli.cache.controllers.runner import Control
+from cepcli.cache.controllers import Controller, make_controller
 from cepcli.cache.disk.storage import key_head_of
 from cepcli.cache.store import PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
@@ -172,7 +171,7 @@ class _Labelling:
         self._telemetry = CacheTelemetry(config.cache.hit_rate_decay)
         self._auditing = generator(config.seed, "audit")
         self._cache: PriorCache | None = None
-        self._control: Control | None = None
+        self._control: Controller | None = None
         self._prior: Prior = bare
         if isinstance(bare, LLMPrior):
             self._prior = self._cached(bare, notify)
@@ -254,7 +253,7 @@ class _Labelling:
             key, namespace, dim = keys.key, keys.namespace, keys.dim
         self._cache = PriorCache(cache, dim, namespace)
         self._cache.key_head = keys.head if keys is not None else {}
-        self._control = Control(make_controller(cache), cache.control_interval, keys)
+        self._control = make_controller(cache, keys)
         return CachedPrior(bare, self._cache, key, self._auditing, self._telemetry, self._control)
 
     def _identity(self, bare: Prior) -> str:

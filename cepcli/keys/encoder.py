@@ -6,9 +6,10 @@ time, so that a vector does not depend on what else was asked for.
 """
 
 import json
+import re
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from typing_extensions import override
 
 from cepcli.errors import PriorError
 from cepcli.workspace.artifacts import sha256
@@ -34,6 +36,8 @@ MINILM = PackagedModel(
 )
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _MAX_TOKENS = 256
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+_REMEMBERED = 4096  # sentences
 
 
 class TextEncoder(ABC):
@@ -93,8 +97,8 @@ class MiniLM(TextEncoder):
         self._device = device
         self.dim = int(json.loads((path / "config.json").read_text())["hidden_size"])
 
+    @override
     def encode(self, text: str) -> Float[ndarray, " dim"]:
-        """Mean-pooled, normalised last hidden states of up to 256 tokens."""
         ids = torch.tensor([self._tokenizer.encode(text).ids], device=self._device)
         with torch.inference_mode():
             hidden = self._model(input_ids=ids).last_hidden_state[0].mean(0)
@@ -122,14 +126,13 @@ class EmbeddingTable:
 
     def row(self, text: str) -> int:
         """The row of a text; encodes it if it is new."""
-        found = self._row.get(text)
-        if found is not None:
-            return found
-        number = len(self._row)
-        if number == len(self._vectors):
-            self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
-        self._vectors[number] = self.encoder.encode(text)
-        self._row[text] = number
+        number = self._row.get(text)
+        if number is None:
+            number = len(self._row)
+            if number == len(self._vectors):
+                self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
+            self._vectors[number] = self.encoder.encode(text)
+            self._row[text] = number
         return number
 
     def vector(self, text: str) -> Float[ndarray, " dim"]:
@@ -161,9 +164,37 @@ class Remembering(TextEncoder):
         self.dim = table.encoder.dim
         self.sha256 = table.encoder.sha256
 
+    @override
     def encode(self, text: str) -> Float[ndarray, " dim"]:
-        """The unit vector of a text, float32."""
         return self._table.vector(text)
+
+
+class SentenceSums:
+    """The sum of `vector_of` over the sentences of a text, each sentence encoded once.
+
+    The states of one environment repeat the same few thousand sentences.
+
+    Args:
+        dim: of the vectors.
+        vector_of: a sentence's vector, float32; a pure function. The last few thousand are stored.
+    """
+
+    def __init__(self, dim: int, vector_of: Callable[[str], Float[ndarray, " dim"]]) -> None:
+        self._dim = dim
+        self._vector_of = vector_of
+        self._known: dict[str, Float[ndarray, " dim"]] = {}
+
+    def total(self, text: str) -> Float[ndarray, " dim"]:
+        """The sum for a text, float32; sentences end at `.!?;` before a space, or at a new line."""
+        total = np.zeros(self._dim, np.float32)
+        for sentence in _SENTENCE_END.split(text):
+            vector = self._known.get(sentence)
+            if vector is None:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                vector = self._known[sentence] = self._vector_of(sentence)
+            total += vector
+        return total
 
 
 def _unpack(wheels: list[Path], target: Path) -> None:

@@ -15,10 +15,10 @@ import zlib
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from typing_extensions import override
 
 from cepcli.keys.config import HashConfig
-from cepcli.keys.encoder import TextEncoder, unit
-from cepcli.keys.sentences import SentenceSums
+from cepcli.keys.encoder import SentenceSums, TextEncoder, unit
 
 #: How a text says that the goal names this: see `cepcli.keys.key_encoder.focused`.
 MARK = "<goal{number}>"
@@ -30,7 +30,10 @@ _MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2^64/φ: spreads a checksum's bits (Kn
 
 
 class HashEncoder(TextEncoder):
-    """Word n-grams within sentences, and the sentences themselves; case does not matter."""
+    """Word n-grams within sentences, and the sentences themselves; case does not matter.
+
+    A text without any word is a single feature, so that it equals only itself.
+    """
 
     def __init__(self, config: HashConfig | None = None) -> None:
         self.config = config or HashConfig()
@@ -38,11 +41,8 @@ class HashEncoder(TextEncoder):
         self.sha256 = hashlib.sha256(f"hash-{_VERSION} {self.config}".encode()).hexdigest()
         self._sums = SentenceSums(self.dim, lambda sentence: self._hashed(self._features(sentence)))
 
+    @override
     def encode(self, text: str) -> Float[ndarray, " dim"]:
-        """The normalised signed counts of the text's features.
-
-        A text without any word is a single feature, so that it equals only itself.
-        """
         counts = self._sums.total(text)
         if not counts.any():
             counts = self._hashed([f"text: {text}"])

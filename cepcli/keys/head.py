@@ -1,10 +1,10 @@
-"""A learned head on a frozen encoder: a map after which near keys mean like priors.
+"""A learned head on a frozen encoder: a map after which near keys mean similar priors.
 
 z = W₂·max(W₁·x + b, 0), scaled to length 1, trained on texts whose prior the LLM has given, so that
-the squared distance of two keys tells the squared span of their priors: it lowers L, so that a
+the squared distance of two keys predicts the squared span of their priors: it lowers L, so that a
 cache may reuse from further away at the same error. Only texts of one goal are compared, unless
-goals are pooled. The hidden layer matters: whether a wall is in the way hangs on where the goal is,
-which no weighing of single words can say.
+goals are pooled. The hidden layer matters: whether a wall is in the way depends on where the goal
+is, which a linear map of word counts cannot express.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from torch import Tensor
 from cepcli.errors import CacheError, ConfigError
 from cepcli.keys.config import HeadConfig
 from cepcli.keys.encoder import unit
-from cepcli.keys.pairs import LogPriors, pair_spans, prior_table
+from cepcli.keys.quality import LogPriors, pair_spans, prior_table
 from cepcli.whole_files import write_whole
 from cepcli.workspace.artifacts import writing
 
@@ -31,14 +31,7 @@ _ARRAYS = {"hidden": 2, "bias": 1, "output": 2}  # number of axes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """A map from an encoder's vectors to keys.
-
-    Attributes:
-        hidden: W₁, float32.
-        bias: b.
-        output: W₂.
-        encoder_sha256: of the encoder whose vectors it was trained on.
-    """
+    """A map from an encoder's vectors to keys: W₁, b, W₂, and the encoder it was trained on."""
 
     hidden: Float32[ndarray, "width features"]
     bias: Float32[ndarray, " width"]
@@ -180,15 +173,12 @@ def _fit(
 ) -> dict[str, ndarray]:
     """The weights after `config.steps` steps of Adam on `pair_loss`."""
     sizes = {"hidden": (config.hidden, inputs.shape[1]), "output": (config.dim, config.hidden)}
+    drawn = {name: generator.standard_normal(size) for name, size in sizes.items()}
     weights = {
-        name: torch.from_numpy(
-            (generator.standard_normal(size) / np.sqrt(size[1])).astype(np.float32)
-        )
-        for name, size in sizes.items()
+        name: torch.from_numpy((draw / np.sqrt(draw.shape[1])).astype(np.float32)).requires_grad_()
+        for name, draw in drawn.items()
     }
-    weights["bias"] = torch.zeros(config.hidden)
-    for weight in weights.values():
-        weight.requires_grad_()
+    weights["bias"] = torch.zeros(config.hidden, requires_grad=True)
     optimizer = torch.optim.Adam(
         weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay
     )

@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from cepcli.errors import CacheError
-from cepcli.keys.catalog import Notify, make_encoder
-from cepcli.keys.encoder import TextEncoder
-from cepcli.keys.hashing import MARK
+from cepcli.errors import CacheError, ConfigError
+from cepcli.keys.encoder import MINILM, MiniLM, TextEncoder
+from cepcli.keys.hashing import MARK, HashEncoder
 from cepcli.keys.head import Head
-from cepcli.keys.opposites import Reading, kept, read
+from cepcli.keys.opposites import Reading, carriers_of_name, read
+from cepcli.keys.static import Notify, StaticEncoder, ensure_static
+from cepcli.registry import suggest
 
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*", re.IGNORECASE)
 _ARTICLES = ("a", "an", "the")
@@ -36,25 +37,19 @@ def focused(goal: str, text: str) -> str:
     ones go first, and marks are numbered in the order in which the goal names the phrases. Case is
     ignored.
     """
-    names = _names(goal, text)
-    return _marked(f"{goal}\n{text}", names)
+    return _marked(f"{goal}\n{text}", _shared_phrases(goal, text))
 
 
 def reading(goal: str, text: str, *, focus: bool) -> Reading:
     """A state word by word, as the key stands for it: the same marks in place of names.
 
-    Only names are made alike: what else a marked phrase says (`opposites.kept`) stays.
+    Only names are made alike: what else a marked phrase says (`carriers_of_name`) stays.
     """
     if not focus:
         return read(goal, text)
-    names = _names(goal, text)
-    added = [" ".join(("", *kept(name))) for name in names]
+    names = _shared_phrases(goal, text)
+    added = [" ".join(("", *carriers_of_name(name))) for name in names]
     return read(_marked(goal, names, added), _marked(text, names, added), names)
-
-
-def _names(goal: str, text: str) -> list[str]:
-    """What the goal names and the text speaks of, in small letters."""
-    return _shared_phrases([word.lower() for word in _WORD.findall(goal)], text.lower())
 
 
 def _marked(text: str, names: Sequence[str], added: Sequence[str] | None = None) -> str:
@@ -66,14 +61,15 @@ def _marked(text: str, names: Sequence[str], added: Sequence[str] | None = None)
     return text
 
 
-def _shared_phrases(words: Sequence[str], text: str) -> list[str]:
-    """Maximal phrases of `words` that occur in `text`, in the order of `words`."""
-    spaced = f" {' '.join(_WORD.findall(text))} "
+def _shared_phrases(goal: str, text: str) -> list[str]:
+    """Maximal phrases of the goal that occur in the text, in small letters, in the goal's order."""
+    words = _WORD.findall(goal.lower())
+    spaced = f" {' '.join(_WORD.findall(text.lower()))} "
     found: list[tuple[int, str]] = []
     taken = [word in _ARTICLES for word in words]
     for length in range(_LONGEST_PHRASE, 0, -1):
         for start in range(len(words) - length + 1):
-            named = length > 1 or _stands_alone(words, start)
+            named = length > 1 or _follows_article(words, start)
             phrase = " ".join(words[start : start + length])
             if named and not any(taken[start : start + length]) and f" {phrase} " in spaced:
                 found.append((start, phrase))
@@ -81,7 +77,7 @@ def _shared_phrases(words: Sequence[str], text: str) -> list[str]:
     return list(dict.fromkeys(phrase for _, phrase in sorted(found)))
 
 
-def _stands_alone(words: Sequence[str], at: int) -> bool:
+def _follows_article(words: Sequence[str], at: int) -> bool:
     """Whether an article and this word are a whole name: "the ball", but not "the red" ball."""
     after = at + 1 == len(words) or words[at + 1] in _ARTICLES
     return after and at > 0 and words[at - 1] in _ARTICLES
@@ -140,6 +136,31 @@ class KeyEncoder(NamedTuple):
                 "Use the encoder and the focus it was trained with, or train another head.",
             )
         return self._replace(head=head)
+
+
+def make_encoder(name: str, device: str = "cpu", notify: Notify = lambda text: None) -> TextEncoder:
+    """The text encoder `name`, one of `EncoderName`.
+
+    Args:
+        name: minilm, static (distilled from it, a mean over tokens) or hash (no model).
+        device: where MiniLM runs; the other two need none.
+        notify: told when something is fetched or distilled first, which is done once.
+
+    Raises:
+        ConfigError: if there is no such encoder.
+        PriorError: if its model cannot be loaded or is damaged.
+    """
+    if name == "hash":
+        return HashEncoder()
+    if name == "static":
+        return StaticEncoder(ensure_static(notify))
+    if name == "minilm":
+        if not MINILM.is_ready():
+            notify("Fetching the text encoder MiniLM, once")
+        return MiniLM(device)
+    raise ConfigError(
+        f"There is no text encoder `{name}`.", suggest(name, ("minilm", "static", "hash"))
+    )
 
 
 def make_key_encoder(

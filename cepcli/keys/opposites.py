@@ -1,13 +1,12 @@
 """What two texts must have in common for the answer to one to be right for the other.
 
-The cosine of two long texts hardly sees the one word in which they are opposites. So texts are also
-read word by word. Words that *carry* what an answer turns on (`CARRIERS`, `_carries`) must be the
-same in the same order, the goal must read the same, and words that both texts have must stand in
-the same order. What is left to differ is neutral: words added, left out or replaced that carry
-nothing. Articles and punctuation do not count.
+The cosine of two long texts hardly changes with the one word that makes them opposites. So texts
+are also compared word by word. Words that *carry* what an answer depends on (`CARRIERS`,
+`_carries`) must be the same in the same order, the goals must be the same, and words that both
+texts have must stand in the same order. Only neutral words may be added, left out or replaced.
+Articles and punctuation do not count.
 
-The word lists are English. A word in another script counts as a carrier, since nothing is known of
-it.
+The word lists are English. A word in another script counts as a carrier.
 """
 
 import re
@@ -107,10 +106,10 @@ def read(goal: str, text: str, names: Iterable[str] = ()) -> Reading:
 
 
 def alike(one: Reading, other: Reading, actions: Iterable[str]) -> bool:
-    """Whether two states differ in nothing that an answer about these actions turns on.
+    """Whether two states differ in nothing that an answer about these actions depends on.
 
-    Focus makes names alike, but not those of actions: where an action speaks of what two goals name
-    differently, be it in another role or by a part of the name only, the answers differ.
+    Focus makes names alike, but not those of actions: where an action mentions what two goals name
+    differently, even if only by a part of the name, the answers differ.
     """
     if one.goal != other.goal or not _only_neutral(one.text, other.text):
         return False
@@ -118,14 +117,16 @@ def alike(one: Reading, other: Reading, actions: Iterable[str]) -> bool:
         return False  # of the same signature by chance
     pairs = zip_longest(one.names, other.names, fillvalue="")
     apart = {name for pair in pairs if pair[0] != pair[1] for name in pair if name}
-    return not apart or not any(_speaks_of(action, apart) for action in actions)
+    # a part of a name will do, which refuses an answer too many rather than too few
+    parts = {part for name in apart for part in name.split()}
+    words = [word for action in actions for word in _words(action)] if parts else ()
+    return not any(_share(word, part) for word in words for part in parts)
 
 
-def kept(phrase: str) -> Iterator[str]:
-    """The words of a phrase that focus may not make alike: all carriers but colours.
+def carriers_of_name(phrase: str) -> Iterator[str]:
+    """The words of a marked phrase that the mark must not hide: all carriers but colours.
 
-    A mark stands for a name, "the red ball"; colours belong to names. What else a marked phrase
-    says, as in "turn left", is no name, and a mark must not hide it.
+    Colours belong to names ("the red ball"), but "left" in "turn left" does not.
     """
     return (word for word in _words(phrase) if word not in _COLOURS and _carries(word))
 
@@ -167,17 +168,8 @@ def _only_neutral(one: Sequence[str], other: Sequence[str]) -> bool:
     return all(word in rest for word in shorter)
 
 
-def _speaks_of(action: str, names: Iterable[str]) -> bool:
-    """Whether an action has a word of one of the names in it: "take ball", "press red".
-
-    So has "take redballs": a part will do, which refuses an answer too many rather than too few.
-    """
-    parts = {part for name in names for part in name.split()}
-    return any(_share(word, part) for word in _words(action) for part in parts)
-
-
 def _share(one: str, other: str) -> bool:
-    """Whether one word is in the other."""
+    """Whether one word is part of the other."""
     if min(len(one), len(other)) < _LEAST_PART:
         return one == other
     return one in other or other in one

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
+from typing_extensions import override
 
 from cepcli.errors import PriorError
-from cepcli.keys.encoder import MINILM, MiniLM, TextEncoder, unit
-from cepcli.keys.sentences import SentenceSums
+from cepcli.keys.encoder import MINILM, MiniLM, SentenceSums, TextEncoder, unit
 from cepcli.workspace.artifacts import sha256
 from cepcli.workspace.packaged_models import folder_made_once
 from cepcli.workspace.variables import cache_home
@@ -34,7 +34,7 @@ Notify = Callable[[str], None]
 
 
 class StaticEncoder(TextEncoder):
-    """Token vectors and their tokenizer, from a directory that `distil` wrote.
+    """The normalised sum of a text's token vectors, from a directory that `distil` wrote.
 
     A text without a known token has the first axis as its vector.
     """
@@ -59,8 +59,8 @@ class StaticEncoder(TextEncoder):
         both = f"static {sha256(weights)} {sha256(tokenizer)}"
         self.sha256 = hashlib.sha256(both.encode()).hexdigest()
 
+    @override
     def encode(self, text: str) -> Float[ndarray, " dim"]:
-        """The normalised sum of the vectors of the text's tokens."""
         return unit(self._sums.total(text))
 
     def _token_sum(self, sentence: str) -> Float[ndarray, " dim"]:
@@ -113,20 +113,17 @@ def distil(model: MiniLM, target: Path, words: Sequence[str] | None = None) -> N
 def ranked_tokens(vocabulary: dict[str, int]) -> list[int]:
     """Ids of a BERT vocabulary from frequent to rare: punctuation, words by id, single characters.
 
-    BERT lists single characters before the words, which are sorted by frequency. Taken for ranks,
-    those ids would all but silence digits, on which "2 steps left" hangs. Special and unused
-    tokens are left out.
+    BERT lists single characters before the words, which are sorted by frequency. With ids as ranks,
+    digits would weigh almost nothing ("2 steps left"). Special and unused tokens are left out.
     """
     first_word = vocabulary[_FIRST_WORD]
-    plain = sorted(
-        (number, token)
-        for token, number in vocabulary.items()
-        if not (token.startswith("[") and token.endswith("]") and len(token) > 1)
-    )
-    characters = [(n, t) for n, t in plain if n < first_word]
-    marks = [n for n, t in characters if not t.isalnum()]
-    return [*marks, *(n for n, _ in plain if n >= first_word),
-            *(n for n, t in characters if t.isalnum())]  # fmt: skip
+
+    def rank(token: str) -> tuple[int, int]:
+        number = vocabulary[token]
+        return (1 if number >= first_word else 2 * token.isalnum(), number)
+
+    plain = [t for t in vocabulary if not (t.startswith("[") and t.endswith("]") and len(t) > 1)]
+    return [vocabulary[token] for token in sorted(plain, key=rank)]
 
 
 def sif_weights(count: int) -> Float[ndarray, " count"]:

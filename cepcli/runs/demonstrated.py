@@ -94,7 +94,7 @@ def begin_with(
     for _ in range(decisions):
         learner.learn(temperature)
     if isinstance(prior, OpenCache):
-        prior.control.recount(prior.cache, prior.telemetry)
+        prior.controller.recount(prior.cache, prior.telemetry)
     cost = telemetry.summary()
     return {
         "name": demos.source.name,

@@ -14,7 +14,7 @@ from typing import Any
 
 from cepcli.agents.config import TrainConfig
 from cepcli.agents.offline_config import OfflineConfig
-from cepcli.cache.controllers.runner import Control
+from cepcli.cache.controllers import Controller
 from cepcli.cache.telemetry import COSTS, CacheTelemetry, cost_of
 from cepcli.config import to_dict
 from cepcli.envs.episodes import stopped_in_evaluation
@@ -403,7 +403,7 @@ def _trained(run: TrainingRun[Any], name: str, progress: Progress) -> dict[str, 
     for curve, figure in _CURVES.items():
         if figure in last:
             last[curve] = [[e["step"], e[figure]] for e in evaluations]
-    control = None if run.opened is None else run.opened.control
+    control = None if run.opened is None else run.opened.controller
     summary = _summary(
         run, name, progress, run.telemetry, progress.decisions, last, progress.wall_seconds, control
     )
@@ -430,7 +430,7 @@ def _summary(
     decisions: int,
     evaluation: dict[str, Any],
     wall_seconds: float,
-    control: Control | None = None,
+    control: Controller | None = None,
 ) -> dict[str, Any]:
     """The JSON summary of training and of evaluation alike.
 

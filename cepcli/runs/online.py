@@ -23,7 +23,7 @@ from cepcli.agents.control_policy import ControlPolicy, Describer, Undescribed
 from cepcli.agents.hybrid_sac import CriticErrors, HybridSAC
 from cepcli.agents.networks import TDLoss
 from cepcli.agents.posterior_q import Choice, Policy, QLearner, temperature
-from cepcli.cache.controllers.runner import Control
+from cepcli.cache.controllers import Controller
 from cepcli.cache.disk.storage import key_head_of
 from cepcli.cache.open import OpenCache, open_cache
 from cepcli.cache.store import PriorCache
@@ -205,9 +205,9 @@ class OnlineRun(TrainingRun[TrainConfig]):
         return None if self.opened is None else self.opened.cache
 
     @property
-    def control(self) -> Control | None:
+    def control(self) -> Controller | None:
         """Moves the cache's parameters."""
-        return None if self.opened is None else self.opened.control
+        return None if self.opened is None else self.opened.controller
 
     def switch_cache_off(self) -> None:
         """Let evaluations ask the LLM for every decision."""
@@ -230,7 +230,7 @@ class OnlineRun(TrainingRun[TrainConfig]):
         if self.start is not None and self.opened is not None:
             name = str(config.cache.start)
             notify(f"Starting from the cache `{name}`")
-            entries = start_from(self.start, self.opened.cache, self.opened.control.keys)
+            entries = start_from(self.start, self.opened.cache, self.opened.controller.keys)
             progress.start_cache = {
                 "name": name, "sha256": self.start.sha256, "entries": entries
             }  # fmt: skip
@@ -545,7 +545,7 @@ class OnlineRun(TrainingRun[TrainConfig]):
             with fitting(folder):
                 self.learner.restore(tensors, load_arrays(folder / "replay.npz"), state["learner"])
         if self.opened is not None:
-            self.opened.control.restore(state["control"])
+            self.opened.controller.restore(state["control"])
             self._restore_cache(self.opened, folder / "cache")
         for tracker, snapshot in zip(self.trackers, state["trackers"], strict=True):
             tracker.restore(snapshot, ask_expert=self.config.agent == "expert")
@@ -554,7 +554,7 @@ class OnlineRun(TrainingRun[TrainConfig]):
         self._auditing.bit_generator.state = state["auditing"]
 
     def _restore_cache(self, opened: OpenCache, folder: Path) -> None:
-        cache, keys = opened.cache, opened.control.keys
+        cache, keys = opened.cache, opened.controller.keys
         namespace = cache.namespace
         if keys is not None:
             keys.adopt(key_head_of(folder))

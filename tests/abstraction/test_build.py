@@ -214,8 +214,9 @@ def test_too_little_or_foreign_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"margin": 0.0}, "`margin` is 0.0"), ({"heldout": 1.0}, "`heldout`"), ({"dim": 1}, "`dim`"),
-     ({"temperature": 0.0}, "`temperature`"), ({"discount": 1.5}, "`discount`")],
+    [({"margin": 0.0}, "margin is 0.0"), ({"heldout": 1.0}, "heldout is 1"),
+     ({"dim": 1}, "dim is 1"), ({"temperature": 0.0}, "temperature is 0"),
+     ({"discount": 1.5}, "discount is 1.5")],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):

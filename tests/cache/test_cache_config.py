@@ -30,12 +30,12 @@ from cepcli.errors import ConfigError
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(key, value):
-    with pytest.raises(ConfigError, match=f"`{key}`"):
+    with pytest.raises(ConfigError, match=rf"\b{key}\b"):
         resolve(CacheConfig, flags={key: value})
 
 
 def test_a_window_too_short_to_certify_anything_is_refused():
-    with pytest.raises(ConfigError, match=r"certified\.window is 399, expected at least 400"):
+    with pytest.raises(ConfigError, match=r"certified\.window is 399, expected ≥ 400"):
         resolve(CacheConfig, overrides=["certified.window=399"])
     assert resolve(CacheConfig, overrides=["certified.window=400"]).certified.window == 400
 

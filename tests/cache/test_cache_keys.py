@@ -130,14 +130,6 @@ def test_no_head_is_learned_where_it_is_switched_off_or_given_or_nothing_can_be_
     assert keys.learn(cache)
 
 
-def test_scores_given_under_another_text_are_not_learned_from():
-    cache, keys = made()
-    fill(cache, keys, 30)
-    for entry in cache:
-        entry.borrowed.update(ACTIONS[:2])
-    assert not keys.learn(cache)
-
-
 def test_a_saved_cache_carries_its_head_and_opens_only_with_it(tmp_path):
     cache, keys = made()
     fill(cache, keys, 30)

@@ -9,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cepcli.cache.cached_prior import CachedPrior
-from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.certificate import Comparison
-from cepcli.cache.controllers.config import CertifiedConfig
-from cepcli.cache.controllers.controllers import make_controller
-from cepcli.cache.controllers.runner import Control
-from cepcli.cache.entry import scores_of
+from cepcli.cache.certificate import Comparison
+from cepcli.cache.config import CacheConfig, CertifiedConfig
+from cepcli.cache.controllers import make_controller
+from cepcli.cache.entries import Scores
 from cepcli.cache.store import Neighbour, PriorCache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.errors import PriorError
@@ -184,32 +182,18 @@ def test_full_and_partial_hits_are_reported_apart():
 
 def test_a_partial_hit_is_one_in_mode_certified_too_but_no_evidence():
     rig = Rig("certified")
-    control = Control(make_controller(rig.cache.config), 1000)
+    controller = make_controller(rig.cache.config)
     generator = np.random.default_rng(0)
-    rig.prior = CachedPrior(rig.inner, rig.cache, rig.encode, generator, rig.telemetry, control)
+    rig.prior = CachedPrior(rig.inner, rig.cache, rig.encode, generator, rig.telemetry, controller)
     rig.cache.set_knobs(rig.cache.knobs._replace(threshold=0.9999, refresh_rate=0.0))
     rig.ask((0, ("north", "south")))
-    before = control.state()["controller"]
+    before = controller.state()["controller"]
     (answer,) = rig.ask((1, ACTIONS))
     assert answer.kind == "partial"
     assert answer.scores.tolist() == fresh(rig, 1).tolist()
     assert len(rig.telemetry.partials) == 1
     assert rig.telemetry.comparisons == []
-    assert control.state()["controller"] == before
-
-
-def test_a_score_that_an_older_cache_borrowed_from_a_similar_text_is_no_exact_answer():
-    rig = Rig()
-    rig.ask((0, ("north", "south")))
-    entry = rig.cache.exact("goal", "0")
-    assert entry is not None
-    entry.scores["take"] = -9.0
-    entry.borrowed.add("take")
-    (answer,) = rig.ask((0, ACTIONS))
-    assert answer.kind == "partial"
-    assert rig.inner.calls[-1] == [state(0, ("take",))]
-    assert answer.scores.tolist() == fresh(rig, 0).tolist()
-    assert rig.kinds((0, ACTIONS)) == ["exact"]
+    assert controller.state()["controller"] == before
 
 
 def test_an_audit_measures_the_error_and_uses_and_stores_the_fresh_answer():
@@ -306,7 +290,7 @@ def test_answers_of_mode_exact_are_always_the_fresh_ones(batches):
 def test_a_read_only_cache_answers_and_nothing_changes():
     rig = Rig(refresh_rate=1.0)
     rig.ask((0, ("north", "south")), (50,))
-    before = [dataclasses.replace(e, scores=scores_of(e.scores)) for e in rig.cache]
+    before = [dataclasses.replace(e, scores=Scores.of(e.scores)) for e in rig.cache]
     rig.prior = rig.over(rig.cache.frozen())
     asked = [(0, ("north",)), (1, ("south",)), (1,), (0,), (200,), (200,)]
     answers = rig.ask(*asked)
@@ -332,12 +316,12 @@ def test_a_call_that_fails_leaves_no_half_scored_entries(error):
     assert rig.kinds((0, ("north",)), (50,), (0,)) == ["exact", "miss", "partial"]
 
 
-def everything(cache, generator, control):
+def everything(cache, generator, controller):
     """All that the next decision depends on, to be compared."""
     saved = cache.saved()
     arrays = {**saved.columns, "keys": saved.keys, "ghosts": saved.ghosts, "lent": saved.lent}
     content = {name: np.asarray(array).tolist() for name, array in arrays.items()}
-    return repr([content, saved.state, generator.bit_generator.state, control.state()])
+    return repr([content, saved.state, generator.bit_generator.state, controller.state()])
 
 
 @settings(deadline=None)
@@ -345,18 +329,18 @@ def everything(cache, generator, control):
 def test_a_state_that_cannot_be_asked_about_changes_nothing(states, mode, capacity):
     rig = Rig(mode, refresh_rate=0.5, capacity=capacity)
     generator = np.random.default_rng(0)
-    control = Control(make_controller(rig.cache.config), 1000)
+    controller = make_controller(rig.cache.config)
     rig.prior = CachedPrior(
-        rig.inner, rig.cache, rig.encode, generator, rig.telemetry, control=control
+        rig.inner, rig.cache, rig.encode, generator, rig.telemetry, controller=controller
     )
     answer = rig.inner.log_probs
     for request in states:
-        before = everything(rig.cache, generator, control)
+        before = everything(rig.cache, generator, controller)
         rig.inner.log_probs = raising(PriorError("gone"))
         try:
             rig.ask(request)
         except PriorError:
-            assert everything(rig.cache, generator, control) == before
+            assert everything(rig.cache, generator, controller) == before
             rig.inner.log_probs = answer
             rig.ask(request)
 
@@ -386,14 +370,16 @@ def test_a_restored_cache_and_generator_go_on_exactly_alike(tmp_path):
 
 def certified_rig(right=120, **budget):
     """A certified cache that lets texts within 0.02 radians answer, certified by `right` misses."""
-    rig = Rig(mode="certified", certified=CertifiedConfig(grid=(0.9998, 0.99), **budget))
-    rig.control = Control(make_controller(rig.cache.config), interval=1)
+    certified = CertifiedConfig(grid=(0.9998, 0.99), **budget)
+    rig = Rig(mode="certified", certified=certified, control_interval=1)
+    rig.controller = make_controller(rig.cache.config)
+    generator = np.random.default_rng(0)
     rig.prior = CachedPrior(
-        rig.inner, rig.cache, rig.encode, np.random.default_rng(0), rig.telemetry, rig.control
+        rig.inner, rig.cache, rig.encode, generator, rig.telemetry, rig.controller
     )
     for _ in range(right):
-        rig.control.controller.look_up()
-        rig.control.observe(Comparison(0.9999, 0.0, 0.0, 1.0, False), rig.cache)
+        rig.controller.look_up()
+        rig.controller.judge(Comparison(0.9999, 0.0, 0.0, 1.0, False), rig.cache)
     rig.ask((0,))
     assert rig.cache.knobs.threshold == 0.9998
     return rig
@@ -402,19 +388,19 @@ def certified_rig(right=120, **budget):
 def test_after_a_failed_audit_every_hit_is_audited_until_the_suspicion_is_cleared():
     rig = certified_rig(least_refresh_rate=1e-9, window=10**9)
     assert rig.kinds((0.5,)) == ["semantic"]
-    rig.control.observe(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
+    rig.controller.judge(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
     assert rig.kinds((0.6,)) == ["audit"]
     for _ in range(6):
-        rig.control.observe(Comparison(0.9999, 0.0, 0.0, 1.0, True), rig.cache)
-    assert not rig.control.controller.watching
+        rig.controller.judge(Comparison(0.9999, 0.0, 0.0, 1.0, True), rig.cache)
+    assert not rig.controller.watching
     assert rig.kinds((0.7,)) == ["semantic"]
 
 
 def test_an_alarm_withdraws_the_certificate_at_once_and_old_entries_answer_their_text_only():
     rig = certified_rig()
     for _ in range(7):
-        rig.control.observe(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
-    assert rig.control.certificate.alarms == 1
+        rig.controller.judge(Comparison(0.9999, 9.0, 1.0, 0.5, True), rig.cache)
+    assert rig.controller.certificate.alarms == 1
     assert rig.cache.certificate["threshold"] is None
     assert rig.cache.knobs.threshold is None
     assert rig.kinds((0.5,), (0,)) == ["miss", "exact"]
@@ -425,32 +411,31 @@ def test_what_was_looked_up_before_an_alarm_is_no_evidence_after_it():
     rig = certified_rig()
     entry = rig.cache.exact("goal", "0")
     rig.cache.set_aside([entry])
-    before = rig.control.state()["controller"]["evidence"]
-    plan = rig.prior._compared_miss(
-        state(1), encode("1"), Neighbour(entry, 0.9999), missing=[], comparable=True
-    )
+    before = rig.controller.state()["controller"]["evidence"]
+    plan = rig.prior._miss(state(1), encode("1"), Neighbour(entry, 0.9999), kind="audit")
     rig.prior._ask([plan])
-    plan.kind = "audit"
-    rig.prior._finish(plan, None)
-    assert rig.control.state()["controller"]["evidence"] == before
+    rig.prior._finish(plan)
+    assert rig.controller.state()["controller"]["evidence"] == before
 
 
 def test_a_certified_cache_of_thousands_goes_on_exactly_after_a_stop(tmp_path):
     """Beyond 4,000 entries keys are searched in a graph, which must come back as it was."""
     budget = CertifiedConfig(kappa=5.0, grid=(0.99, 0.95), window=4000)
-    config = CacheConfig(mode="certified", capacity=4700, certified=budget, learn_head=False)
+    config = CacheConfig(
+        mode="certified", capacity=4700, certified=budget, learn_head=False, control_interval=50
+    )
     random = np.random.default_rng(0)
     points = random.standard_normal((5200, 6)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
 
     def rig(cache):
         inner, telemetry = FakePrior(), CacheTelemetry(config.hit_rate_decay)
-        control = Control(make_controller(config), 50)
+        controller = make_controller(config)
         generator = np.random.default_rng(1)
         prior = CachedPrior(
-            inner, cache, lambda _, text: points[int(text)], generator, telemetry, control
+            inner, cache, lambda _, text: points[int(text)], generator, telemetry, controller
         )
-        return prior, control, generator, telemetry
+        return prior, controller, generator, telemetry
 
     def play(prior, numbers):
         states = [TextState("goal", str(number), ACTIONS) for number in numbers]
@@ -459,13 +444,13 @@ def test_a_certified_cache_of_thousands_goes_on_exactly_after_a_stop(tmp_path):
     cache = PriorCache(config, 6, NAMESPACE)
     for number in range(4100):
         cache.insert("goal", str(number), points[number], dict.fromkeys(ACTIONS, -1.0))
-    prior, control, generator, telemetry = rig(cache)
+    prior, controller, generator, telemetry = rig(cache)
     play(prior, range(4100, 4600))
-    assert control.certificate.threshold is not None  # and the cache is about to be full
+    assert controller.certificate.threshold is not None  # and the cache is about to be full
     cache.save(tmp_path)
     other = PriorCache.load(tmp_path, NAMESPACE, config)
-    resumed, its_control, its_generator, its_telemetry = rig(other)
-    its_control.restore(control.state())
+    resumed, its_controller, its_generator, its_telemetry = rig(other)
+    its_controller.restore(controller.state())
     its_generator.bit_generator.state = generator.bit_generator.state
     its_telemetry.restore(*telemetry.state())
     rest = [*range(4600, 5200), *random.integers(4000, 5200, size=100).tolist()]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cepcli.cache.entry import Entry, scores_of, text_digest, text_hash
+from cepcli.cache.entries import CacheEntry, Scores, text_digest, text_hash
 
 ACTIONS = [f"action {number}" for number in range(24)]
 operations = st.lists(
@@ -21,7 +21,7 @@ operations = st.lists(
 
 @given(st.dictionaries(st.sampled_from(ACTIONS), st.floats(allow_nan=False)), operations)
 def test_scores_are_a_dictionary(start, history):
-    scores, model = scores_of(start), dict(start)
+    scores, model = Scores.of(start), dict(start)
     for operation, action, value in history:
         if operation == "set":
             scores[action] = model[action] = value
@@ -41,34 +41,19 @@ def test_scores_are_a_dictionary(start, history):
 
 
 def test_the_strings_of_actions_are_shared():
-    one, other = (scores_of({"".join(["go ", "north"]): -1.0}) for _ in range(2))
+    one, other = (Scores.of({"".join(["go ", "north"]): -1.0}) for _ in range(2))
     one["".join(["go ", "south"])] = -2.0
     other["".join(["go ", "south"])] = -2.0
     assert all(a is b is sys.intern(a) for a, b in zip(one, other, strict=True))
 
 
-def test_an_entry_lacks_what_was_not_scored_and_for_its_own_text_what_was_borrowed():
-    entry = Entry(0, "goal", "text", scores_of({"go": -1.0, "stay": -2.0}))
-    entry.borrowed.update(["stay"])
-    assert entry.lacks(["stay", "jump", "go"], own_text=False) == ["jump"]
-    assert entry.lacks(["stay", "jump", "go"], own_text=True) == ["stay", "jump"]
-    entry.borrowed.difference_update(["stay"])
-    assert entry.lacks(["stay", "go"], own_text=True) == []
-
-
-def test_borrowed_actions_are_a_set():
-    entry, other = (Entry(0, "goal", "text", scores_of({"go": -1.0})) for _ in range(2))
-    entry.borrowed.add("go")
-    assert set(entry.borrowed) == {"go"}
-    assert entry != other
-    entry.borrowed.discard("go")
-    entry.borrowed.discard("go")
-    assert (len(entry.borrowed), "go" in entry.borrowed) == (0, False)
-    assert entry == other
+def test_an_entry_lacks_what_was_not_scored():
+    entry = CacheEntry(0, "goal", "text", Scores.of({"go": -1.0, "stay": -2.0}))
+    assert entry.lacks(["stay", "jump", "go"]) == ["jump"]
+    assert entry.lacks(["stay", "go"]) == []
 
 
 def test_the_identity_tells_goal_from_text():
     assert text_hash("a", "b") == text_digest("a", "b").hex()
     assert text_hash("a", "b") != text_hash("b", "a")
-    assert text_hash("a", "b") == Entry(0, "a", "b", scores_of({})).identity
     assert len(text_digest("", "\ud800")) == 16

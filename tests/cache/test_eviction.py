@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.entry import text_digest
-from cepcli.cache.eviction import Ghosts
+from cepcli.cache.entries import Ghosts, text_digest
 from cepcli.cache.store import PriorCache
 from tests.fakes import NAMESPACE
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cepcli.cache.config import CacheConfig, Knobs
 from cepcli.cache.disk import storage
-from cepcli.cache.store import PriorCache, text_hash
+from cepcli.cache.entries import text_hash
+from cepcli.cache.store import PriorCache
 from cepcli.errors import CacheError
 from cepcli.types import TextState
 from tests.fakes import NAMESPACE
@@ -276,14 +277,14 @@ def test_a_read_only_view_sees_entries_and_changes_nothing():
     assert view.exact("goal", "c") is not None
 
 
-def test_a_frozen_cache_stays_frozen():
+def test_a_frozen_view_notes_no_use_and_stores_nothing():
     cache = make()
     entry = insert(cache, "a")
-    cache.freeze()
-    cache.use(entry)
+    view = cache.frozen()
+    view.use(entry)
     assert entry.hits == 0
     with pytest.raises(AssertionError, match="read-only"):
-        insert(cache, "b")
+        insert(view, "b")
 
 
 def test_restore_takes_over_everything(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cepcli.cache.controllers.certificate import Comparison
-from cepcli.cache.telemetry import KINDS, CacheTelemetry, Samples
+from cepcli.cache.certificate import Comparison
+from cepcli.cache.telemetry import KINDS, CacheTelemetry, SpacedSample
 from cepcli.prior.base import PriorAnswer
 
 ZERO = np.zeros(1)
@@ -33,10 +33,10 @@ def filled(sequence, telemetry=None):
     for number, kind in enumerate(sequence):
         telemetry.record(answer(kind, number))
         if kind == "audit":
-            telemetry.record_comparison(Comparison(0.99, 0.5 + number, 0.01 * number, 0.1))
-            telemetry.record_comparison(Comparison(0.5, 9.0, 9.0, 1.0, False))
+            telemetry.comparisons.append(Comparison(0.99, 0.5 + number, 0.01 * number, 0.1))
+            telemetry.comparisons.append(Comparison(0.5, 9.0, 9.0, 1.0, False))
         if kind == "partial":
-            telemetry.record_partial(Comparison(0.98, 0.7 + number, 0.02 * number, 1.0))
+            telemetry.partials.append(Comparison(0.98, 0.7 + number, 0.02 * number, 1.0))
     return telemetry
 
 
@@ -108,19 +108,19 @@ def test_a_quantity_without_observations_is_none():
 
 @given(st.integers(0, 200), st.integers(0, 50))
 def test_samples_are_bounded_evenly_spaced_and_resume(count, more):
-    samples = Samples(capacity=8)
+    samples = SpacedSample(capacity=8)
     for number in range(count):
         samples.add(float(number))
-    kept = samples.kept
+    kept = np.array(samples.values)
     assert len(kept) == min(count, len(kept)) <= 8
     assert count < 8 or len(kept) >= 4
     assert len(set(np.diff(kept))) <= 1
-    resumed = Samples(capacity=8)
+    resumed = SpacedSample(capacity=8)
     resumed.restore(kept, samples.counters)
     for number in range(count, count + more):
         samples.add(float(number))
         resumed.add(float(number))
-    assert resumed.kept.tolist() == samples.kept.tolist()
+    assert resumed.values == samples.values
 
 
 def test_audits_over_a_budget_are_counted_once_each_and_again_after_a_restore():
@@ -134,7 +134,7 @@ def test_audits_over_a_budget_are_counted_once_each_and_again_after_a_restore():
             return self[2]
 
     for number in range(200):
-        telemetry.record_comparison(Counted(0.9, 1.0, number / 100, 0.5, number % 2 == 0))
+        telemetry.comparisons.append(Counted(0.9, 1.0, number / 100, 0.5, number % 2 == 0))
         assert telemetry.audits_over(0.5) == max(0, number // 2 - 25)
     assert len(counted) == 100  # each audit, not each of those before it
     assert telemetry.audits_over(1.0) == 49

@@ -50,7 +50,7 @@ def test_a_packed_trace_is_read_and_a_cut_one_is_named(traced, tmp_path):
     assert read_trace(packed) == read_trace(traced)
     for damaged in (packed.read_bytes()[:-20], b"no gzip", packed.read_bytes()[:30] + b"\0" * 60):
         packed.write_bytes(damaged)
-        with pytest.raises(CacheError, match="is no whole gzip file; it was left untouched"):
+        with pytest.raises(CacheError, match="is not a complete gzip file; it was left untouched"):
             read_trace(packed)
 
 

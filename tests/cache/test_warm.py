@@ -9,7 +9,7 @@ import pytest
 from cepcli.cache.cache_keys import CacheKeys
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.disk import storage
-from cepcli.cache.disk.verify import defects
+from cepcli.cache.disk.storage import defects
 from cepcli.cache.store import PriorCache
 from cepcli.cache.warm import ask, distinct, filled, read_start, start_from, traced_scores
 from cepcli.errors import CacheError
@@ -130,19 +130,16 @@ def test_without_a_head_to_adopt_one_is_learned_at_once(tmp_path):
 
 def test_what_was_found_out_about_similarities_stays_behind(tmp_path):
     cache = filled(config(), MARKED, NAMESPACE, PriorShape(), scores(12))
-    entry, lent = list(cache)[3:5]
+    entry = list(cache)[3]
     cache.use(entry)
     cache.audited(entry, 1.0, 0.5)
     entry.repels = 0.9
-    entry.borrowed.add("go left")
-    lent.borrowed.update(["go left", "go right"])
     storage.write_new(tmp_path / "w", cache.saved())
     begun, _ = started(read_start(str(tmp_path / "w"), Workspace(tmp_path)))
     found = begun.exact(entry.goal, entry.text)
-    assert (found.hits, found.audits, found.repels, set(found.borrowed)) == (0, 0, -1.0, set())
-    assert dict(found.scores) == {"go right": 3.0}
+    assert (found.hits, found.audits, found.repels) == (0, 0, -1.0)
+    assert found.scores == entry.scores
     assert list(begun)[-1] is found  # the most recently used
-    assert begun.exact(lent.goal, lent.text) is None
     assert begun.certificate is None
 
 

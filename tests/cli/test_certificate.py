@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cepcli.cache.controllers import certificate
+from cepcli.cache import certificate
 from cepcli.cache.disk import storage
 from cepcli.cli import display
 from cepcli.cli.summaries import certificate as in_words

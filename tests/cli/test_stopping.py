@@ -9,7 +9,7 @@ from multiprocessing import active_children
 
 import pytest
 
-from cepcli.cache.replay.resample import _side_by_side
+from cepcli.cache.replay.resample import _in_parallel
 from cepcli.cli.stopping import Stopped, exit_code, stop_on_interrupt, stoppable
 from cepcli.workspace.artifacts import Workspace
 from cepcli.workspace.checkpoint_files import checkpoints
@@ -113,9 +113,9 @@ except KeyboardInterrupt as error:
     assert checkpoints(space.partial("run", "x_s0"))
 
 
-def test_processes_side_by_side_end_with_an_interruption():
+def test_processes_in_parallel_end_with_an_interruption():
     def interrupted():
-        with _side_by_side(2) as run_all:
+        with _in_parallel(2) as run_all:
             run_all(time.sleep, [5000, 5000])  # far beyond the time limit of a test
             raise KeyboardInterrupt
 

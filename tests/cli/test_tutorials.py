@@ -162,7 +162,7 @@ def packages(tmp_path, monkeypatch):
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Scores and vectors from hashes in place of language model and sentence encoder."""
-    from cepcli.keys import catalog
+    from cepcli.keys import key_encoder
     from cepcli.keys.hashing import HashEncoder
     from cepcli.runs import assembly
 
@@ -171,7 +171,7 @@ def stand_ins(monkeypatch):
         lambda *given, **more: SimpleNamespace(revision=""),
     )
     monkeypatch.setattr("cepcli.prior.local.hf.HFScorer", lambda *given, **more: FakeScorer())
-    for module in (catalog, assembly):
+    for module in (key_encoder, assembly):
         monkeypatch.setattr(module, "MiniLM", lambda *given: HashEncoder())
 
 

@@ -5,7 +5,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cepcli.errors import PriorError
-from cepcli.keys.encoder import EmbeddingTable, MiniLM, TextEncoder, unit
+from cepcli.keys import encoder as encoding
+from cepcli.keys.encoder import EmbeddingTable, MiniLM, SentenceSums, TextEncoder, unit
 
 
 class Counting(TextEncoder):
@@ -100,3 +101,29 @@ def test_unit_vectors_and_what_becomes_of_nothing():
     assert made.dtype == np.float32
     assert made.tolist() == [[np.float32(0.6), np.float32(0.8)], [1.0, 0.0]]
     assert unit(np.array([0.0, 2.0])).tolist() == [0.0, 1.0]
+
+
+def counting():
+    seen = []
+
+    def vector_of(sentence):
+        seen.append(sentence)
+        return np.array([1.0, len(sentence)], np.float32)
+
+    return SentenceSums(2, vector_of), seen
+
+
+def test_the_sum_runs_over_sentences_and_each_is_read_once():
+    sums, seen = counting()
+    assert sums.total("One. Two!\nThree is 3.5 long; yes").tolist() == [4.0, 29.0]
+    assert sums.total("Two! One.").tolist() == [2.0, 8.0]
+    assert seen == ["One.", "Two!", "Three is 3.5 long;", "yes"]
+
+
+def test_memory_is_bounded_and_does_not_change_the_sum(monkeypatch):
+    monkeypatch.setattr(encoding, "_REMEMBERED", 3)
+    sums, seen = counting()
+    first = [sums.total(f"number {n}. and {n % 2}.").tolist() for n in range(20)]
+    assert first == [sums.total(f"number {n}. and {n % 2}.").tolist() for n in range(20)]
+    assert len(seen) > 22
+    assert len(sums._known) <= 3

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
-from cepcli.errors import CacheError
+from cepcli.errors import CacheError, ConfigError
+from cepcli.keys import key_encoder
+from cepcli.keys.encoder import MiniLM
+from cepcli.keys.hashing import HashEncoder
 from cepcli.keys.head import Head
-from cepcli.keys.key_encoder import KeyEncoder, focused
+from cepcli.keys.key_encoder import KeyEncoder, focused, make_encoder
 
 
 class CountingEncoder:
@@ -86,3 +89,30 @@ def test_a_head_of_another_encoder_focus_or_size_is_refused():
     for foreign in (head_of("other"), head_of(unfocused.sha256), head_of(keys.sha256, 5)):
         with pytest.raises(CacheError, match="was trained on"):
             keys.with_head(foreign)
+
+
+def test_names_make_their_encoders():
+    assert isinstance(make_encoder("hash"), HashEncoder)
+    assert isinstance(make_encoder("minilm"), MiniLM)
+
+
+def test_static_passes_its_notes_on(monkeypatch, tmp_path):
+    notes = []
+
+    def ensure(notify):
+        notify("distilling")
+        return tmp_path
+
+    monkeypatch.setattr(key_encoder, "ensure_static", ensure)
+    made = HashEncoder()
+    opened = []
+    monkeypatch.setattr(key_encoder, "StaticEncoder", lambda path: opened.append(path) or made)
+    assert make_encoder("static", notify=notes.append) is made
+    assert opened == [tmp_path]
+    assert notes == ["distilling"]
+
+
+def test_almost_right_name_gets_a_suggestion():
+    with pytest.raises(ConfigError, match="statik") as caught:
+        make_encoder("statik")
+    assert caught.value.hint == "Did you mean `static`?"

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from cepcli.keys.key_encoder import reading
-from cepcli.keys.opposites import alike, kept, read
+from cepcli.keys.opposites import alike, carriers_of_name, read
 
 
 def same(one, other, actions=()):
@@ -79,7 +79,7 @@ def test_words_in_another_script_count_because_nothing_is_known_of_them():
 
 
 def test_focus_keeps_what_is_no_name():
-    assert list(kept("locked red door 2")) == ["locked", "2"]
+    assert list(carriers_of_name("locked red door 2")) == ["locked", "2"]
     assert reading("open the red door", "a red door", focus=True).text == ("<goal1>",)
     marked = reading("open the closed red door", "a closed red door", focus=True)
     assert marked.goal == ("open", "<goal1>", "closed")

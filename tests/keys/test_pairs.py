@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cepcli import posterior as maths
-from cepcli.keys.pairs import pair_kl, pair_spans, prior_table
+from cepcli.keys.quality import pair_kl, pair_spans, prior_table
 
 LOG = math.log
 PRIORS = [

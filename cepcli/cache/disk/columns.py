@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from cepcli.cache.entry import Entry, Scores
+from cepcli.cache.entries import CacheEntry, Scores
 
 _INTEGERS = ("slot", "last_use", "hits", "audits", "row", "signature")
 _FLOATS = ("last_span", "last_kl", "repels", "warmth")
@@ -27,20 +27,18 @@ _DIGEST_BYTES = 16
 
 def pack(records: Sequence[Mapping[str, Any]]) -> dict[str, ndarray]:
     """The columns of `records`, which have `Entry`'s fields, `identity`, `row` and `signature`."""
-    actions: dict[str, int] = {}
-    goals: dict[str, int] = {}
-    scored = [[_number(actions, action) for action in r["scores"]] for r in records]
-    borrowed = [[_number(actions, action) for action in r["borrowed"]] for r in records]
-    values = chain.from_iterable(r["scores"].values() for r in records)
+    names = chain.from_iterable(r["scores"] for r in records)
+    actions = {action: number for number, action in enumerate(dict.fromkeys(names))}
+    goals = {goal: number for number, goal in enumerate(dict.fromkeys(r["goal"] for r in records))}
+    scored = [actions[action] for r in records for action in r["scores"]]
+    digests = b"".join(bytes.fromhex(r["identity"]) for r in records)
     columns = {
-        "goal": np.array([_number(goals, r["goal"]) for r in records], np.int64),
+        "goal": np.array([goals[r["goal"]] for r in records], np.int64),
         "texts": encode_strings([r["text"] for r in records]),
-        "identity": _digests([r["identity"] for r in records]),
-        "score_counts": np.array([len(numbers) for numbers in scored], np.int64),
-        "score_actions": np.fromiter(chain.from_iterable(scored), np.int64),
-        "scores": np.fromiter(values, np.float64),
-        "borrowed_counts": np.array([len(numbers) for numbers in borrowed], np.int64),
-        "borrowed_actions": np.fromiter(chain.from_iterable(borrowed), np.int64),
+        "identity": np.frombuffer(digests, np.uint8).reshape(len(records), _DIGEST_BYTES),
+        "score_counts": np.array([len(r["scores"]) for r in records], np.int64),
+        "score_actions": np.array(scored, np.int64),
+        "scores": np.array([s for r in records for s in r["scores"].values()], np.float64),
         "goals": encode_strings(list(goals)),
         "actions": encode_strings(list(actions)),
     }
@@ -54,16 +52,16 @@ def pack(records: Sequence[Mapping[str, Any]]) -> dict[str, ndarray]:
 def check(columns: Mapping[str, ndarray]) -> None:
     """Raise a ValueError that says what is wrong with columns which `pack` cannot have made."""
     rows = len(columns["slot"])
-    per_entry = ("goal", "identity", "score_counts", "borrowed_counts", *_INTEGERS, *_FLOATS)
+    per_entry = ("goal", "identity", "score_counts", *_INTEGERS, *_FLOATS)
     if any(len(columns[name]) != rows for name in per_entry):
         raise ValueError("holds columns of different lengths")
-    for counts, *joined in (
-        ("score_counts", "score_actions", "scores"),
-        ("borrowed_counts", "borrowed_actions"),
+    counts, total = columns["score_counts"], columns["score_counts"].sum()
+    if counts.min(initial=0) < 0 or not total == len(columns["scores"]) == len(
+        columns["score_actions"]
     ):
-        total = columns[counts].sum()
-        if columns[counts].min(initial=0) < 0 or any(len(columns[n]) != total for n in joined):
-            raise ValueError(f"holds `{counts}` that do not add up")
+        raise ValueError("holds `score_counts` that do not add up")
+    if len(columns.get("borrowed_actions", ())):
+        raise ValueError("holds scores of similar texts, which only early versions of cep stored")
     if columns["identity"].shape != (rows, _DIGEST_BYTES):
         raise ValueError("holds identities of another length")
     for name in ("scores", "last_span", "last_kl", "repels"):
@@ -71,7 +69,7 @@ def check(columns: Mapping[str, ndarray]) -> None:
             raise ValueError(f"is unsound: it holds {name} that are not finite")
 
 
-def entries(columns: Mapping[str, ndarray]) -> list[Entry]:
+def entries(columns: Mapping[str, ndarray]) -> list[CacheEntry]:
     """The entries, in order.
 
     Raises:
@@ -85,13 +83,12 @@ def entries(columns: Mapping[str, ndarray]) -> list[Entry]:
         [goals[number] for number in columns["goal"].tolist()],
         texts,
         _scores(columns, names),
-        map(frozenset, _split(columns["borrowed_counts"], columns["borrowed_actions"], names)),
         *(columns[name].tolist() for name in _INTEGERS[1:4]),
         *(columns[name].tolist() for name in _FLOATS),
         strict=True,
     )
     with without_collection():
-        return [Entry(*row) for row in rows]
+        return [CacheEntry(*row) for row in rows]
 
 
 @contextlib.contextmanager
@@ -114,25 +111,11 @@ def records(columns: Mapping[str, ndarray]) -> list[dict[str, Any]]:
     return [record(*one) for one in found]
 
 
-def record(entry: Entry, identity: str, row: int, signature: int) -> dict[str, Any]:
+def record(entry: CacheEntry, identity: str, row: int, signature: int) -> dict[str, Any]:
     """An entry as plain values."""
-    return {
-        "slot": entry.slot,
-        "identity": identity,
-        "row": row,
-        "goal": entry.goal,
-        "text": entry.text,
-        "scores": entry.scores.plain(),
-        "borrowed": sorted(entry.borrowed),
-        "last_use": entry.last_use,
-        "hits": entry.hits,
-        "audits": entry.audits,
-        "last_span": entry.last_span,
-        "last_kl": entry.last_kl,
-        "repels": entry.repels,
-        "warmth": entry.warmth,
-        "signature": signature,
-    }
+    own = {name: getattr(entry, name) for name in CacheEntry.__dataclass_fields__}
+    own["scores"] = entry.scores.plain()
+    return {**own, "identity": identity, "row": row, "signature": signature}
 
 
 def encode_strings(strings: Sequence[str]) -> UInt8[ndarray, " bytes"]:
@@ -152,29 +135,10 @@ def decode_strings(content: UInt8[ndarray, " bytes"]) -> list[str]:
     return found
 
 
-def _number(numbers: dict[str, int], string: str) -> int:
-    """The number of a string, the next one if it is new."""
-    return numbers.setdefault(string, len(numbers))
-
-
-def _digests(identities: Sequence[str]) -> UInt8[ndarray, "rows bytes"]:
-    content = b"".join(map(bytes.fromhex, identities))
-    return np.frombuffer(content, np.uint8).reshape(len(identities), _DIGEST_BYTES)
-
-
 def _scores(columns: Mapping[str, ndarray], names: list[str]) -> Iterator[Scores]:
     values = array("d", columns["scores"].tobytes())
+    actions = tuple([names[number] for number in columns["score_actions"].tolist()])
     start = 0
-    for actions in _split(columns["score_counts"], columns["score_actions"], names):
-        stop = start + len(actions)
-        yield Scores(actions, values[start:stop])
-        start = stop
-
-
-def _split(counts: ndarray, numbers: ndarray, names: list[str]) -> Iterator[tuple[str, ...]]:
-    """The strings of each entry."""
-    joined: tuple[str, ...] = tuple([names[number] for number in numbers.tolist()])
-    start = 0
-    for count in counts.tolist():
-        yield joined[start : start + count]
+    for count in columns["score_counts"].tolist():
+        yield Scores(actions[start : start + count], values[start : start + count])
         start += count

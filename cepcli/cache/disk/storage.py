@@ -7,6 +7,8 @@ names it, and is never repaired or overwritten.
 
 import hashlib
 import io
+import itertools
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,8 +19,9 @@ import numpy as np
 from jaxtyping import Float32, UInt64
 from numpy import ndarray
 
+from cepcli.cache.config import is_keyed
 from cepcli.cache.disk import columns
-from cepcli.cache.disk.migrations import MIGRATIONS, Parts
+from cepcli.cache.entries import text_hash
 from cepcli.errors import ArtifactError, CacheError
 from cepcli.prior.base import Namespace, ScorerFingerprint
 from cepcli.whole_files import discard, replace, write_whole
@@ -27,6 +30,7 @@ from cepcli.workspace import artifacts
 SCHEMA_VERSION = 3
 HEAD = "cache.json"
 _KIND = "prior-cache"
+_NORM_TOLERANCE = 1e-3  # of a key's length
 
 
 @dataclass(slots=True)
@@ -39,7 +43,7 @@ class Saved:
         dim: dimension of the keys.
         state: counters and parameters of the cache as a whole.
         columns: the entries, least recently used first (`columns.pack`).
-        keys: one unit row per entry; no rows if the mode keeps no keys.
+        keys: one unit row per entry; no rows if the mode has no keys.
         ghosts: identities of evicted entries (`Ghosts.oldest_first`).
         lent: likewise, of texts that a similar one answered.
         graphs: what the index needs beside keys and rows (`Index.state`).
@@ -60,7 +64,7 @@ class Saved:
 
     @property
     def entries(self) -> list[dict[str, Any]]:
-        """One record per entry, made when first asked for; `write` heeds what is changed there."""
+        """One record per entry, made when first asked for; `write` uses what is changed there."""
         if self._entries is None:
             self._entries = columns.records(self.columns)
         return self._entries
@@ -84,7 +88,7 @@ def write(directory: Path, saved: Saved) -> None:
         "files": {},
     }
     rings = {"ghosts": saved.ghosts, "lent": saved.lent}
-    parts: Parts = {"entries": entries | rings, "keys": {"keys": saved.keys}}
+    parts = {"entries": entries | rings, "keys": {"keys": saved.keys}}
     if saved.graphs:
         parts["graphs"] = saved.graphs
     if saved.key_head:
@@ -100,11 +104,15 @@ def write(directory: Path, saved: Saved) -> None:
             write_whole(directory / name, content)
             head["files"][part] = {"file": name, "bytes": len(content), "sha256": digest}
         artifacts.write_json(directory / HEAD, head)
-        _remove_stale(directory, {f["file"] for f in head["files"].values()})
+        current = {file["file"] for file in head["files"].values()}
+        for part in ("entries", "keys", "graphs", "head"):
+            for path in directory.glob(f"{part}-*.npz"):
+                if path.name not in current:
+                    discard(path)
 
 
 def check_new(directory: Path) -> None:
-    """Refuse a place for a cache where something is already, or where nothing can be written.
+    """Refuse a place for a cache that is taken or cannot be written.
 
     Raises:
         CacheError: if something is there.
@@ -142,7 +150,7 @@ def read(directory: Path) -> Saved:
     head = _read_head(directory)
     try:
         paths = {part: _intact(directory, head, part) for part in head["files"]}
-        parts = _parsed(head, paths)
+        parts = {part: _parse(path) for part, path in paths.items()}
         entries = parts["entries"]
         saved = Saved(
             namespace=_namespace(head["namespace"]),
@@ -152,7 +160,7 @@ def read(directory: Path) -> Saved:
             columns={n: array for n, array in entries.items() if n not in ("ghosts", "lent")},
             keys=np.ascontiguousarray(parts["keys"]["keys"], np.float32),
             ghosts=entries["ghosts"].astype(np.uint64),
-            lent=entries.get("lent", np.zeros(0)).astype(np.uint64),
+            lent=entries["lent"].astype(np.uint64),
             graphs=parts.get("graphs", {}),
             key_head=parts.get("head", {}),
         )
@@ -173,11 +181,7 @@ def key_head_of(directory: Path) -> dict[str, ndarray]:
     head = _read_head(directory)
     if "head" not in head["files"]:
         return {}
-    path = _intact(directory, head, "head")
-    try:
-        return _parse(path)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise damaged(path, f"is not a file of arrays ({error})") from error
+    return _parse(_intact(directory, head, "head"))
 
 
 def namespace_of(directory: Path) -> Namespace:
@@ -223,10 +227,10 @@ def _read_head(directory: Path) -> dict[str, Any]:
         raise CacheError(error.message, error.hint) from error
     if not isinstance(head, dict) or head.get("kind") != _KIND:
         raise damaged(path, "is not the head of a prior cache")
-    if head.get("schema_version") not in (*MIGRATIONS, SCHEMA_VERSION):
+    if head.get("schema_version") != SCHEMA_VERSION:
         raise CacheError(
-            f"`{path}` has schema version {head.get('schema_version')}, "
-            f"this cep reads up to {SCHEMA_VERSION}.",
+            f"`{path}` has schema version {head.get('schema_version')}, this cep reads "
+            f"{SCHEMA_VERSION}.",
             "Install the version of cep that wrote it.",
         )
     return head
@@ -248,27 +252,12 @@ def _intact(directory: Path, head: dict[str, Any], part: str) -> Path:
     return path
 
 
-def _parsed(head: dict[str, Any], paths: Mapping[str, Path]) -> Parts:
-    """The arrays of every file; brings `head` and them to this version."""
-    parts: Parts = {}
-    for part, path in paths.items():
-        try:
-            parts[part] = _parse(path)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise damaged(path, f"is not a file of arrays ({error})") from error
-    for version in range(head["schema_version"], SCHEMA_VERSION):
-        try:
-            head["state"], parts = MIGRATIONS[version](head["state"], parts)
-        except ValueError as error:
-            raise damaged(paths["entries"], f"holds a malformed entry ({error})") from error
-    return parts
-
-
 def _parse(path: Path) -> dict[str, ndarray]:
-    if path.suffix != ".npz":
-        return {"content": np.fromfile(path, np.uint8)}
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise damaged(path, f"is not a file of arrays ({error})") from error
 
 
 def _check(saved: Saved, paths: Mapping[str, Path]) -> None:
@@ -288,9 +277,45 @@ def _check(saved: Saved, paths: Mapping[str, Path]) -> None:
         raise damaged(paths["entries"], str(error)) from error
 
 
-def _remove_stale(directory: Path, current: set[str]) -> None:
-    for pattern in ("entries-*.jsonl", "entries-*.npz", "keys-*.npz", "graphs-*.npz",
-                    "head-*.npz"):  # fmt: skip
-        for path in directory.glob(pattern):
-            if path.name not in current:
-                discard(path)
+def defects(saved: Saved) -> list[str]:
+    """What is wrong with a cache that can be checked without the LLM, one sentence each."""
+    found = _key_defects(saved)
+    for number, entry in enumerate(saved.entries):
+        found += [f"Entry {number} {what}." for what in _entry_defects(entry)]
+    slots = [entry.get("slot", -1) for entry in saved.entries]
+    if len(set(slots)) < len(slots):
+        found.append("Two entries have the same slot.")
+    if slots and max(slots) >= saved.state.get("next_slot", 0):
+        found.append(f"Slot {max(slots)} is not below the next one to be given.")
+    identities = [entry.get("identity") for entry in saved.entries]
+    if len(set(identities)) < len(identities):
+        found.append("Two entries have the same goal and text.")
+    uses = [entry.get("last_use", 0) for entry in saved.entries]
+    if any(later <= earlier for earlier, later in itertools.pairwise(uses)):
+        found.append("The entries are not in the order of their last use.")
+    if uses and max(uses) > saved.state.get("clock", 0):
+        found.append("An entry was used later than the cache's clock says.")
+    return found
+
+
+def _key_defects(saved: Saved) -> list[str]:
+    expected = len(saved.entries) if is_keyed(saved.mode) else 0
+    if len(saved.keys) != expected:
+        return [f"There are {len(saved.keys)} keys, expected {expected}."]
+    norms = np.linalg.norm(saved.keys, axis=1)
+    wrong = np.flatnonzero(~(np.abs(norms - 1.0) <= _NORM_TOLERANCE))
+    return [f"The key of entry {row} has norm {norms[row]:.4f}, expected 1." for row in wrong]
+
+
+def _entry_defects(entry: dict[str, Any]) -> list[str]:
+    found = []
+    if entry.get("identity") != text_hash(entry.get("goal", ""), entry.get("text", "")):
+        found.append("has a hash that is not its goal's and text's")
+    scores = entry.get("scores") or {}
+    if not scores:
+        found.append("has no scores")
+    found += [f"scores `{a}` as {s}" for a, s in scores.items() if not math.isfinite(s)]
+    repels = entry.get("repels", -1.0)
+    if not (-1.0 <= repels <= 1.0 or repels == math.inf):  # infinite: set aside
+        found.append(f"repels up to {repels}, which is no cosine")
+    return found

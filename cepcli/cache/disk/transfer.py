@@ -33,7 +33,7 @@ class _Aged(NamedTuple):
         unused: uses and insertions since it was last used.
         since: entries inserted since it was.
         record: the entry.
-        key: its key; None if the mode keeps none.
+        key: its key; None if the mode has none.
     """
 
     unused: int
@@ -47,9 +47,8 @@ def merge(caches: Sequence[Saved], *, capacity: int) -> Saved:
 
     Each cache has a clock of its own, so recency is how long before its cache's end an entry was
     last used. Of a text that several hold, the most recently used entry stays, with the scores that
-    only the others have; a score given under the text itself goes before one borrowed from a
-    similar text. Hits and audits add up, and it repels as far as any of them does. Slots are given
-    anew; ghosts and what controllers had moved stay behind.
+    only the others have. Hits and audits add up, and it repels as far as any of them does. Slots
+    are given anew; ghosts and what controllers had moved are left out.
 
     Args:
         caches: at least one, of the same namespace; all with keys or all without.
@@ -67,10 +66,13 @@ def merge(caches: Sequence[Saved], *, capacity: int) -> Saved:
         known = found.setdefault(entry.record["identity"], entry)
         if known is not entry:
             _absorb(known.record, entry.record)
-    kept = list(found.values())[:capacity][::-1]
-    _restamp(kept)
-    records = [entry.record for entry in kept]
-    keys = [entry.key for entry in kept if entry.key is not None]
+    merged = list(found.values())[:capacity][::-1]
+    for number, entry in enumerate(merged, 1):
+        entry.record["last_use"] = number
+    for number, entry in enumerate(sorted(merged, key=lambda entry: -entry.since)):
+        entry.record["slot"] = entry.record["row"] = number
+    records = [entry.record for entry in merged]
+    keys = [entry.key for entry in merged if entry.key is not None]
     return Saved(
         namespace=first.namespace,
         mode=first.mode,
@@ -85,45 +87,34 @@ def export_parquet(saved: Saved, path: Path) -> None:
     """Write a cache's entries as a Parquet file, least recently used first.
 
     Columns: slot, goal, text, actions (list of strings), scores (list of doubles, nats, by action),
-    key (list of floats; null if the mode keeps none), hits, audits, last_span, last_kl. What is not
+    key (list of floats; null if the mode has none), hits, audits, last_span, last_kl. What is not
     valid Unicode in a text is written as "?".
 
     Raises:
-        CacheError: if pyarrow is not installed.
         ArtifactError: if the file cannot be written.
     """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise CacheError("Parquet needs pyarrow.", "pip install pyarrow") from error
+    import pyarrow as pa
+    from pyarrow import parquet
 
+    entries = saved.entries
+    keys = list(saved.keys) if is_keyed(saved.mode) else [None] * len(entries)
+    table: dict[str, Any] = {
+        "slot": pa.array([e["slot"] for e in entries], pa.int64()),
+        "goal": pa.array([_valid(e["goal"]) for e in entries], pa.string()),
+        "text": pa.array([_valid(e["text"]) for e in entries], pa.string()),
+        "actions": pa.array([list(map(_valid, e["scores"])) for e in entries],
+                            pa.list_(pa.string())),
+        "scores": pa.array([list(e["scores"].values()) for e in entries], pa.list_(pa.float64())),
+        "key": pa.array(keys, pa.list_(pa.float32())),
+    }  # fmt: skip
+    for names, kind in ((("hits", "audits"), pa.int64()), (("last_span", "last_kl"), pa.float64())):
+        table |= {name: pa.array([e[name] for e in entries], kind) for name in names}
     buffer = io.BytesIO()
-    parquet.write_table(_table(saved), buffer)
+    parquet.write_table(pa.table(table), buffer)
     with artifacts.writing(path.parent):
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
         write_whole(path, buffer.getbuffer())
-
-
-def _table(saved: Saved) -> Any:
-    """A pyarrow table of a cache."""
-    import pyarrow as pa
-
-    entries = saved.entries
-    keys = list(saved.keys) if is_keyed(saved.mode) else [None] * len(entries)
-    values = {
-        "slot": ([e["slot"] for e in entries], pa.int64()),
-        "goal": ([_valid(e["goal"]) for e in entries], pa.string()),
-        "text": ([_valid(e["text"]) for e in entries], pa.string()),
-        "actions": ([list(map(_valid, e["scores"])) for e in entries], pa.list_(pa.string())),
-        "scores": ([list(e["scores"].values()) for e in entries], pa.list_(pa.float64())),
-        "key": (keys, pa.list_(pa.float32())),
-        "hits": ([e["hits"] for e in entries], pa.int64()),
-        "audits": ([e["audits"] for e in entries], pa.int64()),
-        "last_span": ([e["last_span"] for e in entries], pa.float64()),
-        "last_kl": ([e["last_kl"] for e in entries], pa.float64()),
-    }
-    return pa.table({name: pa.array(column, kind) for name, (column, kind) in values.items()})
 
 
 def _check_alike(caches: Sequence[Saved]) -> None:
@@ -150,7 +141,7 @@ def _aged(caches: Sequence[Saved]) -> list[_Aged]:
         _Aged(
             saved.state["clock"] - record["last_use"],
             saved.state["next_slot"] - record["slot"],
-            record | {"scores": dict(record["scores"]), "borrowed": list(record["borrowed"])},
+            record | {"scores": dict(record["scores"])},
             saved.keys[row] if is_keyed(saved.mode) else None,
         )
         for saved in caches
@@ -160,29 +151,14 @@ def _aged(caches: Sequence[Saved]) -> list[_Aged]:
 
 def _absorb(record: Record, older: Record) -> None:
     """Add to an entry what another one of the same text knows."""
-    borrowed, theirs = set(record["borrowed"]), set(older["borrowed"])
     for action, score in older["scores"].items():
-        if action not in record["scores"]:
-            record["scores"][action] = score
-            borrowed |= {action} & theirs
-        elif action in borrowed and action not in theirs:
-            record["scores"][action] = score
-            borrowed.discard(action)
-    record["borrowed"] = sorted(borrowed)
+        record["scores"].setdefault(action, score)
     if not record["audits"]:
         record |= {name: older[name] for name in ("last_span", "last_kl")}
     record["hits"] += older["hits"]
     record["audits"] += older["audits"]
     record["repels"] = max(record["repels"], older["repels"])
     record["warmth"] = max(record["warmth"], older["warmth"])
-
-
-def _restamp(kept: Sequence[_Aged]) -> None:
-    """Give times of use anew, in this order, and slots and rows in that of insertion."""
-    for number, entry in enumerate(kept):
-        entry.record["last_use"] = number + 1
-    for number, entry in enumerate(sorted(kept, key=lambda entry: -entry.since)):
-        entry.record["slot"] = entry.record["row"] = number
 
 
 def _valid(text: str) -> str:

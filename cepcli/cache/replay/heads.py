@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from cepcli.cache.cache_keys import Known, known
+from cepcli.cache.cache_keys import ScoredTexts, scored_texts
 from cepcli.cache.trace import Trace
 from cepcli.errors import CacheError
 from cepcli.keys.config import HeadConfig
@@ -26,23 +26,23 @@ _TIMED = 200
 _TARGET = 0.1  # nats that 95 % of the hits keep to, where hit rates are compared
 
 
-class Split(NamedTuple):
+class TraceSplit(NamedTuple):
     """Texts of a trace in the order of first visit.
 
     Attributes:
         states: (goal, text) of each.
-        known: what the LLM said about them.
+        scored: what the LLM said about them.
         start: number of the first text of the episodes after the cut.
     """
 
     states: list[tuple[str, str]]
-    known: Known
+    scored: ScoredTexts
     start: int
 
 
 def split_of(
     trace: Trace, keys: KeyEncoder, *, pool_goals: bool, most_texts: int | None = None
-) -> Split:
+) -> TraceSplit:
     """The distinct states of `trace` whose scores are known.
 
     Args:
@@ -71,7 +71,8 @@ def split_of(
     episodes = list(first_visit.values())
     start = episodes.index(episodes[len(states) // 2]) or len(states) // 2
     scores = [trace.scores[state] for state in states]
-    return Split(states, known(states, scores, keys, trace.shape, pool_goals=pool_goals), start)
+    scored = scored_texts(states, scores, keys, trace.shape, pool_goals=pool_goals)
+    return TraceSplit(states, scored, start)
 
 
 def train_on(
@@ -94,7 +95,7 @@ def train_on(
         notify: told what takes seconds.
     """
     split = split_of(trace, keys, pool_goals=pool_goals, most_texts=config.most_texts)
-    texts, start = split.known, split.start
+    texts, start = split.scored, split.start
     notify(f"Training a key head on {start} texts")
     head = train_head(
         texts.goals[:start], texts.log_priors[:start], texts.vectors[:start], config,
@@ -111,7 +112,7 @@ def train_on(
     return head, rows
 
 
-def _timed(keys: KeyEncoder, split: Split) -> dict[str, float]:
+def _timed(keys: KeyEncoder, split: TraceSplit) -> dict[str, float]:
     """Median microseconds of making a key, over texts not trained on."""
     micros = []
     for state in split.states[split.start :][:_TIMED]:
@@ -122,7 +123,7 @@ def _timed(keys: KeyEncoder, split: Split) -> dict[str, float]:
 
 
 def _judged(
-    label: str, keys: Float32[ndarray, "texts dim"], texts: Known, start: int
+    label: str, keys: Float32[ndarray, "texts dim"], texts: ScoredTexts, start: int
 ) -> dict[str, Any]:
     """L and hits at equal KL on the texts from number `start` on."""
     own = lipschitz(keys[start:], texts.goals[start:], texts.log_priors[start:])

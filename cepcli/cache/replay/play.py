@@ -13,21 +13,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from numpy import ndarray
+from typing_extensions import override
 
-from cepcli.cache.cache_keys import CacheKeys, no_key
-from cepcli.cache.cached_prior import CachedPrior
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.controllers import make_controller
-from cepcli.cache.controllers.runner import Control
 from cepcli.cache.disk.columns import without_collection
-from cepcli.cache.store import PriorCache
+from cepcli.cache.open import open_cache
 from cepcli.cache.telemetry import CacheTelemetry
 from cepcli.cache.trace import Trace, TracedDecision, fresh_scores
 from cepcli.keys.head import Head
 from cepcli.keys.key_encoder import KeyEncoder
 from cepcli.posterior import kl_bound, kl_divergence, log_posterior, span
 from cepcli.prior.base import Prior, PriorAnswer, PriorShape
-from cepcli.seeding import generator
 from cepcli.types import TextState
 
 #: Q of each action of a state under a log-prior, as a posterior takes it.
@@ -97,12 +93,12 @@ class TracePrior(Prior):
         self._answers: dict[TextState, PriorAnswer] = {}
 
     @property
+    @override
     def shape(self) -> PriorShape:
-        """The recorded prior's."""
         return self._trace.shape
 
+    @override
     def log_probs(self, states: Sequence[TextState]) -> list[PriorAnswer]:
-        """The recorded answers."""
         return [self._answer(state) for state in states]
 
     def become(self, trace: Trace) -> None:
@@ -120,7 +116,7 @@ class TracePrior(Prior):
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayResult:
     """What a cache did on a trace.
 
     Attributes:
@@ -183,7 +179,7 @@ def replay(
     decisions: Sequence[TracedDecision] | None = None,
     change: Change | None = None,
     values: OwnValues | None = None,
-) -> Replay:
+) -> ReplayResult:
     """Play `decisions` (all of the trace's, unless given) through a cache of `config`.
 
     Args:
@@ -200,14 +196,8 @@ def replay(
         CacheError: if the trace has no fresh scores for a decision.
     """
     inner = TracePrior(trace)
-    learned = None
-    if keys is not None:
-        learned = CacheKeys(keys, trace.namespace, trace.shape, config, seed=seed)
-    cache = PriorCache(config, 1 if keys is None else keys.dim, trace.namespace)
-    telemetry = CacheTelemetry(config.hit_rate_decay)
-    control = Control(make_controller(config), config.control_interval, learned)
-    encode = no_key if learned is None else learned.key
-    prior = CachedPrior(inner, cache, encode, generator(seed, "audit"), telemetry, control)
+    opened = open_cache(inner, config, trace.namespace, seed=seed, made=keys)
+    prior, controller = opened.prior(), opened.controller
     played = trace.decisions if decisions is None else decisions
     start = perf_counter()
     hits: list[int] = []
@@ -223,13 +213,13 @@ def replay(
                 hits.append(number)
                 cached.append(answer)
                 fresh += inner.log_probs([decision.state])
-            covered.append(control.reliable)
+            covered.append(controller.in_force is not None)
     seconds = perf_counter() - start
     kl, bound = _errors([played[n] for n in hits], cached, fresh, values)
-    return Replay(
+    return ReplayResult(
         config,
-        telemetry,
-        control.certificate,
+        opened.telemetry,
+        controller.certificate,
         kl,
         bound,
         np.array(hits, np.int64),

@@ -9,11 +9,15 @@ the answers only hits on similar texts are judged.
 Example: cep cache replay my-run --cache certified --resample 100 --drift answers
 """
 
+import fcntl
+import hashlib
+import json
+import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
 from multiprocessing import active_children, get_context, parent_process
@@ -22,37 +26,33 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from cepcli.cache.certificate import clopper_pearson
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.certificate import clopper_pearson
 from cepcli.cache.replay.play import Change, KeyTable, replay
-from cepcli.cache.replay.played_runs import Figures, KeptRuns, fingerprint, kept_runs
 from cepcli.cache.trace import Trace, TracedDecision
 from cepcli.child_processes import end_with_parent
-from cepcli.config import require
+from cepcli.config import AT_LEAST_ONE, Settings, setting
+from cepcli.errors import CacheError
 from cepcli.seeding import generator, stream_seed
+from cepcli.whole_files import discard
+from cepcli.workspace.artifacts import versions, writing
 
 Drift = Literal["none", "states", "answers"]
+Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class ResampleConfig:
+class ResampleConfig(Settings):
     """Which runs are made of a trace."""
 
-    runs: int = field(default=100, metadata={"help": "Resampled runs per cache, >= 1."})
-    drift: Drift = field(
-        default="none",
-        metadata={
-            "help": "none; states: episodes in the order of their goal and first text, so that the "
-            "second half meets other states; answers: from half way on another model answers."
-        },
+    runs: int = setting(100, "resampled runs per cache", AT_LEAST_ONE)
+    drift: Drift = setting(
+        "none",
+        "none; states: episodes in the order of their goal and first text, so that the second half "
+        "meets other states; answers: from half way on another model answers",
     )
-    seed: int = field(default=0, metadata={"help": "Of the draws, the drift and the audits."})
-    jobs: int = field(default=1, metadata={"help": "Processes side by side, >= 1."})
-
-    def __post_init__(self) -> None:
-        """Raise a ConfigError where a value cannot work."""
-        require(self.runs >= 1, f"`runs` is {self.runs}, expected at least 1.")
-        require(self.jobs >= 1, f"`jobs` is {self.jobs}, expected at least 1.")
+    seed: int = setting(0, "of the draws, the drift and the audits")
+    jobs: int = setting(1, "parallel processes", AT_LEAST_ONE)
 
 
 class Course(NamedTuple):
@@ -109,6 +109,96 @@ def rotated(trace: Trace, seed: int) -> Trace:
     return replace(trace, scores=scores)
 
 
+@dataclass(frozen=True, slots=True)
+class PlayedRuns:
+    """The runs of one cache that have been played, on disk so that a replay can be continued.
+
+    Attributes:
+        path: of the file, with a line for each run; None if nothing is to be stored.
+    """
+
+    path: Path | None = None
+
+    def read(self) -> dict[int, Figures]:
+        """The figures of each run by its number; a line that a kill cut is ignored."""
+        found: dict[int, Figures] = {}
+        if self.path is not None and self.path.exists():
+            for line in self.path.read_bytes().splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                found[row["run"]] = row["figures"]
+        return found
+
+    def add(self, number: int, figures: Figures) -> None:
+        """Store a run; parallel processes may do so at once."""
+        if self.path is None:
+            return
+        line = json.dumps({"run": number, "figures": figures}) + "\n"
+        with writing(self.path), self.path.open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def discard(self) -> None:
+        """Remove the file."""
+        if self.path is not None:
+            discard(self.path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock the file, so that no other command plays these runs; a killed process unlocks it.
+
+        Raises:
+            CacheError: if another command plays them.
+            ArtifactError: if the file cannot be written.
+        """
+        if self.path is None:
+            yield
+            return
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise CacheError(
+                    f"Another process is playing these runs (`{self.path}`).",
+                    "Wait for it, or play others: --seed N",
+                ) from error
+            file.seek(0)
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)  # the next line begins on its own
+            try:
+                yield
+            finally:
+                if not os.fstat(file.fileno()).st_size:
+                    self.discard()
+
+
+def fingerprint(trace: Trace) -> str:
+    """A digest of all that a replay takes from a trace."""
+    digest = hashlib.sha256(repr((trace.env, trace.namespace, trace.shape)).encode())
+    for part in (trace.decisions, trace.scores.items()):
+        for one in part:
+            digest.update(f"{one!r}\n".encode())
+    return digest.hexdigest()
+
+
+def played_runs(folder: Path, trace: str, cache: CacheConfig, **course: Any) -> PlayedRuns:
+    """The file of the runs of a cache, named by a hash of all that their figures depend on.
+
+    Args:
+        folder: with all such files.
+        trace: its `fingerprint`.
+        cache: that is judged.
+        course: what else the figures depend on, plain values.
+    """
+    question = {"trace": trace, "cache": asdict(cache), "versions": versions(), **course}
+    name = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:32]
+    return PlayedRuns(folder / f"{name}.jsonl")
+
+
 def resample(
     trace: Trace,
     caches: Sequence[CacheConfig],
@@ -120,7 +210,7 @@ def resample(
     """How often each cache kept its promise; a row of plain values per cache.
 
     All caches play the same runs. `kept` is the share of runs in which at most α of the semantic
-    hits have KL(π̂‖π) > κ (`replay.Replay.kl`), `bound_kept` the same for span²/8 > κ, each with its
+    hits have KL(π̂‖π) > κ (`ReplayResult.kl`), `bound_kept` the same for span²/8 > κ, each with its
     exact interval at the cache's confidence; α and κ are those of `certified`, whatever the mode.
     A run without semantic hits keeps every promise. What ends in `_late` is about the second half
     of a run. `in_force` is the share of decisions covered by a certificate from the first one on
@@ -133,8 +223,8 @@ def resample(
         keys: of every state; None if no cache compares texts.
         config: how many runs, and their drift.
         notify: told how far it is.
-        folder: where runs that were played are kept until all are, so that the same call after a
-            kill plays only the others; None to keep nothing.
+        folder: where played runs are stored until all are there, so that the same call after a
+            kill plays only the others; None to store nothing.
 
     Raises:
         CacheError: if the trace has no fresh scores for a decision, or another process plays the
@@ -143,51 +233,38 @@ def resample(
     """
     changed = rotated(trace, config.seed) if config.drift == "answers" else None
     rows = []
+    stored = dict.fromkeys(caches, PlayedRuns())
+    if folder is not None:
+        of = fingerprint(trace)
+        for cache in stored:
+            sha256 = keys.sha256 if keys is not None and cache.keyed else None
+            stored[cache] = played_runs(
+                folder, of, cache, keys=sha256, drift=config.drift, seed=config.seed
+            )
     with ExitStack() as stack:
-        kept = _kept(trace, caches, keys, config, folder)
-        for cache in kept:
-            stack.enter_context(kept[cache].held())
-        run_all = stack.enter_context(_side_by_side(config.jobs))
+        for runs in stored.values():
+            stack.enter_context(runs.held())
+        run_all = stack.enter_context(_in_parallel(config.jobs))
         for cache in caches:
-            figures = kept[cache].read()
+            figures = stored[cache].read()
             missing = [number for number in range(config.runs) if number not in figures]
             if len(missing) < config.runs:
                 before = config.runs - len(missing)
                 notify(f"{before} of {config.runs} runs were played before")
             compared = keys if cache.keyed else None
-            work = partial(_play, trace, changed, cache, compared, config, kept[cache])
+            work = partial(_play, trace, changed, cache, compared, config, stored[cache])
             parts = np.array_split(missing, config.jobs)
             for played in run_all(work, [part.tolist() for part in parts if len(part)]):
                 figures |= played
             rows.append(_row(cache, config, [figures[number] for number in range(config.runs)]))
             notify(f"{len(rows)}/{len(caches)} settings, {config.runs} runs each")
-        for one in kept.values():
-            one.discard()
+        for runs in stored.values():
+            runs.discard()
     return rows
 
 
-def _kept(
-    trace: Trace,
-    caches: Sequence[CacheConfig],
-    keys: KeyTable | None,
-    config: ResampleConfig,
-    folder: Path | None,
-) -> dict[CacheConfig, KeptRuns]:
-    """Where the runs of each cache are kept; how many there are to be makes no difference."""
-    if folder is None:
-        return dict.fromkeys(caches, KeptRuns())
-    of = fingerprint(trace)
-    return {
-        cache: kept_runs(
-            folder, of, cache, keys=keys.sha256 if keys is not None and cache.keyed else None,
-            drift=config.drift, seed=config.seed,
-        )
-        for cache in caches
-    }  # fmt: skip
-
-
 @contextmanager
-def _side_by_side(jobs: int) -> Iterator[Callable[..., Any]]:
+def _in_parallel(jobs: int) -> Iterator[Callable[..., Any]]:
     """A `map` over `jobs` processes."""
     if jobs == 1:
         yield map
@@ -217,14 +294,14 @@ def _play(
     cache: CacheConfig,
     keys: KeyTable | None,
     config: ResampleConfig,
-    kept: KeptRuns,
+    stored: PlayedRuns,
     numbers: Sequence[int],
 ) -> dict[int, Figures]:
-    """The figures of some runs by their numbers; each is kept as soon as there."""
+    """The figures of some runs by their numbers; each is stored at once."""
     found = {}
     for number in numbers:
         found[number] = _figures(trace, changed, cache, keys, config, number)
-        kept.add(number, found[number])
+        stored.add(number, found[number])
     return found
 
 
@@ -269,9 +346,9 @@ def _row(cache: CacheConfig, config: ResampleConfig, found: Sequence[Figures]) -
         "confidence": budget.confidence,
     }
     for name, share in (("kept", "share_over_kappa"), ("bound_kept", "share_bound_over_kappa")):
-        kept = int((by_name[share] <= budget.alpha).sum())
-        low, high = clopper_pearson(kept, config.runs, budget.confidence)
-        row |= {name: kept / config.runs, f"{name}_low": low, f"{name}_high": high}
+        holding = int((by_name[share] <= budget.alpha).sum())
+        low, high = clopper_pearson(holding, config.runs, budget.confidence)
+        row |= {name: holding / config.runs, f"{name}_low": low, f"{name}_high": high}
         row[f"{share}_max"] = float(by_name[share].max())
     return row | {name: _mean(values) for name, values in by_name.items()}
 

@@ -1,23 +1,17 @@
-"""Files of a saved cache: older schemas, what is refused, and how fast a large one comes back."""
+"""Files of a saved cache: what is refused, and how fast a large one comes back."""
 
 import dataclasses
-import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.disk import columns, storage
-from cepcli.cache.disk.verify import defects
 from cepcli.cache.store import PriorCache
 from cepcli.errors import CacheError
 from cepcli.types import TextState
 from tests.fakes import NAMESPACE
-
-V1 = Path(__file__).parent / "fixtures" / "cache-v1"
-V2 = V1.with_name("cache-v2")
 
 
 @pytest.fixture
@@ -30,91 +24,27 @@ def directory(tmp_path):
     return tmp_path / "cache"
 
 
-def test_a_cache_of_schema_1_comes_back_whole():
-    config = CacheConfig(mode="lru", capacity=4, gate="off")
-    cache = PriorCache.load(V1, NAMESPACE, config)
-    assert [(e.slot, e.goal, e.text) for e in cache] == [
-        (2, "blue", "text 2 é\U0001f600"),
-        (3, "red", "text 3"),
-        (4, "blue", "text 4"),
-        (1, "red", "text 1"),
-    ]
-    used = cache.exact("red", "text 1")
-    assert used is not None
-    assert used.scores == {"go": -1.1, "take [key]": -0.25, "open": -3.5}
-    assert set(used.borrowed) == {"open"}
-    assert (used.hits, used.last_use, used.audits) == (2, 7, 1)
-    assert (used.last_span, used.last_kl, used.repels) == (0.75, 0.0625, -1.0)
-    key = np.eye(4, dtype=np.float32)[1]
-    assert cache.nearest(TextState("red", "", ()), key) == (used, 1.0)
-    assert (
-        cache.nearest(TextState("blue", "", ()), np.eye(4, dtype=np.float32)[0]).entry.text
-        == "text 4"
-    )
-    assert (cache.knobs, cache.ghost_hits) == (config.knobs, 0)
-    entry = cache.insert("red", "new", key, {"go": -1.0})
-    assert (entry.slot, entry.last_use) == (5, 8)
-    assert cache.exact("blue", "text 2 é\U0001f600") is None
-
-
-def test_a_cache_of_schema_1_is_sound_and_is_written_as_the_present_one(tmp_path):
-    old = storage.read(V1)
-    assert defects(old) == []
-    storage.write(tmp_path, old)
-    new = storage.read(tmp_path)
-    assert new.entries == old.entries
-    np.testing.assert_array_equal(new.keys, old.keys)
-    assert '"schema_version": 3' in (tmp_path / "cache.json").read_text()
-
-
-def test_a_cache_of_schema_2_had_another_number_for_no_threshold():
-    config = CacheConfig(mode="certified", capacity=4, focus=False)
-    cache = PriorCache.load(V2, NAMESPACE, config)
-    assert [entry.text for entry in cache] == ["text 0", "text 1", "text 2"]
-    assert cache.knobs == (8, None, 0.1)  # where its controller had left them
-    assert storage.read(V2).state["configured"] == [4, None, 0.02]
-
-
-def test_saving_over_a_cache_of_schema_1_leaves_no_file_of_it(tmp_path):
-    shutil.copytree(V1, tmp_path / "cache")
-    config = CacheConfig(mode="lru", capacity=4, gate="off")
-    PriorCache.load(tmp_path / "cache", NAMESPACE, config).save(tmp_path / "cache")
-    suffixes = sorted(path.suffix for path in (tmp_path / "cache").iterdir())
-    assert suffixes == [".json", ".npz", ".npz"]
-
-
-def test_a_malformed_line_of_schema_1_is_named(tmp_path):
-    import hashlib
-    import json
-
-    shutil.copytree(V1, tmp_path / "cache")
-    (path,) = (tmp_path / "cache").glob("entries-*.jsonl")
-    for line in ("[]", '{"goal": "red"}', "not JSON"):
-        content = line.encode()
-        path.write_bytes(content)
-        head = json.loads((V1 / "cache.json").read_text())
-        head["files"]["entries"] |= {
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        (tmp_path / "cache" / "cache.json").write_text(json.dumps(head))
-        with pytest.raises(CacheError, match="malformed entry") as error:
-            storage.read(tmp_path / "cache")
-        assert str(path) in error.value.message
-
-
 def test_records_are_what_the_cache_holds_and_what_is_changed_there_is_written(directory):
     saved = storage.read(directory)
     assert [entry["text"] for entry in saved.entries] == ["text 0", "text 1", "text 2"]
     assert saved.entries[1]["scores"] == {"go": -2.0, "stay": -0.5}
-    assert saved.entries[1]["borrowed"] == []
     saved.entries[1]["scores"]["jump"] = -9.0
-    saved.entries[1]["borrowed"].append("jump")
     storage.write(directory, saved)
     again = PriorCache.load(directory, NAMESPACE, CacheConfig(mode="lru"))
     entry = again.exact("goal", "text 1")
     assert entry.scores == {"go": -2.0, "stay": -0.5, "jump": -9.0}
-    assert set(entry.borrowed) == {"jump"}
+
+
+def test_scores_that_early_versions_borrowed_from_similar_texts_are_refused(directory):
+    saved = storage.read(directory)
+    saved.columns["borrowed_actions"] = np.array([], np.int64)
+    storage.write(directory, saved)
+    assert len(storage.read(directory).entries) == 3
+    saved.columns["borrowed_actions"] = np.array([0])
+    saved._entries = None
+    storage.write(directory, saved)
+    with pytest.raises(CacheError, match="only early versions of cep stored"):
+        storage.read(directory)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -192,7 +122,7 @@ def large(entries, dim=384):
     records = [
         {
             "slot": number, "identity": f"{number:032x}", "row": number, "goal": "goal",
-            "text": f"state {number} ".ljust(150, "x"), "borrowed": [], "last_use": number,
+            "text": f"state {number} ".ljust(150, "x"), "last_use": number,
             "scores": dict.fromkeys(names[pick : pick + 8], -1.25), "hits": 0, "audits": 0,
             "last_span": 0.0, "last_kl": 0.0, "repels": -1.0, "warmth": 0.0, "signature": number,
         }

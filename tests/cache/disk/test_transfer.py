@@ -1,7 +1,6 @@
 """Merging saved caches and writing one as a table."""
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.disk import storage
 from cepcli.cache.disk.transfer import export_parquet, merge
-from cepcli.cache.disk.verify import defects
 from cepcli.cache.store import PriorCache
 from cepcli.errors import ArtifactError, CacheError, ConfigError
 from cepcli.types import TextState
@@ -39,7 +37,7 @@ def loaded(tmp_path, saved, capacity=50, mode="lru"):
 
 def test_a_merged_cache_holds_the_entries_of_all_and_finds_them(tmp_path):
     merged = merge([filled([1, 2]).saved(), filled([3]).saved()], capacity=50)
-    assert defects(merged) == []
+    assert storage.defects(merged) == []
     cache = loaded(tmp_path, merged)
     assert {entry.text for entry in cache} == {"text 1", "text 2", "text 3"}
     for number in (1, 2, 3):
@@ -67,19 +65,6 @@ def test_of_one_text_the_most_recently_used_scores_stay_and_the_rest_is_joined(t
         assert (entry.last_span, entry.last_kl) == (0.5, 0.25)
 
 
-def test_a_score_of_its_own_goes_before_a_borrowed_one(tmp_path):
-    own, borrowing = filled([1, 2], score=-1.0), filled([1], score=-5.0)
-    entry = borrowing.exact("goal", "text 1")
-    entry.scores["stay"] = -7.0
-    entry.borrowed.update(["go", "stay"])
-    own.exact("goal", "text 1").scores["jump"] = -3.0
-    own.exact("goal", "text 1").borrowed.add("jump")
-    merged = loaded(tmp_path, merge([own.saved(), borrowing.saved()], capacity=50))
-    found = merged.exact("goal", "text 1")
-    assert found.scores == {"go": -1.0, "stay": -7.0, "jump": -3.0}
-    assert set(found.borrowed) == {"stay", "jump"}
-
-
 numbers = st.lists(st.integers(0, 12), max_size=12)
 
 
@@ -88,7 +73,7 @@ def test_any_merge_is_sound_within_its_capacity_and_keeps_the_most_recent(groups
     caches = [filled(group).saved() for group in groups]
     before = [[dict(record) for record in saved.entries] for saved in caches]
     merged = merge(caches, capacity=capacity)
-    assert defects(merged) == []
+    assert storage.defects(merged) == []
     texts = {f"text {number}" for group in groups for number in group}
     assert len(merged.entries) == min(capacity, len(texts))
     for group in groups:
@@ -170,11 +155,7 @@ def test_a_table_of_a_cache_without_keys_or_entries(tmp_path):
     assert parquet.read_table(tmp_path / "empty.parquet").num_rows == 0
 
 
-def test_a_table_that_cannot_be_written_and_a_missing_library_are_said(tmp_path, monkeypatch):
+def test_a_table_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="not a directory"):
         export_parquet(filled([1]).saved(), tmp_path / "file" / "cache.parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CacheError) as error:
-        export_parquet(filled([1]).saved(), tmp_path / "cache.parquet")
-    assert "pip install pyarrow" in error.value.hint

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cepcli.cache.config import CacheConfig
-from cepcli.cache.disk.verify import defects
+from cepcli.cache.disk.storage import defects
 from cepcli.cache.store import PriorCache
 from tests.fakes import NAMESPACE
 

@@ -35,4 +35,4 @@ def test_no_episode_with_texts_to_judge_has_a_text_that_trains(order, start):
 def test_the_trace_is_cut_where_there_are_texts_enough():
     found = split(list(range(60)), most_texts=24)
     assert (len(found.states), found.start) == (24, 12)
-    assert len(found.known.log_priors) == len(found.known.vectors) == 24
+    assert len(found.scored.log_priors) == len(found.scored.vectors) == 24

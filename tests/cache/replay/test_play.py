@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.config import CertifiedConfig
+from cepcli.cache.config import CacheConfig, CertifiedConfig
 from cepcli.cache.replay.play import replay
 from cepcli.errors import CacheError
 from tests.cache.worlds import ACTIONS, adversarial_world, keys_of, smooth_world, trace_of, unit

@@ -14,8 +14,7 @@ import pytest
 from cepcli.cache.config import CacheConfig
 from cepcli.cache.replay import resample as resampling
 from cepcli.cache.replay.play import KeyTable
-from cepcli.cache.replay.played_runs import KeptRuns
-from cepcli.cache.replay.resample import ResampleConfig, resample
+from cepcli.cache.replay.resample import PlayedRuns, ResampleConfig, resample
 from cepcli.errors import ArtifactError, CacheError
 from tests.cache.worlds import keys_of, smooth_world, trace_of
 
@@ -134,7 +133,7 @@ def test_runs_of_another_version_are_not_taken(world, played, tmp_path, monkeypa
 
 
 def test_a_run_that_another_process_plays_is_refused(world, tmp_path):
-    interrupted = KeptRuns(tmp_path / "x.jsonl")
+    interrupted = PlayedRuns(tmp_path / "x.jsonl")
     with interrupted.held():
         with pytest.raises(CacheError, match="Another process is playing these runs"):
             interrupted.held().__enter__()
@@ -191,7 +190,7 @@ def test_processes_side_by_side_keep_their_runs_and_end_with_a_killed_parent(wor
     )
     try:
         end = time.monotonic() + 200
-        while not {0, 2500} <= kept(tmp_path).keys():
+        while not {0, 2500} <= stored(tmp_path).keys():
             assert time.monotonic() < end, "no runs were played"
             assert process.poll() is None
             time.sleep(0.05)
@@ -204,14 +203,14 @@ def test_processes_side_by_side_keep_their_runs_and_end_with_a_killed_parent(wor
     while any(worker.exists() for worker in workers):
         assert time.monotonic() < end, "the workers go on"
         time.sleep(0.05)
-    known = kept(tmp_path)
+    known = stored(tmp_path)
     for number in (0, 2500):
         alone = resampling._figures(world[0], None, FIXED, world[1], RUNS, number)
         assert repr(known[number]) == repr(alone)
 
 
-def kept(folder):
+def stored(folder):
     found = {}
     for file in folder.iterdir():
-        found |= KeptRuns(file).read()
+        found |= PlayedRuns(file).read()
     return found

@@ -5,9 +5,8 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from cepcli.cache.config import CacheConfig
-from cepcli.cache.controllers.certificate import clopper_pearson
-from cepcli.cache.controllers.config import CertifiedConfig
+from cepcli.cache.certificate import clopper_pearson
+from cepcli.cache.config import CacheConfig, CertifiedConfig
 from cepcli.cache.replay.play import Change, replay
 from cepcli.cache.replay.resample import ResampleConfig, course, resample, rotated
 from cepcli.errors import ConfigError
@@ -186,5 +185,5 @@ def test_a_changed_model_is_made_once_for_all_runs_and_caches(monkeypatch):
 
 @pytest.mark.parametrize(("field", "value"), [("runs", 0), ("jobs", 0)])
 def test_numbers_that_cannot_be_are_refused(field, value):
-    with pytest.raises(ConfigError, match=f"`{field}` is 0"):
+    with pytest.raises(ConfigError, match=f"{field} is 0"):
         ResampleConfig(**{field: value})

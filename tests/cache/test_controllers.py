@@ -4,14 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cepcli.cache.config import CacheConfig, Knobs
-from cepcli.cache.controllers.certificate import Comparison
-from cepcli.cache.controllers.config import CertifiedConfig, SurrogateConfig
-from cepcli.cache.controllers.controllers import (
-    CertifiedController,
-    FixedController,
+from cepcli.cache.certificate import Comparison
+from cepcli.cache.config import CacheConfig, CertifiedConfig, Knobs, SurrogateConfig
+from cepcli.cache.controllers import (
+    Controller,
     Signals,
-    SurrogateController,
     make_controller,
 )
 
@@ -19,7 +16,7 @@ KNOBS = Knobs(100, 0.9, 0.1)
 
 
 def signals(**values):
-    calm = {"decisions": 100, "hits": 70, "queries": 30, "ghost_hits": 0, "entries": 100}
+    calm = {"decisions": 100, "hits": 70, "queries": 30, "ghost_hits": 0}
     return Signals(**{**calm, **values})
 
 
@@ -34,10 +31,10 @@ def wrong(similarity=0.96, probability=1.0):
 @pytest.mark.parametrize("mode", ["lru", "fifo", "exact", "off"])
 def test_modes_without_a_controller_leave_everything_as_it_is(mode):
     controller = make_controller(CacheConfig(mode=mode))
-    assert isinstance(controller, FixedController)
+    assert type(controller) is Controller
     assert controller.update(signals(ghost_hits=50, td_error=9.0), KNOBS) == KNOBS
     assert controller.observe(wrong()) is False
-    assert controller.certificate() is None
+    assert controller.certificate is None
 
 
 def test_certified_lets_no_similar_text_answer_before_it_has_evidence():
@@ -46,7 +43,10 @@ def test_certified_lets_no_similar_text_answer_before_it_has_evidence():
 
 
 def certified(**values):
-    return CertifiedController(CertifiedConfig(grid=(0.99, 0.95, 0.9), **values), 1000)
+    budget = CertifiedConfig(grid=(0.99, 0.95, 0.9), **values)
+    return make_controller(
+        CacheConfig(mode="certified", capacity=100, most_capacity=1000, certified=budget)
+    )
 
 
 def test_certified_opens_at_the_safe_threshold_and_closes_again_on_failures():
@@ -56,11 +56,11 @@ def test_certified_opens_at_the_safe_threshold_and_closes_again_on_failures():
         controller.observe(right())
     knobs = controller.update(signals(), KNOBS)
     assert knobs.threshold == 0.95
-    assert controller.certificate().threshold == 0.95
+    assert controller.certificate.threshold == 0.95
     for _ in range(12):
         controller.look_up()
         assert controller.observe(wrong(probability=knobs.refresh_rate))
-    assert controller.certificate().threshold == 0.95  # in force until the next update
+    assert controller.certificate.threshold == 0.95  # in force until the next update
     assert controller.update(signals(), knobs).threshold is None
 
 
@@ -72,13 +72,13 @@ def test_certified_watches_after_a_failed_audit_and_withdraws_at_once_when_they_
     knobs = controller.update(signals(), KNOBS)
     assert not controller.watching
     for number in range(7):
-        assert controller.certificate().threshold == 0.95
+        assert controller.certificate.threshold == 0.95
         assert controller.alarms == 0
         controller.look_up()
         probability = 1.0 if controller.watching else knobs.refresh_rate
         assert controller.observe(wrong(probability=probability))
         assert controller.watching == (number < 6)
-    found = controller.certificate()
+    found = controller.certificate
     assert (found.threshold, found.alarms, controller.alarms) == (None, 1, 1)
     assert controller.update(signals(), knobs).threshold is None
 
@@ -103,7 +103,7 @@ def test_certified_forgets_its_evidence_when_the_keys_change():
         controller.observe(right())
     knobs = controller.update(signals(), KNOBS)
     controller.forget()
-    assert controller.certificate().threshold is None
+    assert controller.certificate.threshold is None
     assert controller.update(signals(), knobs).threshold is None
 
 
@@ -122,7 +122,10 @@ def test_certified_capacity_doubles_on_ghost_hits_up_to_its_bound():
 
 
 def surrogate(**values):
-    return SurrogateController(SurrogateConfig(**values), 1000)
+    config = SurrogateConfig(**values)
+    return make_controller(
+        CacheConfig(mode="surrogate", capacity=100, most_capacity=1000, surrogate=config)
+    )
 
 
 def test_surrogate_capacity_grows_when_hits_are_few_and_shrinks_when_they_are_many():
@@ -167,7 +170,6 @@ some_signals = st.builds(
     hits=st.just(0),
     queries=st.integers(0, 500),
     ghost_hits=st.integers(0, 50),
-    entries=st.integers(0, 1000),
     td_error=values,
     variability=values,
     episode_return=st.one_of(st.none(), st.floats(-100, 100)),

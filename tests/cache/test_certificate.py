@@ -4,10 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
-from cepcli.cache.config import Knobs
-from cepcli.cache.controllers.certificate import Alarm, Comparison, Evidence, clopper_pearson
-from cepcli.cache.controllers.config import CertifiedConfig
-from cepcli.cache.controllers.controllers import CertifiedController, Signals
+from cepcli.cache.certificate import Alarm, Comparison, Evidence, clopper_pearson
+from cepcli.cache.config import CacheConfig, CertifiedConfig, Knobs
+from cepcli.cache.controllers import Signals, make_controller
 
 GRID = (0.99, 0.95, 0.9, 0.8)
 #: Of many seeds: every hit is audited.
@@ -127,9 +126,8 @@ def steady(random, *, steps, window, rate=0.01, far=0.4, confidence=0.95):
 
     Yields, after every 20 look-ups, the threshold that is in force and the evidence.
     """
-    made = CertifiedController(
-        CertifiedConfig(grid=GRID, window=window, confidence=confidence), 10**5
-    )
+    budget = CertifiedConfig(grid=GRID, window=window, confidence=confidence)
+    made = make_controller(CacheConfig(mode="certified", certified=budget))
     knobs = Knobs(100, None, 0.5)
     for step in range(1, steps + 1):
         near = random.random() < 0.6
@@ -142,8 +140,8 @@ def steady(random, *, steps, window, rate=0.01, far=0.4, confidence=0.95):
             probability = 1.0 if made.watching else knobs.refresh_rate
             made.observe(comparison(similarity, wrong=wrong, probability=probability, hit=True))
         if step % 20 == 0:
-            knobs = made.update(Signals(20, 0, 0, 0, 100), knobs)
-            yield made.certificate()
+            knobs = made.update(Signals(20, 0, 0, 0), knobs)
+            yield made.certificate
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,22 @@
-"""Controllers: what was seen of the cache in, its three parameters (K, δ, r) out.
+"""Controllers move the three parameters (K, δ, r) of a cache by what was seen of it.
 
-A controller is pure: it draws nothing at random, and `state` is all it knows. It sees every
-look-up that an entry could have answered (`look_up`, `observe`), and every `control_interval`
-decisions the figures of the interval (`update`).
+A controller is deterministic: it draws nothing at random, and `state` is all it knows. It sees
+every look-up that an entry could have answered (`look_up`, `observe`), and every `control_interval`
+decisions the figures of the interval (`update`). What only the agent knows (TD error, how much the
+policy varies, returns) is told to it; `certified` needs none of that.
 """
 
 import math
-from abc import ABC, abstractmethod
+from time import perf_counter
 from typing import Any, NamedTuple
 
-from cepcli.cache.config import CacheConfig, Knobs
-from cepcli.cache.controllers.certificate import Alarm, Certificate, Comparison, Evidence
-from cepcli.cache.controllers.config import FIRST_OBSERVATIONS, CertifiedConfig, SurrogateConfig
+from typing_extensions import override
+
+from cepcli.cache.cache_keys import CacheKeys
+from cepcli.cache.certificate import Alarm, Certificate, Comparison, Evidence
+from cepcli.cache.config import FIRST_OBSERVATIONS, CacheConfig, Knobs
+from cepcli.cache.store import PriorCache
+from cepcli.cache.telemetry import CacheTelemetry
 
 _SMOOTHING = 0.8  # of the set points that `surrogate` compares with
 _GHOST_RATE = 0.01  # ghost hits per decision from which a larger cache is worth it
@@ -25,7 +30,6 @@ class Signals(NamedTuple):
         decisions: decisions in it, >= 1.
         hits, queries: how many of them were hits, and how many asked the LLM.
         ghost_hits: misses whose text had been evicted not long ago.
-        entries: entries in the cache now.
         td_error: mean |Q − target|; None if nothing was learned.
         variability: mean entropy of the policy over log n; None if unknown.
         episode_return: mean return of the episodes that ended; None if none did.
@@ -35,24 +39,36 @@ class Signals(NamedTuple):
     hits: int
     queries: int
     ghost_hits: int
-    entries: int
     td_error: float | None = None
     variability: float | None = None
     episode_return: float | None = None
 
 
-class Controller(ABC):
-    """Telemetry in, parameters out.
+class Controller:
+    """Leaves the parameters as they were configured; `certified` and `surrogate` extend it.
+
+    Args:
+        config: of the cache.
+        keys: the cache's keys, if it has any; they are learned when they are due.
 
     Attributes:
+        certificate: what is promised about semantic hits now; None if nothing is.
         learns_from_misses: whether a miss is to be compared with the nearest entry, too.
     """
 
     learns_from_misses = False
 
+    def __init__(self, config: CacheConfig, keys: CacheKeys | None = None) -> None:
+        self.keys = keys
+        self.certificate: Certificate | None = None
+        self._interval = config.control_interval
+        self._told: dict[str, list[float]] = {}
+        self._before = {"decisions": 0, "hits": 0, "queries": 0, "ghost_hits": 0}
+        self.seconds = 0.0
+
     @property
     def alarms(self) -> int:
-        """How often it noticed that what entries know of similar texts does not hold any more."""
+        """How often it noticed that what entries know of similar texts no longer holds."""
         return 0
 
     @property
@@ -60,61 +76,105 @@ class Controller(ABC):
         """Whether every semantic hit is to be audited now, whatever the refresh rate."""
         return False
 
-    @abstractmethod
-    def look_up(self) -> None:
-        """The nearest entry of a new text could answer it, near enough or not."""
+    @property
+    def in_force(self) -> float | None:
+        """The threshold from which semantic hits are certified now; None if none are."""
+        return None if self.certificate is None else self.certificate.threshold
 
-    @abstractmethod
-    def observe(self, comparison: Comparison) -> bool:
-        """That entry's prior was compared with a fresh one; returns whether it was over budget."""
-
-    @abstractmethod
-    def update(self, signals: Signals, knobs: Knobs) -> Knobs:
-        """The parameters of the next interval."""
-
-    @abstractmethod
-    def certificate(self) -> Certificate | None:
-        """What is promised about semantic hits; None if nothing is."""
-
-    @abstractmethod
-    def forget(self) -> None:
-        """The keys have changed: what was found out about similarities means nothing now."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """JSON values from which `restore` goes on."""
-
-    @abstractmethod
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
-
-
-class FixedController(Controller):
-    """Leaves the parameters as they were configured."""
+    @property
+    def promise(self) -> dict[str, Any] | None:
+        """The certificate as JSON values, as the cache and the run's summary store it."""
+        return None if self.certificate is None else self.certificate._asdict()
 
     def look_up(self) -> None:
-        """Of no interest."""
+        """Note that the nearest entry of a new text could answer it, near enough or not."""
 
     def observe(self, comparison: Comparison) -> bool:
-        """No budget, so none is exceeded."""
+        """Learn from the comparison of an entry's prior with a fresh one; whether it was over κ."""
         return False
 
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
-        """The same."""
+        """The parameters of the next interval."""
         return knobs
 
-    def certificate(self) -> None:
-        """Nothing is promised."""
-
     def forget(self) -> None:
-        """Nothing was found out."""
+        """Drop what was learned about similarities, because the keys have changed."""
+
+    def tell(self, name: str, value: float) -> None:
+        """One value of "td_error", "variability" or "episode_return"."""
+        total = self._told.setdefault(name, [0.0, 0])
+        total[0] += value
+        total[1] += 1
+
+    def judge(self, comparison: Comparison, cache: PriorCache) -> bool:
+        """`observe` a comparison made in a cache, and act on an alarm.
+
+        After one, the cache's entries answer only their own text, and no similarity suffices until
+        there is new evidence.
+        """
+        start = perf_counter()
+        alarms = self.alarms
+        failed = self.observe(comparison)
+        if self.alarms > alarms:
+            cache.set_aside()
+            cache.set_knobs(cache.knobs._replace(threshold=None))
+            cache.certificate = self.promise
+        self.seconds += perf_counter() - start
+        return failed
+
+    def recount(self, cache: PriorCache, telemetry: CacheTelemetry) -> None:
+        """Begin an interval whose decisions another telemetry counts; what was told is dropped."""
+        self._told.clear()
+        self._before = _counts(cache, telemetry)
+
+    def tick(self, cache: PriorCache, telemetry: CacheTelemetry) -> None:
+        """Update the cache's keys, parameters and promise, if an interval has passed."""
+        if telemetry.decisions - self._before["decisions"] < self._interval:
+            return
+        start = perf_counter()
+        if self.keys is not None and self.keys.learn(cache):
+            self.forget()
+        now = _counts(cache, telemetry)
+        counts = {name: now[name] - before for name, before in self._before.items()}
+        means = {name: total / count for name, (total, count) in self._told.items() if count}
+        cache.set_knobs(self.update(Signals(**counts)._replace(**means), cache.knobs))
+        cache.certificate = self.promise
+        self.recount(cache, telemetry)
+        self.seconds += perf_counter() - start
 
     def state(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
+        """JSON values from which `restore` goes on."""
+        return {
+            "controller": self._own_state(),
+            "told": {name: list(total) for name, total in self._told.items()},
+            "before": dict(self._before),
+            "seconds": self.seconds,
+            "keys": None if self.keys is None else self.keys.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Continue from what `state` returned."""
+        self._restore_own(state["controller"])
+        self._told = {name: list(total) for name, total in state["told"].items()}
+        self._before = dict(state["before"])
+        self.seconds = state["seconds"]
+        if self.keys is not None:
+            self.keys.restore(state["keys"])
+
+    def _own_state(self) -> dict[str, Any]:
+        return {}
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def _counts(cache: PriorCache, telemetry: CacheTelemetry) -> dict[str, int]:
+    return {
+        "decisions": telemetry.decisions,
+        "hits": telemetry.hits,
+        "queries": telemetry.queries,
+        "ghost_hits": cache.ghost_hits,
+    }
 
 
 class CertifiedController(Controller):
@@ -122,32 +182,33 @@ class CertifiedController(Controller):
 
     learns_from_misses = True
 
-    def __init__(self, config: CertifiedConfig, most_capacity: int) -> None:
-        self._config = config
-        self._most_capacity = most_capacity
-        self._evidence = Evidence(config)
+    def __init__(self, config: CacheConfig, keys: CacheKeys | None = None) -> None:
+        super().__init__(config, keys)
+        self._config = config.certified
+        self._most_capacity = config.most_capacity
+        self._evidence = Evidence(self._config)
         self._least_probability = 1.0
-        self._alarm = Alarm(config.alpha, config.false_alarm_interval)
+        self._alarm = Alarm(self._config.alpha, self._config.false_alarm_interval)
         self._watched: float | None = None  # threshold in force when the suspicion arose
-        self._certificate = self._evidence.certificate()
+        self.certificate = self._evidence.certificate()
 
     @property
+    @override
     def alarms(self) -> int:
-        """Sudden changes noticed so far; each withdrew the certificate."""
         return self._alarm.raised
 
     @property
+    @override
     def watching(self) -> bool:
-        """While a failed audit makes a sudden change likely."""
         return self._alarm.watching
 
+    @override
     def look_up(self) -> None:
-        """Time passes for the evidence."""
         self._evidence.pass_time()
 
+    @override
     def observe(self, comparison: Comparison) -> bool:
-        """Add to the evidence; an audited hit may raise the alarm, which drops all of it."""
-        in_force = self._certificate.threshold
+        in_force = self.in_force
         least = min(self._least_probability, comparison.probability)
         failed = self._evidence.add(comparison, least, in_force)
         if self._config.watch and self._concerns_hits(comparison):
@@ -162,14 +223,15 @@ class CertifiedController(Controller):
     def _concerns_hits(self, comparison: Comparison) -> bool:
         """Whether it tells how hits do: an audited one, or what was one when suspicion arose.
 
-        The latter only where the certificate has lapsed since: then it is a miss, and seen.
+        The latter only where the certificate has lapsed since: then it is a miss, and observed.
         """
         if comparison.hit:
             return True
-        if self._watched is None or self._certificate.threshold is not None:
+        if self._watched is None or self.in_force is not None:
             return False
         return comparison.similarity >= self._watched
 
+    @override
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """δ from the evidence, r from the sample size it needs, K from ghost hits.
 
@@ -178,8 +240,8 @@ class CertifiedController(Controller):
         evicted.
         """
         config = self._config
-        self._certificate = self._evidence.certificate(self.alarms)
-        threshold = self._certificate.threshold
+        self.certificate = self._evidence.certificate(self.alarms)
+        threshold = self.in_force
         capacity = knobs.capacity
         if signals.ghost_hits > _GHOST_RATE * signals.decisions:
             capacity = min(2 * capacity, self._most_capacity)
@@ -192,59 +254,50 @@ class CertifiedController(Controller):
         self._least_probability = rate
         return Knobs(capacity, threshold, rate)
 
-    def certificate(self) -> Certificate:
-        """As of the last update: the one that is in force."""
-        return self._certificate
-
+    @override
     def forget(self) -> None:
-        """Begin the evidence anew; nothing is certified until it suffices again."""
         self._evidence = Evidence(self._config, hand_overs=self._evidence.hand_overs)
         self._least_probability = 1.0
         self._alarm.statistic = 1.0
         self._watched = None
-        self._certificate = self._evidence.certificate(self.alarms)
+        self.certificate = self._evidence.certificate(self.alarms)
 
-    def state(self) -> dict[str, Any]:
-        """The evidence, the suspicion, and what is in force."""
+    @override
+    def _own_state(self) -> dict[str, Any]:
         return {
             "alarm": [self._alarm.statistic, self._alarm.raised, self._watched],
             "evidence": self._evidence.state(),
             "least_probability": self._least_probability,
-            "certificate": self._certificate._asdict(),
+            "certificate": self.promise,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+    @override
+    def _restore_own(self, state: dict[str, Any]) -> None:
         self._alarm.statistic, self._alarm.raised, self._watched = state["alarm"]
         self._evidence.restore(state["evidence"])
         self._least_probability = state["least_probability"]
-        self._certificate = Certificate(**state["certificate"])
+        self.certificate = Certificate(**state["certificate"])
 
 
 class SurrogateController(Controller):
-    """Heuristic surrogate gradients, kept while the meta-reward does not fall.
+    """Heuristic surrogate gradients, accepted while the meta-reward does not fall.
 
     K grows while the hit rate is below its goal and shrinks above it; δ falls when the TD error is
-    above its running mean (`td_error_sign` turns that round); r rises when the policy varies more
+    above its running mean (`td_error_sign` reverses that); r rises when the policy varies more
     than it used to. J = normalised return − λ_q·queries per decision − λ_K·K/K_max. A step after
     which J falls by more than the tolerance is taken back.
     """
 
-    def __init__(self, config: SurrogateConfig, most_capacity: int) -> None:
-        self._config = config
-        self._most_capacity = most_capacity
+    def __init__(self, config: CacheConfig, keys: CacheKeys | None = None) -> None:
+        super().__init__(config, keys)
+        self._config = config.surrogate
+        self._most_capacity = config.most_capacity
         self._means: dict[str, float] = {}
         self._return_range: list[float] | None = None
         self._last: tuple[float, Knobs] | None = None
         self.rollbacks = 0
 
-    def look_up(self) -> None:
-        """Of no interest."""
-
-    def observe(self, comparison: Comparison) -> bool:
-        """No budget, so none is exceeded."""
-        return False
-
+    @override
     def update(self, signals: Signals, knobs: Knobs) -> Knobs:
         """One accepted step, or the parameters before the last one."""
         reward = self._meta_reward(signals, knobs)
@@ -256,14 +309,8 @@ class SurrogateController(Controller):
         self._last = (reward, knobs)
         return self._step(signals, knobs)
 
-    def certificate(self) -> None:
-        """Nothing is promised."""
-
-    def forget(self) -> None:
-        """Errors and rewards are not about similarities."""
-
-    def state(self) -> dict[str, Any]:
-        """Running means, the range of returns, the last accepted step."""
+    @override
+    def _own_state(self) -> dict[str, Any]:
         return {
             "means": dict(self._means),
             "return_range": self._return_range,
@@ -271,8 +318,8 @@ class SurrogateController(Controller):
             "rollbacks": self.rollbacks,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+    @override
+    def _restore_own(self, state: dict[str, Any]) -> None:
         self._means = dict(state["means"])
         self._return_range = state["return_range"]
         last = state["last"]
@@ -324,10 +371,10 @@ class SurrogateController(Controller):
         return (self._means["return"] - low) / (high - low) if high > low else 0.0
 
 
-def make_controller(config: CacheConfig) -> Controller:
+def make_controller(config: CacheConfig, keys: CacheKeys | None = None) -> Controller:
     """The controller that a cache's mode names."""
     if config.mode == "certified":
-        return CertifiedController(config.certified, config.most_capacity)
+        return CertifiedController(config, keys)
     if config.mode == "surrogate":
-        return SurrogateController(config.surrogate, config.most_capacity)
-    return FixedController()
+        return SurrogateController(config, keys)
+    return Controller(config, keys)

@@ -66,7 +66,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from cepcli.cache.controllers.config import FIRST_OBSERVATIONS, CertifiedConfig
+from cepcli.cache.config import FIRST_OBSERVATIONS, CertifiedConfig
 from cepcli.posterior import kl_bound
 
 _BETS = (0.1, 0.3, 0.6, 0.9)  # c as a share of its limit 1/(1 − α)
