@@ -93,6 +93,7 @@ def context(browser):
 @pytest.fixture
 def corridor(monkeypatch):
     """Runs play the corridor world under a fake scorer."""
+    import cepcli.datasets.labelling  # noqa: F401  (imported below, it would keep the fakes)
     from tests.agents import worlds
 
     worlds.install(monkeypatch.setattr)

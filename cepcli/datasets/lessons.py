@@ -12,7 +12,8 @@ from cepcli.datasets.demonstrations import (
     open_demos,
     record_demos,
 )
-from cepcli.envs.catalog import control_spec, spec
+from cepcli.envs import catalog
+from cepcli.envs.catalog import control_spec
 from cepcli.listener import Listener
 from cepcli.prior.tuning.lessons import (
     TuningData,
@@ -38,7 +39,7 @@ def lessons_for(
         workspace: where they are.
         listener: told while demonstrations are recorded.
     """
-    found = spec(env)
+    found = catalog.spec(env)
     if name is not None and name.endswith(".jsonl"):
         return lessons_in_file(Path(name), found.id, found.family)
     if found.kind == "control":
@@ -74,7 +75,7 @@ def demos_for(
 
     Too few of the default name are left as they are; more are recorded beside them.
     """
-    spec(env)  # an unknown environment is the first error
+    catalog.spec(env)  # an unknown environment is the first error
     if name is not None:
         return open_demos(workspace, name, env)
     config = resolve(DemosConfig, flags={"env": env})

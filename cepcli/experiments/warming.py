@@ -15,16 +15,17 @@ from cepcli.cache.warm import KnownScores, ask, distinct, filled, traced_scores
 from cepcli.config import build, merge, read_toml
 from cepcli.datasets.demonstrations import demos_decisions
 from cepcli.datasets.lessons import demos_for
-from cepcli.envs.catalog import spec
+from cepcli.envs import catalog
 from cepcli.errors import ConfigError
 from cepcli.experiments.replaying import find_trace
 from cepcli.keys.encoder import EmbeddingTable, Remembering
 from cepcli.keys.key_encoder import KeyEncoder, make_key_encoder
 from cepcli.listener import Listener, Notify
+from cepcli.prior import load
 from cepcli.prior.base import Namespace, PriorShape
 from cepcli.prior.config import PriorConfig, ServerConfig
 from cepcli.prior.llm import LLMPrior
-from cepcli.prior.load import UNIFORM, find_prior, load_prior
+from cepcli.prior.load import UNIFORM, find_prior
 from cepcli.workspace.artifacts import Workspace
 
 
@@ -111,9 +112,9 @@ def from_demos(
     if prior is None or prior == UNIFORM:  # refused before demonstrations are recorded
         said = "No prior is named." if prior is None else f"The prior `{prior}` asks no LLM."
         raise ConfigError(said, "Name one with --prior; see cep prior list")
-    family = spec(env).family
+    family = catalog.spec(env).family
     listener.before_model(find_prior(prior, workspace).model)
-    loaded = load_prior(
+    loaded = load.load_prior(
         prior, family=family, workspace=workspace,
         config=PriorConfig(server=ServerConfig(insecure=insecure)), device=device,
         journal_path=workspace.root / "journal.sqlite",

@@ -31,13 +31,15 @@ from cepcli.datasets.labelling import LabelConfig
 from cepcli.datasets.labelling import label as label_states
 from cepcli.datasets.labels import labels_of
 from cepcli.datasets.load import load_dataset
-from cepcli.envs.catalog import control_ids, control_spec, make_control_env, spec
+from cepcli.envs import catalog
+from cepcli.envs.catalog import control_ids, control_spec, make_control_env
 from cepcli.envs.control import ControlSpec
 from cepcli.errors import ConfigError, DataError
 from cepcli.keys.config import AbstractionConfig
 from cepcli.listener import SILENT, Listener, Notify
+from cepcli.prior import load
 from cepcli.prior.config import PriorConfig, ServerConfig
-from cepcli.prior.load import UNIFORM, find_prior, load_prior, prior_inputs
+from cepcli.prior.load import UNIFORM, find_prior, prior_inputs
 from cepcli.prior.local.embedded import EMBEDDED
 from cepcli.runs.settings import default_abstraction, idle_offline_settings, prior_for
 from cepcli.types import TextState
@@ -161,7 +163,7 @@ def _asker(
 ) -> AskPrior:
     """Asks a prior through the journal, each distinct state once."""
     listener.before_model(find_prior(name, workspace).model)
-    prior = load_prior(
+    prior = load.load_prior(
         name, family=family, workspace=workspace,
         config=PriorConfig(server=ServerConfig(insecure=insecure)), device=device,
         journal_path=workspace.root / "journal.sqlite",
@@ -267,7 +269,7 @@ def label(
     States of continuous control are described by an abstraction: FAMILY/default unless one is
     named, which is made if it is missing.
     """
-    known, words = spec(_env_of(dataset, data)).control, None
+    known, words = catalog.spec(_env_of(dataset, data)).control, None
     if known is not None and config.prior != UNIFORM:
         name = config.abstraction or default_abstraction(known)
         words = abstraction_for(known.id, name, workspace, config.device, listener)
@@ -292,5 +294,5 @@ def _env_of(dataset: str, data: ControlData | TextData) -> str:
 
 def default_prior(env: str, workspace: Workspace, notify: Notify) -> str:
     """The prior of an environment unless another is named: the one tuned for it, or embedded."""
-    known = spec(env).control
+    known = catalog.spec(env).control
     return EMBEDDED if known is None else prior_for(known, workspace, notify)

@@ -186,7 +186,7 @@ def test_a_learner_that_diverges_is_not_blamed_on_the_simulator(point, tmp_path,
 
     with pytest.raises(ConfigError, match="The learner diverged") as told:
         point.run(tmp_path, "a", agent=agent, on_step=break_later)
-    assert "lower rates: sac.learning_rate" in told.value.hint
+    assert "lower sac.learning_rate" in told.value.hint
     assert (tmp_path / "run/a.partial/checkpoint-00000040/state.json").is_file()
     assert not list((tmp_path / "run/a.partial").glob("checkpoint-0000005*"))
 

@@ -26,11 +26,12 @@ def test_what_was_asked_once_is_a_hit(mode):
 
 
 def test_only_modes_that_compare_texts_have_keys():
-    assert opened("exact").control.keys is None
+    assert opened("exact").controller.keys is None
     keyed = opened("certified")
-    assert keyed.control.keys is not None
+    assert keyed.controller.keys is not None
     assert (
-        keyed.cache.namespace.key_encoder_sha256 == keyed.control.keys.namespace.key_encoder_sha256
+        keyed.cache.namespace.key_encoder_sha256
+        == keyed.controller.keys.namespace.key_encoder_sha256
     )
 
 

@@ -24,6 +24,7 @@ def decide(corridor, space):
     def decide(look, count, kind):
         for _ in range(count // 10):
             parts.telemetry.counts[kind] += 10
+            parts.telemetry.decisions += 10
             progress.step = progress.decisions = parts.telemetry.decisions
             look(parts, progress)
 

@@ -146,7 +146,7 @@ def quick_demos(monkeypatch):
         episodes: int = 4
         heldout_episodes: int = 2
 
-    monkeypatch.setattr("cepcli.datasets.demonstrations.DemosConfig", FewDemos)
+    monkeypatch.setattr("cepcli.datasets.lessons.DemosConfig", FewDemos)
 
 
 @pytest.fixture
@@ -168,9 +168,9 @@ def tunings(monkeypatch):
         inputs = [one.source for one in data]
         return workspace.finish("prior", name, seed=config.seed, inputs=inputs)
 
-    monkeypatch.setattr("cepcli.prior.tuning.tuned.tune_prior", tune)
+    monkeypatch.setattr("cepcli.experiments.tuning.tune_prior", tune)
     monkeypatch.setattr(
-        "cepcli.prior.tuning.tuned.measure_untuned", lambda *args: Measured(quality, [])
+        "cepcli.experiments.tuning.measure_untuned", lambda *args: Measured(quality, [])
     )
     return made
 
@@ -268,9 +268,10 @@ def test_demonstrations_come_from_a_file(tunings, tmp_path):
 
 
 def test_a_prior_worse_than_chance_does_not_stop_the_others(tunings, monkeypatch):
-    import cepcli.prior.tuning.tuned as tuned
+    from cepcli.experiments import tuning
+    from cepcli.prior.tuning import tuned
 
-    tune = tuned.tune_prior
+    tune = tuning.tune_prior
 
     def refusing(data, config, workspace, name, **kwargs):
         if config.shots == 1 and not kwargs["force"]:
@@ -278,7 +279,7 @@ def test_a_prior_worse_than_chance_does_not_stop_the_others(tunings, monkeypatch
             raise tuned.WorseThanChanceError(name, ENV, worse, worse)
         return tune(data, config, workspace, name, **kwargs)
 
-    monkeypatch.setattr(tuned, "tune_prior", refusing)
+    monkeypatch.setattr(tuning, "tune_prior", refusing)
     record("--quiet", "--name", "d")
     args = ["finetune", "--env", ENV, "--quiet", "--demos", "d", "--shots", "1,2"]
     result = CliRunner().invoke(app, args)
@@ -308,7 +309,7 @@ def test_too_many_shots_are_said_before_anything_is_tuned(tunings, monkeypatch):
     def measure(*args):
         raise AssertionError("the model was asked")
 
-    monkeypatch.setattr("cepcli.prior.tuning.tuned.measure_untuned", measure)
+    monkeypatch.setattr("cepcli.experiments.tuning.measure_untuned", measure)
     record("--quiet", "--name", "d", "--episodes", "3")
     with pytest.raises(PriorError, match="4 shots need as many demonstrated episodes; there are 3"):
         finetune("--demos", "d", "--shots", "2,4")
@@ -387,7 +388,7 @@ def test_interrupt_says_how_to_go_on(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cepcli.datasets.demonstrations.record_demos", interrupted)
+    monkeypatch.setattr("cepcli.datasets.lessons.record_demos", interrupted)
     result = record()
     assert result.exit_code == 130
     assert "interrupted" in result.stderr
@@ -416,7 +417,7 @@ def test_finetune_makes_a_prior_that_loads(workspace_root):
     adapter = Workspace(workspace_root).open("prior", name).path / "adapter_model.safetensors"
     made = adapter.stat().st_mtime_ns
     again = run("finetune", "--env", ENV, "--shots", "0,2", "--demos", "d", "--json", *sets)
-    assert "as it is" in again.stderr
+    assert f"Using the existing prior `{name}`" in again.stderr
     assert last_json(again)["rows"][-1] == rows[-1]
     assert adapter.stat().st_mtime_ns == made
     with pytest.raises(ArtifactError, match="exists already"):

@@ -21,7 +21,7 @@ COMMANDS = [
     ("prior demos --env babyai/goto-redball", "cepcli.datasets.demonstrations._play", "to go on"),
     ("prior finetune --env babyai/goto-redball", "cepcli.datasets.demonstrations._play",
      "to go on"),
-    ("annotate auto --env walker2d", "cepcli.annotate.build.sample", "kept"),
+    ("annotate auto --env walker2d", "cepcli.annotate.build.sample", "annotations are unchanged"),
     ("offline collect --env walker2d", "cepcli.datasets.collect._played", "to go on"),
     ("offline label --dataset walker2d-medium-replay --prior uniform",
      "cepcli.datasets.labelling._Labelling.run", "to go on"),

@@ -318,7 +318,7 @@ def test_pictures_replace_nothing_but_pictures(finished, cep, tmp_path, target):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "picture.txt").write_text("mine")
     done = cep("runs", "compare", "r_s0", "-o", tmp_path / target)
-    assert (done.code, "cannot hold a picture" in done.err) == (2, True)
+    assert (done.code, "Cannot write a picture" in done.err) == (2, True)
     assert (tmp_path / "picture.txt").read_text() == "mine"
 
 

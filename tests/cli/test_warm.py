@@ -140,7 +140,7 @@ def test_demonstrations_are_as_many_episodes_as_asked_for(cep, corridor, tmp_pat
         (("--trace", "t_s0", "--set", "mode=off"), "holds nothing"),
         (("--trace", "t_s0", "--set", "start=a"), "`start` is for runs"),
         (("--trace", "t_s0", "--set", "encodr=hash"), "encoder"),
-        (("--trace", "t_s0", "--capacity", "0"), "at least 1"),
+        (("--trace", "t_s0", "--capacity", "0"), "cache.capacity is 0, expected ≥ 1"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(traced, cep, tmp_path, flags, said):

@@ -140,6 +140,6 @@ def test_a_limit_that_is_no_number_of_seconds_is_refused(monkeypatch, text):
 def test_a_quest_that_does_not_fit_its_world_is_refused():
     with pytest.raises(ConfigError, match="`quest_length` is 60, but an episode ends after 50"):
         CustomOptions(quest_length=60)
-    with pytest.raises(ConfigError, match="`rooms` is 101, TextWorld allows 100"):
+    with pytest.raises(ConfigError, match=r"rooms is 101, expected in \[1, 100\]"):
         CustomOptions(rooms=101)
     CustomOptions(quest_length=60, max_episode_steps=60)

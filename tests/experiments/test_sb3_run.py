@@ -89,7 +89,7 @@ def test_other_settings_and_other_worlds_are_refused(tmp_path):
         train(tmp_path, die)
     with pytest.raises(ArtifactError, match="begun with"):
         train(tmp_path, resume=True, seed=1)
-    with pytest.raises(EnvError, match="expected one of continuous control"):
+    with pytest.raises(EnvError, match="expected an environment of continuous control"):
         train(tmp_path / "other", env="babyai/goto-obj")
     assert not list((tmp_path / "other/run").glob("*.partial"))
 

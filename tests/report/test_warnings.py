@@ -98,7 +98,7 @@ def test_the_cause_of_misses_is_what_the_cache_shows():
         [warning] = warn(row(200, misses=100, **about), mode=mode, settings=settings)
         return warning.cause + " | " + warning.command
 
-    assert "full with 1000" in advice(mode="lru", entries=1000)
+    assert "full (1000" in advice(mode="lru", entries=1000)
     assert "cache.capacity=4000" in advice(mode="lru", entries=1000)
     assert "full" not in advice(
         mode="certified", entries=1000, settings={"cache": {"most_capacity": 5000}}

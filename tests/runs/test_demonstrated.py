@@ -108,8 +108,8 @@ def test_the_controller_counts_the_decisions_of_the_run_alone(corridor, demos, t
 
     def watch(parts, progress):
         if progress.step == 1:
-            update = parts.control.controller.update
-            parts.control.controller.update = lambda signals, knobs: (
+            update = parts.control.update
+            parts.control.update = lambda signals, knobs: (
                 told.append(signals) or update(signals, knobs)
             )
 

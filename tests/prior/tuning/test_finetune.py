@@ -229,7 +229,7 @@ def test_tuned_prior_is_an_artifact_that_loads_with_its_temperature(tunable):
     before = measure_untuned(reporting_lessons(data), config, "cpu")
     steps, notes = [], []
     hooks = TuningHooks(steps.append, notes.append)
-    artifact = tune_prior(data, config, space, "mine", before=before, hooks=hooks)
+    artifact = tune_prior(data, config, space, "mine", before=before, hooks=hooks, force=True)
 
     assert [step.step for step in steps] == [1, 2]
     assert "Fitting the temperature" in notes
