@@ -20,7 +20,7 @@ def run(example, folder):
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=40,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
