@@ -302,7 +302,8 @@ def check_bounds(config: Any) -> None:
     for each in dataclasses.fields(config):
         bounds, value = each.metadata.get("bounds"), getattr(config, each.name)
         if bounds is not None and value is not None and not bounds.allows(value):
-            raise ConfigError(f"{config.SECTION}{each.name} is {value}, expected {bounds}.")
+            expected = f"a finite number {bounds}" if value == math.inf else bounds
+            raise ConfigError(f"{config.SECTION}{each.name} is {value}, expected {expected}.")
 
 
 def require(condition: bool, message: str, hint: str = "") -> None:

@@ -131,7 +131,7 @@ class Bounded(Settings):
     ("values", "said"),
     [
         ({"rate": 0.0}, "learner.rate is 0.0, expected > 0."),
-        ({"rate": float("inf")}, "learner.rate is inf, expected > 0."),
+        ({"rate": float("inf")}, "learner.rate is inf, expected a finite number > 0."),
         ({"share": 1.0}, "learner.share is 1.0, expected in [0, 1)."),
         ({"offset": float("nan")}, "learner.offset is nan, expected a finite number."),
         ({"count": 0}, "learner.count is 0, expected ≥ 1."),

@@ -155,7 +155,7 @@ class KeyGraph:
             return None
         places = np.empty(len(slots), np.int64)
         places[rising] = nodes
-        free = state["free"].tolist()
+        free = state.get("free", np.flatnonzero(_marked(state["links"]))).tolist()
         return cls(_from_state(state, places, keys), labels.copy(), free, capacity)
 
     def _node(self, slot: int) -> int:
@@ -243,7 +243,7 @@ def _check(state: Mapping[str, ndarray]) -> None:
         0 < nodes <= room
         and links.shape == (nodes, 4 * (2 * _LINKS + 1))
         and levels.shape == (nodes,)
-        and np.array_equal(np.sort(state["free"]), marked)
+        and np.array_equal(np.sort(state.get("free", marked)), marked)
         and 0 <= entry < nodes
         and levels[entry] == max_level == levels.max()
         and len(above) == levels.sum()

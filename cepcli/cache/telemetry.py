@@ -187,7 +187,7 @@ class CacheTelemetry:
             samples.restore(arrays[name], values["samples"][name])
         self.comparisons = _comparisons(arrays["comparisons"])
         self._over.clear()
-        self.partials = _comparisons(arrays["partials"])
+        self.partials = _comparisons(arrays["partials"]) if "partials" in arrays else []
 
 
 def cost_of(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

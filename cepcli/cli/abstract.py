@@ -98,7 +98,7 @@ def describe(
     ] = None,
     observation: Annotated[
         Path | None,
-        typer.Option(help="JSON or .npy file with one or more observations; default real ones."),
+        typer.Option(help="JSON or .npy file of observations; default: states of random play."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Random control steps to describe.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the episode that is played.")] = 0,

@@ -22,7 +22,9 @@ from cepcli.cli.output import note, print_json, print_rows, print_table
 from cepcli.cli.stopping import interruptible
 from cepcli.errors import ConfigError
 
-app = CommandGroup(no_args_is_help=True, help="Time scoring, cache and learners on this machine.")
+app = CommandGroup(
+    no_args_is_help=True, help="Measure scoring, cache, keys and learners on this machine."
+)
 app.command()(kl_bound)
 
 RoundsOption = Annotated[int, typer.Option(min=1, help="Slices of each contender.")]
@@ -186,7 +188,7 @@ def cql(
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps of a slice.")] = 20,
     rounds: RoundsOption = 7,
     warm_up: Annotated[
-        int, typer.Option(min=1, help="Gradient steps of each before it is timed.")
+        int, typer.Option(min=1, help="Untimed gradient steps of each library first.")
     ] = 50,
     core: CoreOption = None,
     json: JsonOption = False,

@@ -61,7 +61,7 @@ def inspect(
     cache: CacheArgument,
     goal: Annotated[str, typer.Option(help="Show only goals that contain this.")] = "",
     text: Annotated[str, typer.Option(help="Show only states whose text contains this.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Most entries to show.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many entries.")] = 20,
     *,
     options: ReadOptions,
 ) -> None:
@@ -121,7 +121,7 @@ def merge(
         list[str], typer.Argument(metavar="CACHE…", help="Runs, or cache directories.")
     ],
     output: NewDirectoryOption,
-    capacity: Annotated[int, typer.Option(help="Most entries of the result.")] = 100_000,
+    capacity: Annotated[int, typer.Option(help="Keep at most this many entries.")] = 100_000,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Merge caches of one namespace into a new one; it keeps the most recently used entries."""
@@ -190,7 +190,7 @@ def warm(
         str | None, typer.Option(help="Whose scores: embedded, a tuned prior, or a model.")
     ] = None,
     capacity: Annotated[
-        int | None, typer.Option(help="Most entries; the states visited last stay.")
+        int | None, typer.Option(help="Keep at most this many entries, the last visited.")
     ] = None,
     insecure: InsecureOption = False,
     set_: SetOption = None,

@@ -36,7 +36,8 @@ def compare(
         ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Figure to relate; default success, or return.")
+        str | None,
+        typer.Option(help="Score to compare with the baseline's; default success, or return."),
     ] = None,
     group_by: Annotated[
         str | None,

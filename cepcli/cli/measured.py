@@ -56,7 +56,7 @@ def kl_bound(
         str, typer.Option(help="Lengths of the vectors that are added to unit keys.")
     ] = "0.1,0.3,1",
     episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 6,
-    states: Annotated[int, typer.Option(min=1, help="Most states to disturb.")] = 60,
+    states: Annotated[int, typer.Option(min=1, help="Disturb at most this many states.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the disturbances.")] = 0,
     output: FileOption = None,
     *,

@@ -105,8 +105,8 @@ class TextGame(SymbolicEnv):
     @override
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         require_admissible(action, self._space.actions if self.running else (), self.env_id)
-        self.taken.append(action)
         reward, terminated = self.act(action)
+        self.taken.append(action)
         truncated = not terminated and len(self.taken) >= self.max_episode_steps
         self.running = not (terminated or truncated)
         text, info = self._observation_and_info()

@@ -407,7 +407,7 @@ def _trained(run: TrainingRun[Any], name: str, progress: Progress) -> dict[str, 
     summary = _summary(
         run, name, progress, run.telemetry, progress.decisions, last, progress.wall_seconds, control
     )
-    return {**summary, "evaluations": cost_of(evaluations)}
+    return {**summary, **run.training_facts(progress), "evaluations": cost_of(evaluations)}
 
 
 def _evaluated(

@@ -189,8 +189,11 @@ class OfflineRun(TrainingRun[OfflineConfig]):
             "cache": "off",
             "dataset": {"name": config.dataset, "source": data.source, "steps": len(data)},
             "learning_seconds": progress.learning_seconds,
-            "gradient_steps_per_s": progress.step / max(progress.learning_seconds, 1e-9),
         }
+
+    @override
+    def training_facts(self, progress: Progress) -> dict[str, Any]:
+        return {"gradient_steps_per_s": progress.step / max(progress.learning_seconds, 1e-9)}
 
     @property
     def _prior_name(self) -> str:

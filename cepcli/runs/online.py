@@ -577,8 +577,11 @@ class OnlineRun(TrainingRun[TrainConfig]):
             "prior": config.prior,
             "cache": "off" if self.cache is None else self.cache.config.mode,
             "demos": progress.demos,
-            "decisions_sha256": progress.decisions_sha256,
         }
+
+    @override
+    def training_facts(self, progress: Progress) -> dict[str, Any]:
+        return {"decisions_sha256": progress.decisions_sha256}
 
 
 def make_eval_envs(config: TrainConfig, workspace: Workspace, notify: Notify) -> EvalEnvs:

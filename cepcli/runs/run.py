@@ -190,7 +190,11 @@ class TrainingRun(ABC, Generic[Config]):
 
     @abstractmethod
     def facts(self, progress: Progress) -> dict[str, Any]:
-        """What a summary says of the run itself: environment, agent, prior."""
+        """What every summary says of the run itself: environment, agent, prior."""
+
+    @abstractmethod
+    def training_facts(self, progress: Progress) -> dict[str, Any]:
+        """What the summary of training says in addition."""
 
     def _play(
         self,

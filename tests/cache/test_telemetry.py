@@ -79,6 +79,15 @@ def test_restored_telemetry_goes_on_as_if_never_stopped(before, after):
     assert restored.partials == telemetry.partials
 
 
+def test_telemetry_of_an_older_checkpoint_has_no_compared_partial_hits():
+    telemetry = filled(["miss", "audit", "exact"])
+    values, arrays = telemetry.state()
+    del arrays["partials"]
+    restored = CacheTelemetry(0.9)
+    restored.restore(values, arrays)
+    assert restored.summary() == telemetry.summary()
+
+
 def test_percentiles_of_latency():
     telemetry = CacheTelemetry(0.9)
     for number in range(100):
