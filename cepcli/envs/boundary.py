@@ -7,6 +7,7 @@ that is missing), is an `EnvError` that names the environment, the call, and the
 
 import inspect
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, overload
@@ -142,9 +143,9 @@ class _Guard(gym.Env[Any, Any]):
             if not already_failed:  # a second failure would hide the first
                 raise
 
+    @abstractmethod
     def _check(self, observation: Any, reward: float, info: Any) -> None:
         """Refuse an answer that breaks the contract."""
-        raise NotImplementedError
 
     def _take_spaces(self) -> None:
         """The spaces as they are now; that of admissible actions may change with each step."""
